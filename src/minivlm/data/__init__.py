@@ -1,0 +1,1 @@
+"""Data: sources, the drawn scenes, validation, tokenization, batches."""

@@ -1,0 +1,1 @@
+"""Evaluation: captions, metrics, report."""

@@ -1,0 +1,1 @@
+"""Models: base models, projector, LLaVA assembly, checkpoints."""

@@ -1,0 +1,1 @@
+"""Training: schedule, optimizer and freezing, the one loop, cost."""
