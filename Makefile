@@ -1,0 +1,55 @@
+# `make repro` trains the model and writes reports/; `make test` runs the tests. Both install what they need first.
+# PYTHON=/path/to/python chooses the interpreter; otherwise the first of the names below that is 3.11 or newer.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.PHONY: help install repro test lint clean
+
+PYTHON ?=
+CANDIDATES := $(or $(PYTHON),python3.11 python3.12 python3.13 python3.14 python3 python)
+VENV := .venv
+BIN := $(VENV)/bin
+# The stamp's name holds the folder's path: an environment does not work after a move, so it is then made anew.
+STAMP := $(VENV)/.installed-$(shell pwd | cksum | cut -d' ' -f1)
+
+help:
+	@echo "make repro    install, then run the pipeline: only what changed runs again"
+	@echo "make test     install, then run the tests"
+	@echo "make lint     install, then ruff and mypy"
+	@echo "make install  make $(VENV) from pyproject.toml and constraints.txt"
+	@echo "make clean    remove $(VENV) and caches; results and DVC's cache stay"
+
+install: $(STAMP)
+
+$(STAMP): pyproject.toml constraints.txt
+	@if [ ! -e $@ ]; then \
+	  python=; \
+	  for name in $(CANDIDATES); do \
+	    if "$$name" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; \
+	    then python=$$name; break; fi; \
+	  done; \
+	  if [ -z "$$python" ]; then \
+	    echo "error: no Python 3.11 or newer with venv (tried: $(CANDIDATES)); install python3.11 and python3.11-venv, or set PYTHON=" >&2; \
+	    exit 1; \
+	  fi; \
+	  echo "making $(VENV) with $$("$$python" --version)"; \
+	  "$$python" -m venv --clear $(VENV); \
+	fi
+	@echo "installing the pinned packages into $(VENV) (a few minutes the first time)"
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+repro: $(STAMP)
+	@PATH="$(CURDIR)/$(BIN):$$PATH" dvc repro
+
+test: $(STAMP)
+	@$(BIN)/python -m pytest
+
+lint: $(STAMP)
+	@$(BIN)/python -m ruff check .
+	@$(BIN)/python -m mypy
+
+clean:
+	rm -rf $(VENV) build .pytest_cache .mypy_cache .ruff_cache src/*.egg-info
+	find src pipelines tests -name __pycache__ -type d -prune -exec rm -rf {} +

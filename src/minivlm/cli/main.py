@@ -1,0 +1,21 @@
+"""The command `minivlm`: one small module of this folder for each subcommand.
+
+Each module imports what is heavy inside its function, so that `minivlm --help` answers at once.
+"""
+
+import typer
+
+from minivlm.cli import profile, readme
+
+app = typer.Typer(
+    help="Tools around the minivlm pipeline; the pipeline itself is run with `make repro` or `dvc repro`.",
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+app.command("profile")(profile.command)
+app.command("readme")(readme.command)
+
+
+if __name__ == "__main__":
+    app()
