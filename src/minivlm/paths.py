@@ -31,7 +31,10 @@ class Paths:
         self.profiles = self.root / "profiles"
         self.questions = self.data / "questions.json"
         self.state = self.root / ".state"
-        self.tracking = home_root() / "mlruns" if root is None else self.root / "mlruns"
+        # MLflow's store and journal outlive the temporary checkout of `dvc exp run --temp`.
+        home = home_root() if root is None else self.root
+        self.tracking = home / "mlruns"
+        self.journal = home / ".state" / "tracking"
 
     def artifacts(self, stage: str) -> Path:
         """artifacts/<stage>/: the outputs of a stage that DVC caches."""

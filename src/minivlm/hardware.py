@@ -1,0 +1,82 @@
+"""What this machine is called, what an hour of it costs, and how much memory a process took at its peak."""
+
+import os
+import platform
+import resource
+import sys
+from pathlib import Path
+
+from minivlm.config import Prices
+
+_KIBIBYTE = 1024
+
+
+def cpu_model() -> str:
+    """The processor's marketing name, from /proc/cpuinfo or, elsewhere, from `platform`."""
+    try:
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine() or "unknown CPU"
+
+
+def cores() -> int:
+    """Cores that this process may run on (a container or `taskset` may allow fewer than there are)."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def device_name(device: str = "auto") -> str:
+    """The name that a price is looked up by: of the GPU that `device` (auto, cpu, cuda, cuda:N) means, or of the CPU.
+
+    torch costs 1.6 s to import: it is asked only where it is loaded already or a GPU's device file exists.
+    """
+    if device == "cpu" or ("torch" not in sys.modules and not Path("/dev/nvidiactl").exists()):
+        return cpu_model()
+    import torch
+
+    if not torch.cuda.is_available():
+        return cpu_model()
+    return torch.cuda.get_device_name(None if device == "auto" else device)
+
+
+def is_gpu(name: str) -> bool:
+    """Whether a device's name is a GPU's rather than this machine's CPU's."""
+    return name != cpu_model() and any(word in name.upper() for word in ("NVIDIA", "GEFORCE", "RTX", "AMD INSTINCT"))
+
+
+def price_per_hour(name: str, prices: Prices) -> float | None:
+    """Price of an hour of a device, by the longest key of `prices.gpu_hour` in its name; `cpu_hour` for a CPU.
+
+    None for a GPU without a price: no figure is better than an invented one.
+    """
+    matches = [key for key in prices.gpu_hour if key.lower() in name.lower()]
+    if matches:
+        return prices.gpu_hour[max(matches, key=len)]
+    return None if is_gpu(name) else prices.cpu_hour
+
+
+def memory_bytes() -> int | None:
+    """Memory of the machine in bytes; a container's limit where it is lower."""
+    try:
+        total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (ValueError, OSError, AttributeError):
+        return None
+    try:
+        limit = Path("/sys/fs/cgroup/memory.max").read_text(encoding="ascii").strip()
+        return min(total, int(limit)) if limit.isdigit() else total
+    except OSError:
+        return total
+
+
+def peak_memory() -> dict[str, int]:
+    """Peak bytes so far: `process` (resident set) and, where CUDA has been used, `gpu` (allocated by torch)."""
+    resident = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    peak = {"process": resident if sys.platform == "darwin" else resident * _KIBIBYTE}  # macOS counts bytes
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_available() and torch.cuda.is_initialized():
+        peak["gpu"] = int(torch.cuda.max_memory_allocated())
+    return peak

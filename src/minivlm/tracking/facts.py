@@ -1,0 +1,128 @@
+"""What a run records about where its figures come from: code, inputs, machine, versions."""
+
+import hashlib
+import os
+import subprocess
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from minivlm import hardware
+from minivlm.files import sha256_file, sha256_tree
+
+_PACKAGES = ("torch", "transformers", "tokenizers", "accelerate", "numpy", "pyarrow", "pillow", "dvc", "mlflow")
+_GENERATED = (":(exclude)dvc.lock", ":(exclude)reports")  # written by the pipeline itself, after the code was fixed
+
+
+def flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested mappings as one, keys joined by dots: {"a": {"b": 1}} → {"a.b": 1}."""
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        name = f"{prefix}{key}"
+        flat |= flatten(value, f"{name}.") if isinstance(value, dict) else {name: value}
+    return flat
+
+
+def _git(root: Path, *arguments: str) -> str | None:
+    try:
+        done = subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True, timeout=20, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()
+
+
+def git_commit(root: Path) -> str | None:
+    """The commit checked out at `root`; None outside git."""
+    return _git(root, "rev-parse", "HEAD")
+
+
+def git_dirty(root: Path) -> bool | None:
+    """Whether tracked or new files differ from the commit, dvc.lock and reports/ aside; None outside git."""
+    changed = _git(root, "status", "--porcelain", "--", ".", *_GENERATED)
+    return None if changed is None else bool(changed)
+
+
+def git_tags(root: Path) -> dict[str, str]:
+    """`git.commit` and `git.dirty`, and the tag that MLflow shows the commit from."""
+    commit, dirty = git_commit(root), git_dirty(root)
+    if commit is None:
+        return {}
+    return {"git.commit": commit, "git.dirty": str(dirty).lower(), "mlflow.source.git.commit": commit}
+
+
+def hardware_tags(device: str) -> dict[str, str]:
+    """`hardware.*`: device, CPU, cores and memory in GiB."""
+    tags = {
+        "hardware.device": hardware.device_name(device),
+        "hardware.cpu": hardware.cpu_model(),
+        "hardware.cores": str(hardware.cores()),
+    }
+    memory = hardware.memory_bytes()
+    return tags if memory is None else tags | {"hardware.memory_gib": f"{memory / 2**30:.1f}"}
+
+
+def version_tags() -> dict[str, str]:
+    """`version.<package>` of the packages that results depend on."""
+    tags = {}
+    for package in _PACKAGES:
+        try:
+            tags[f"version.{package}"] = version(package)
+        except PackageNotFoundError:
+            continue
+    return tags
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    from ruamel.yaml import YAML
+    from ruamel.yaml.error import YAMLError
+
+    try:
+        return YAML(typ="safe", pure=True).load(path) or {}
+    except (OSError, YAMLError):
+        return {}
+
+
+def _locked_outputs(root: Path) -> dict[str, str]:
+    """Path → `md5:<hash>` of every output in dvc.lock; a directory's hash ends in `.dir`, as in DVC."""
+    stages = _read_yaml(root / "dvc.lock").get("stages", {})
+    return {
+        out["path"]: f"{out.get('hash', 'md5')}:{out[out.get('hash', 'md5')]}"
+        for stage in stages.values()
+        for out in stage.get("outs", ())
+        if out.get(out.get("hash", "md5"))
+    }
+
+
+def input_tags(root: Path, stage: str) -> dict[str, str]:
+    """`input.<name>` for each dependency of the stage in dvc.yaml: what it was made from.
+
+    Under DVC (DVC_STAGE is set) an earlier stage's output has just been checked against dvc.lock, so its hash there
+    is taken; started by hand, files are hashed with sha256. All source files make one tag, `input.code`.
+    Without a dvc.yaml, or outside of it, there are none.
+    """
+    declared = _read_yaml(root / "dvc.yaml").get("stages", {}).get(stage, {})
+    dependencies = [d if isinstance(d, str) else next(iter(d)) for d in declared.get("deps", ())]
+    locked = _locked_outputs(root) if os.environ.get("DVC_STAGE") else {}
+    code, tags = hashlib.sha256(), {}
+    for dependency in sorted(dependencies):
+        path = root / dependency
+        if dependency in locked:
+            tags[_input_name(dependency)] = locked[dependency]
+        elif not path.exists():
+            continue
+        elif path.suffix == ".py" or dependency.startswith(("src/", "pipelines/")):
+            code.update(f"{dependency}\0{_source_hash(path)}\n".encode())
+            tags["input.code"] = f"sha256:{code.hexdigest()}"
+        else:
+            tags[_input_name(dependency)] = f"sha256:{sha256_tree(path)}"
+    return tags
+
+
+def _source_hash(path: Path) -> str:
+    if path.is_file():
+        return sha256_file(path)
+    return hashlib.sha256("".join(sha256_file(p) for p in sorted(path.rglob("*.py"))).encode()).hexdigest()
+
+
+def _input_name(dependency: str) -> str:
+    return f"input.{dependency.removeprefix('artifacts/')}"

@@ -1,0 +1,92 @@
+"""The runs of one reproduction belong together: one parent run for each execution of the pipeline.
+
+DVC starts every stage as a process of its own. What the stages of one `dvc repro` have in common is that ancestor
+process (its pid and the time it was started) and the experiment's name; both make the key under which the first
+stage leaves the parent's id for the next ones. A stage that was started by hand is a reproduction of its own.
+"""
+
+import hashlib
+import os
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from minivlm.files import read_json, write_json
+from minivlm.tracking.store import exclusive
+
+
+@dataclass(frozen=True)
+class Reproduction:
+    """The parent run of this execution: this project's id of it, its name, and whether this stage made it."""
+
+    run: str
+    name: str
+    is_new: bool
+    file: Path
+
+    def add(self, stage: str, figures: dict[str, float]) -> dict[str, float]:
+        """Keep a stage's figures and return the sums over the stages so far, e.g. of hours and money.
+
+        A stage that runs again in the same execution replaces its figures.
+        """
+        with exclusive(self.file.with_suffix(".lock")):
+            record = read_json(self.file)
+            record.setdefault("figures", {})[stage] = figures
+            write_json(self.file, record)
+        totals: dict[str, float] = {}
+        for values in record["figures"].values():
+            for name, value in values.items():
+                totals[name] = totals.get(name, 0.0) + value
+        return totals
+
+
+def _is_dvc(command: list[str]) -> bool:
+    if any(Path(word).name in ("dvc", "dvc.exe") for word in command[:2]):
+        return True
+    return any(pair == ("-m", "dvc") for pair in zip(command, command[1:], strict=False))
+
+
+def execution_key() -> str | None:
+    """What all stages of one pipeline execution have in common; None without a `dvc` ancestor."""
+    import psutil
+
+    try:
+        for ancestor in psutil.Process().parents():
+            try:
+                found = _is_dvc(ancestor.cmdline())
+            except psutil.Error:  # another user's process, or one that has just ended
+                continue
+            if found:
+                experiment = os.environ.get("DVC_EXP_NAME", "")
+                return f"{ancestor.pid}:{ancestor.create_time():.2f}:{experiment}"
+    except psutil.Error:
+        pass
+    return None
+
+
+def join(folder: Path, key: str | None, commit: str | None) -> Reproduction:
+    """The reproduction of `key`, made when this is its first stage; without a key, always a new one.
+
+    Its name is the experiment's (DVC_EXP_NAME) or "<short commit> <n>", the n-th reproduction of this commit.
+    """
+    digest = hashlib.sha256((key or uuid.uuid4().hex).encode()).hexdigest()[:16]
+    file = folder / f"{digest}.json"
+    with exclusive(folder / ".lock"):
+        if file.exists():
+            record = read_json(file)
+            return Reproduction(record["run"], record["name"], False, file)
+        name = os.environ.get("DVC_EXP_NAME") or _next_name(folder, commit)
+        record = {"run": uuid.uuid4().hex, "name": name, "key": key}
+        write_json(file, record)
+    return Reproduction(record["run"], name, True, file)
+
+
+def _next_name(folder: Path, commit: str | None) -> str:
+    """Counts in a file of its own, so that old reproductions may be deleted."""
+    counts_file = folder / "names" / "counts.json"
+    counts: dict[str, Any] = read_json(counts_file) if counts_file.exists() else {}
+    short = commit[:7] if commit else "no commit"
+    counts[short] = counts.get(short, 0) + 1
+    write_json(counts_file, counts)
+    return f"{short} {counts[short]}"

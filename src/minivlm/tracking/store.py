@@ -1,0 +1,106 @@
+"""Where runs go: a local database by default, a server by MLFLOW_TRACKING_URI; quiet and quick to give up."""
+
+import fcntl
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import getproxies
+
+CONNECT_SECONDS = 3.0
+"""How long a server may take to accept a connection before it counts as dead."""
+
+ENVIRONMENT = {
+    # Nothing is reported to anyone.
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "DO_NOT_TRACK": "true",
+    # The client's defaults retry a dead server for 246 s; the journal makes waiting pointless.
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+    "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "0",
+    "MLFLOW_HTTP_REQUEST_BACKOFF_JITTER": "0",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
+    # Bars of its own would break the stage's.
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    # The update check of gitpython: a missing git is no error here.
+    "GIT_PYTHON_REFRESH": "quiet",
+}
+
+
+def prepare_environment() -> None:
+    """Set MLflow's switches before its first import; what the user has set stays."""
+    for name, value in ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+
+
+def local_uri(home: Path) -> str:
+    """The absolute sqlite URI below `home` (mlruns/): the same from every checkout and working directory."""
+    return f"sqlite:///{home.resolve().as_posix()}/mlflow.db"
+
+
+def tracking_uri(home: Path) -> str:
+    """MLFLOW_TRACKING_URI, or the local database."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or local_uri(home)
+
+
+@contextmanager
+def exclusive(path: Path) -> Iterator[None]:
+    """Hold the lock file `path`: one process at a time; released by the kernel when its holder dies."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        yield
+
+
+def check_reachable(uri: str) -> None:
+    """ConnectionError when nobody accepts connections at an http(s) URI; says nothing about other URIs.
+
+    requests has one time limit for connecting and for answering: a host that drops packets would cost the long one.
+    """
+    parts = urlsplit(uri)
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.scheme in getproxies():
+        return
+    port = parts.port or (443 if parts.scheme == "https" else 80)
+    try:
+        socket.create_connection((parts.hostname, port), timeout=CONNECT_SECONDS).close()
+    except OSError as error:
+        raise ConnectionError(f"{parts.scheme}://{parts.hostname}:{port}: {error}") from None
+
+
+def connect(home: Path, experiment: str) -> tuple[Any, str]:
+    """An MlflowClient and the id of the experiment, both made when they are missing.
+
+    The first use of the local database creates its tables (seconds, once); two processes that start together
+    wait for each other. Raises whatever the client raises.
+    """
+    uri = tracking_uri(home)
+    check_reachable(uri)
+    prepare_environment()
+    import logging
+
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    from mlflow.exceptions import MlflowException
+    from mlflow.tracking import MlflowClient
+
+    logging.getLogger("mlflow").setLevel(logging.WARNING)
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)
+    local = uri == local_uri(home)
+    home.mkdir(parents=True, exist_ok=True)
+    with exclusive(home / ".lock"):
+        client = MlflowClient(uri)
+        found = client.get_experiment_by_name(experiment)
+        if found is not None:
+            if found.lifecycle_stage == "deleted":
+                client.restore_experiment(found.experiment_id)
+            return client, found.experiment_id
+        try:
+            # A server decides for itself where its artifacts lie.
+            folder = (home.resolve() / "artifacts").as_uri() if local else None
+            return client, client.create_experiment(experiment, artifact_location=folder)
+        except MlflowException:  # someone on another machine was quicker
+            found = client.get_experiment_by_name(experiment)
+            if found is None:
+                raise
+            return client, found.experiment_id
