@@ -9,6 +9,7 @@ from pathlib import Path
 from minivlm.config import Prices
 
 _KIBIBYTE = 1024
+_GPU_WORDS = ("NVIDIA", "GEFORCE", "RTX", "TESLA", "INSTINCT")
 
 
 def cpu_model() -> str:
@@ -30,7 +31,7 @@ def cores() -> int:
 
 
 def device_name(device: str = "auto") -> str:
-    """The name that a price is looked up by: of the GPU that `device` (auto, cpu, cuda, cuda:N) means, or of the CPU.
+    """The name that a price is looked up by: the GPU's that `device` (auto, cpu, cuda:N) means, or the CPU's.
 
     torch costs 1.6 s to import: it is asked only where it is loaded already or a GPU's device file exists.
     """
@@ -45,7 +46,7 @@ def device_name(device: str = "auto") -> str:
 
 def is_gpu(name: str) -> bool:
     """Whether a device's name is a GPU's rather than this machine's CPU's."""
-    return name != cpu_model() and any(word in name.upper() for word in ("NVIDIA", "GEFORCE", "RTX", "AMD INSTINCT"))
+    return name != cpu_model() and any(word in name.upper() for word in _GPU_WORDS)
 
 
 def price_per_hour(name: str, prices: Prices) -> float | None:

@@ -8,6 +8,7 @@ A stage's run lies below the run of its reproduction, which carries all paramete
 two reproductions can be compared. Everything goes to a local journal first; see `journal` and `delivery`.
 """
 
-from minivlm.tracking.run import NullRun, Run, stage_run
+from minivlm.tracking.run import NullRun, Run
+from minivlm.tracking.stages import stage_run
 
 __all__ = ["NullRun", "Run", "stage_run"]

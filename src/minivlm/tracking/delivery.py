@@ -80,7 +80,8 @@ class Delivery:
         first = self._pending[0]
         if first[1]["op"] != "metrics":
             return [first]
-        group, size = [], 0
+        group: list[tuple[int, Operation]] = []
+        size = 0
         for seq, operation in self._pending:
             size += len(operation.get("metrics", ()))
             if operation["op"] != "metrics" or operation["run"] != first[1]["run"] or (group and size > BATCH):

@@ -11,7 +11,8 @@ from minivlm import hardware
 from minivlm.files import sha256_file, sha256_tree
 
 _PACKAGES = ("torch", "transformers", "tokenizers", "accelerate", "numpy", "pyarrow", "pillow", "dvc", "mlflow")
-_GENERATED = (":(exclude)dvc.lock", ":(exclude)reports")  # written by the pipeline itself, after the code was fixed
+# Written by the pipeline itself: running it must not make its own commit look changed.
+_GENERATED = (":(exclude)dvc.lock", ":(exclude)reports")
 
 
 def flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -25,10 +26,10 @@ def flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def _git(root: Path, *arguments: str) -> str | None:
     try:
-        done = subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True, timeout=20, check=True)
+        output = subprocess.check_output(["git", *arguments], cwd=root, stderr=subprocess.DEVNULL, timeout=20)
     except (OSError, subprocess.SubprocessError):
         return None
-    return done.stdout.strip()
+    return output.decode().strip()
 
 
 def git_commit(root: Path) -> str | None:
@@ -96,8 +97,8 @@ def _locked_outputs(root: Path) -> dict[str, str]:
 def input_tags(root: Path, stage: str) -> dict[str, str]:
     """`input.<name>` for each dependency of the stage in dvc.yaml: what it was made from.
 
-    Under DVC (DVC_STAGE is set) an earlier stage's output has just been checked against dvc.lock, so its hash there
-    is taken; started by hand, files are hashed with sha256. All source files make one tag, `input.code`.
+    Under DVC (DVC_STAGE is set) an earlier stage's output has just been checked against dvc.lock, so its hash in
+    there is taken; started by hand, files are hashed with sha256. All source files make one tag, `input.code`.
     Without a dvc.yaml, or outside of it, there are none.
     """
     declared = _read_yaml(root / "dvc.yaml").get("stages", {}).get(stage, {})

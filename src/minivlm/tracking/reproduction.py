@@ -6,6 +6,7 @@ stage leaves the parent's id for the next ones. A stage that was started by hand
 """
 
 import hashlib
+import itertools
 import os
 import uuid
 from dataclasses import dataclass
@@ -44,7 +45,7 @@ class Reproduction:
 def _is_dvc(command: list[str]) -> bool:
     if any(Path(word).name in ("dvc", "dvc.exe") for word in command[:2]):
         return True
-    return any(pair == ("-m", "dvc") for pair in zip(command, command[1:], strict=False))
+    return any(pair == ("-m", "dvc") for pair in itertools.pairwise(command))
 
 
 def execution_key() -> str | None:

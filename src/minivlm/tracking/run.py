@@ -1,27 +1,14 @@
-"""The MLflow run of a stage, as the stages see it: `Run`, its silent twin `NullRun`, and `stage_run`."""
+"""A run in MLflow as the stages see it: `Run` and its silent twin `NullRun`."""
 
 from __future__ import annotations
 
-import getpass
 import json
-import math
-import os
 import time
-import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from minivlm import hardware
-from minivlm.config import Params
-from minivlm.errors import UserError
-from minivlm.files import read_json
-from minivlm.paths import STAGES, Paths
 from minivlm.tracking import facts
 from minivlm.tracking.delivery import Delivery
-from minivlm.tracking.journal import Journal
-from minivlm.tracking.reproduction import Reproduction, execution_key, join
 
 FLUSH_SECONDS = 5.0
 """Metrics reach MLflow this often (or 1,000 at once): soon enough to watch, seldom enough to cost nothing."""
@@ -138,7 +125,7 @@ class NullRun(Run):
     def __init__(self) -> None:
         self.figures = {}
 
-    run_id = ""  # type: ignore[assignment]
+    run_id = ""
 
     def log_params(self, params: dict[str, Any]) -> None:
         """Nothing."""
@@ -160,101 +147,3 @@ class NullRun(Run):
 
     def flush(self) -> None:
         """Nothing."""
-
-
-@contextmanager
-def stage_run(name: str, params: Params, paths: Paths, key: str | None = None) -> Iterator[Run]:
-    """The MLflow run of stage `name`, below the run of the reproduction that it belongs to.
-
-    Logs parameters, code, inputs and machine at the start; time, money and outcome at the end: FAILED with the
-    reason in one line for an exception, KILLED for Ctrl-C. `key` names the execution of the pipeline; it is found
-    from the process tree when it is None. With `tracking.enabled: false`, a NullRun.
-    """
-    if not params.tracking.enabled:
-        yield NullRun()
-        return
-    started = time.monotonic()
-    delivery = Delivery(Journal(paths.journal, name), paths.tracking, params.tracking.experiment)
-    git = facts.git_tags(paths.root)
-    reproduction = join(paths.tracking / "reproductions", key or execution_key(), git.get("git.commit"))
-    parent, child = Run(delivery, reproduction.run), Run(delivery, uuid.uuid4().hex)
-    common = git | facts.hardware_tags(params.runtime.device) | _origin(name)
-    _start_parent(parent, reproduction, params, paths, name, common)
-    child.start(name, reproduction.run, common | {"stage": name, "reproduction": reproduction.name})
-    child.set_tags(facts.version_tags() | facts.input_tags(paths.root, name))
-    own = {"seed": params.seed, "threads": params.threads, name: params.section(name).model_dump(mode="json")}
-    child.log_params(own)
-    status, reason = "FINISHED", ""
-    try:
-        yield child
-    except KeyboardInterrupt:
-        status, reason = "KILLED", "interrupted"
-        raise
-    except BaseException as error:
-        if not (isinstance(error, SystemExit) and not error.code):
-            status, reason = "FAILED", _reason(error)
-        raise
-    finally:
-        _finish(name, params, parent, child, reproduction, time.monotonic() - started, status, reason)
-        delivery.close()
-
-
-def _origin(stage: str) -> dict[str, str]:
-    tags = {"mlflow.source.name": f"pipelines/{stage}.py", "mlflow.source.type": "LOCAL"}
-    try:
-        tags["mlflow.user"] = getpass.getuser()
-    except (OSError, KeyError):  # a container's user without a name
-        pass
-    experiment = os.environ.get("DVC_EXP_NAME")
-    return tags | ({"dvc.experiment": experiment} if experiment else {})
-
-
-def _start_parent(
-    parent: Run, reproduction: Reproduction, params: Params, paths: Paths, stage: str, tags: dict[str, str]
-) -> None:
-    """Create or take up the reproduction's run; a new one gets all parameters and the figures of skipped stages."""
-    parent.start(reproduction.name, None, tags | {"stage": "reproduction"})
-    if not reproduction.is_new:
-        return
-    sections = {s: params.section(s).model_dump(mode="json") for s in STAGES}
-    unused = {"scenes": "local", "local": "scenes"}[params.download.source]
-    sections["download"].pop(unused, None)
-    parent.log_params({"seed": params.seed, "threads": params.threads, **sections})
-    reused = {}
-    for earlier in STAGES[: STAGES.index(stage)]:
-        file = paths.reports(earlier) / "metrics.json"
-        if file.exists():
-            reused[earlier] = {k: v for k, v in facts.flatten(read_json(file)).items() if _is_number(v)}
-    if reused:
-        # DVC skipped these because nothing they depend on has changed: their figures are this reproduction's too.
-        parent.log_metrics(reused)
-        parent.set_tags({"reused": ", ".join(reused)})
-
-
-def _finish(
-    stage: str, params: Params, parent: Run, child: Run, reproduction: Reproduction,
-    seconds: float, status: str, reason: str,
-) -> None:  # fmt: skip
-    spent = {"hours": seconds / 3600}
-    price = hardware.price_per_hour(hardware.device_name(params.runtime.device), params.prices)
-    if price is not None:
-        spent["money"] = price * seconds / 3600
-    child.log_metrics({"seconds": seconds, **spent})
-    totals = reproduction.add(stage, spent)
-    parent.log_metrics({stage: child.figures, **totals})
-    if reason:
-        child.set_tags({"error": reason})
-        parent.set_tags({"error": f"{stage}: {reason}"})
-    child.end(status)
-    parent.end(status)
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def _reason(error: BaseException) -> str:
-    text = " ".join(str(error).split())
-    if not isinstance(error, UserError):
-        text = f"{type(error).__name__}: {text}" if text else type(error).__name__
-    return text[:500]

@@ -57,7 +57,8 @@ def exclusive(path: Path) -> Iterator[None]:
 def check_reachable(uri: str) -> None:
     """ConnectionError when nobody accepts connections at an http(s) URI; says nothing about other URIs.
 
-    requests has one time limit for connecting and for answering: a host that drops packets would cost the long one.
+    requests has one time limit for connecting and for answering: a host that drops packets would cost the
+    long one.
     """
     parts = urlsplit(uri)
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.scheme in getproxies():

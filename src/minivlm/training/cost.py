@@ -1,0 +1,217 @@
+"""What a stage costs: time, money, throughput, and operations counted from shapes.
+
+Pure functions; `write_cost` alone writes. Legend: `B` sequences, `T` tokens of each (padding included), `S`
+supervised positions, `D` hidden size, `K` width of keys and values (heads × head size), `F` width of the
+feed-forward part, `V` vocabulary, `L` layers, `P` patches of a picture.
+
+Operations (FLOPs) count a multiply-add as two and matrix products alone, as Kaplan et al. (2020, arXiv:2001.08361,
+section 2.1) and PaLM (2022, arXiv:2204.02311, appendix B) do: norms, activations, softmax and the optimizer are
+left out (about 1 %), and attention is counted over all T × T pairs, also where it is causal, as in both papers and
+in torch.utils.flop_counter. A backward pass costs a forward pass for the gradients of the activations, and another
+one for those of the weights, where weights are trained.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from minivlm import hardware
+from minivlm.config import Prices
+from minivlm.files import write_json
+
+PEAK_FLOPS = {
+    "RTX 3090": 71.0e12,  # NVIDIA Ampere GA102 whitepaper, table 2
+    "RTX 4090": 165.2e12,  # NVIDIA Ada GPU architecture whitepaper, table 2
+    "H100": 989.4e12,  # NVIDIA H100 whitepaper, SXM5
+    "H200": 989.4e12,  # the same chip with more memory
+}
+"""Operations per second of bf16 matrix products with fp32 accumulation, dense, at most."""
+
+ASSUMED_MFU = 0.4
+"""Share of the peak that a projection assumes: usual for training of models that fill the GPU."""
+
+
+@dataclass(frozen=True)
+class LlamaShape:
+    """Sizes of a Llama-like LLM: grouped-query attention, a gated feed-forward of three matrices, logits."""
+
+    hidden_size: int
+    layers: int
+    heads: int
+    key_value_heads: int
+    intermediate_size: int
+    vocabulary: int
+
+    @property
+    def layer_weights(self) -> int:
+        """Matrix weights of a layer: 2 D² (queries, output) + 2 D K (keys, values) + 3 D F."""
+        key_value_width = self.hidden_size // self.heads * self.key_value_heads
+        return self.hidden_size * (2 * self.hidden_size + 2 * key_value_width + 3 * self.intermediate_size)
+
+    @classmethod
+    def of(cls, config: Any) -> "LlamaShape":
+        """The shape of a transformers text configuration (LlamaConfig and its like)."""
+        return cls(
+            hidden_size=config.hidden_size,
+            layers=config.num_hidden_layers,
+            heads=config.num_attention_heads,
+            key_value_heads=config.num_key_value_heads,
+            intermediate_size=config.intermediate_size,
+            vocabulary=config.vocab_size,
+        )
+
+
+@dataclass(frozen=True)
+class VisionShape:
+    """Sizes of a CLIP vision tower: patch convolution, class token, plain attention, two feed-forward matrices."""
+
+    hidden_size: int
+    layers: int
+    intermediate_size: int
+    image_size: int
+    patch_size: int
+
+    @property
+    def patches(self) -> int:
+        """P: patches of a picture."""
+        return (self.image_size // self.patch_size) ** 2
+
+    @classmethod
+    def of(cls, config: Any) -> "VisionShape":
+        """The shape of a transformers CLIPVisionConfig."""
+        return cls(
+            hidden_size=config.hidden_size,
+            layers=config.num_hidden_layers,
+            intermediate_size=config.intermediate_size,
+            image_size=config.image_size,
+            patch_size=config.patch_size,
+        )
+
+
+def _attention_flops(layers: int, width: int, batch: int, length: int) -> int:
+    """QKᵀ and AV: two products of T × T × D each, 4 B T² D a layer."""
+    return 4 * layers * batch * length * length * width
+
+
+def llama_forward_flops(shape: LlamaShape, batch: int, length: int, supervised: int) -> int:
+    """B sequences of T tokens forward, logits at S positions in all: 2 B T weights + 4 L B T² D + 2 S D V."""
+    linear = 2 * batch * length * shape.layers * shape.layer_weights
+    logits = 2 * supervised * shape.hidden_size * shape.vocabulary
+    return linear + _attention_flops(shape.layers, shape.hidden_size, batch, length) + logits
+
+
+def llama_backward_flops(
+    shape: LlamaShape,
+    batch: int,
+    length: int,
+    supervised: int,
+    trained_layers: int = 0,
+    trained_logits: bool = False,
+) -> int:
+    """Backward pass down to the input embeddings, as the projector needs it even when the LLM is frozen.
+
+    Gradients of the activations cost a forward pass, but twice as much in attention (both operands are computed);
+    `trained_layers` layers, and the logits if `trained_logits`, cost once more for their weights. What flash
+    attention computes again is not counted.
+    """
+    linear = 2 * batch * length * (shape.layers + trained_layers) * shape.layer_weights
+    logits = 2 * supervised * shape.hidden_size * shape.vocabulary * (1 + trained_logits)
+    return linear + 2 * _attention_flops(shape.layers, shape.hidden_size, batch, length) + logits
+
+
+def vision_forward_flops(shape: VisionShape, pictures: int) -> int:
+    """The tower forward: patches 2 P (3 p²) D, then L (2 (4 D² + 2 D F) + 4 (P + 1) D) for each of P + 1 tokens."""
+    tokens = shape.patches + 1
+    embedding = 2 * shape.patches * 3 * shape.patch_size**2 * shape.hidden_size
+    weights = shape.hidden_size * (4 * shape.hidden_size + 2 * shape.intermediate_size)
+    layers = 2 * tokens * shape.layers * weights
+    return pictures * (embedding + layers + _attention_flops(shape.layers, shape.hidden_size, 1, tokens))
+
+
+def projector_flops(vision_size: int, hidden_size: int, image_tokens: int, backward: bool = True) -> int:
+    """The linear map from tower to LLM: forward, and backward for its weights alone (the tower is frozen)."""
+    return 2 * image_tokens * vision_size * hidden_size * (2 if backward else 1)
+
+
+def step_flops(
+    llm: LlamaShape, vision: VisionShape, *, batch: int, length: int, supervised: int,
+    trained_layers: int = 0, trained_logits: bool = False, cached_features: bool = False,
+) -> int:  # fmt: skip
+    """One training step of one picture a sequence: tower, projector and LLM forward, LLM and projector backward.
+
+    With `cached_features` the tower's outputs are read and not computed. Freeze policies: `projector` trains 0
+    layers, `projector+last_layer` 1, `first_last` 2, `llm` all of them and the logits.
+    """
+    tower = 0 if cached_features else vision_forward_flops(vision, batch)
+    projector = projector_flops(vision.hidden_size, llm.hidden_size, batch * vision.patches)
+    forward = llama_forward_flops(llm, batch, length, supervised)
+    return tower + projector + forward + llama_backward_flops(
+        llm, batch, length, supervised, trained_layers, trained_logits
+    )  # fmt: skip
+
+
+def money(seconds: float, device_name: str, prices: Prices) -> float | None:
+    """What `seconds` of a device cost in `prices.currency`; None for a GPU without a price."""
+    price = hardware.price_per_hour(device_name, prices)
+    return None if price is None else price * seconds / 3600
+
+
+def projection(flops: float, prices: Prices, device: str = "RTX 4090", mfu: float = ASSUMED_MFU) -> dict[str, Any]:
+    """The same operations on another device: seconds and money at share `mfu` of its peak.
+
+    A lower bound: waiting for data, validation and saving are not in it, and a model of a few million parameters
+    does not fill such a GPU, so that it reaches a fraction of that share. KeyError for a device not in PEAK_FLOPS.
+    """
+    seconds = flops / (PEAK_FLOPS[device] * mfu)
+    price = prices.gpu_hour.get(device)
+    return {
+        "device": device,
+        "seconds": seconds,
+        "hours": seconds / 3600,
+        "money": None if price is None else price * seconds / 3600,
+        "assumed_mfu": mfu,
+        "peak_flops_per_second": PEAK_FLOPS[device],
+        "lower_bound": True,
+    }
+
+
+def cost_report(
+    *,
+    seconds: float,
+    samples: int,
+    tokens: int,
+    padded_tokens: int,
+    flops: float,
+    device_name: str,
+    prices: Prices,
+) -> dict[str, Any]:
+    """What a training took here, and what the same operations would take on an RTX 4090.
+
+    `tokens` without and `padded_tokens` with the padding, both with image tokens; `flops` from `step_flops`, the
+    sum of all steps. `mfu` (share of the device's peak) where the peak is known. Memory is this process's peak.
+    Energy is not in it: it is not measured yet.
+    """
+    peaks = [peak for name, peak in PEAK_FLOPS.items() if name in device_name]
+    return {
+        "device": device_name,
+        "seconds": seconds,
+        "hours": seconds / 3600,
+        "currency": prices.currency,
+        "price_per_hour": hardware.price_per_hour(device_name, prices),
+        "money": money(seconds, device_name, prices),
+        "samples": samples,
+        "tokens": tokens,
+        "padded_tokens": padded_tokens,
+        "samples_per_second": samples / seconds,
+        "tokens_per_second": tokens / seconds,
+        "flops": flops,
+        "flops_per_second": flops / seconds,
+        "mfu": flops / seconds / peaks[0] if peaks else None,
+        "peak_memory_bytes": hardware.peak_memory(),
+        "projected": projection(flops, prices),
+    }
+
+
+def write_cost(path: Path, report: dict[str, Any]) -> None:
+    """Write `cost.json`. It differs from run to run and is therefore no output that DVC knows."""
+    write_json(path, report)
