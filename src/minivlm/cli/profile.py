@@ -1,7 +1,7 @@
 """`minivlm profile NAME`: merge profiles/NAME.yaml into params.yaml, comments kept.
 
-A profile holds only the keys that it changes. params.yaml stays the one file that the pipeline reads; what a profile
-changed shows in `git diff params.yaml`, and `git restore params.yaml` takes it back.
+A profile holds only the keys that it changes. params.yaml stays the one file that the pipeline reads; what a
+profile changed shows in `git diff params.yaml`, and `git restore params.yaml` takes it back.
 """
 
 import difflib

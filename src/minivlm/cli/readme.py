@@ -1,7 +1,7 @@
 """`minivlm readme`: write the results block of the READMEs from reports/, so that no figure is typed by hand.
 
-The block lies between two marker lines; everything else of a README stays as it is. A test fails when the block and
-the committed reports differ.
+The block lies between two marker lines; everything else of a README stays as it is. A test fails when the block
+and the committed reports differ.
 """
 
 from collections.abc import Callable
@@ -28,7 +28,7 @@ FIGURES = {
 
 
 def command(
-    check: Annotated[bool, typer.Option("--check", help="Write nothing; fail when a README is not current.")] = False,
+    check: Annotated[bool, typer.Option("--check", help="Write nothing; fail when it is not current.")] = False,
 ) -> None:
     """Write the results block of README.md from reports/."""
     from minivlm.files import write_text
@@ -61,7 +61,7 @@ def replace_block(text: str, block: str, name: str) -> str:
 
 
 def results_block(reports: Callable[[str], Path]) -> str:
-    """Markdown tables of losses and scores; `reports` maps a stage to its folder. UserError when one is missing."""
+    """Markdown tables of losses and scores; `reports` maps a stage to its folder. UserError without them."""
     losses = {stage: _metrics(reports(stage)) for stage in STAGES}
     return _losses(losses) + "\n" + _scores(_metrics(reports("evaluate")))
 
@@ -85,14 +85,16 @@ def _losses(losses: dict[str, Any]) -> str:
 
 def _scores(metrics: Any) -> str:
     """One row for each model and split; in brackets the same score with the pictures exchanged."""
-    scored = [(stage, split, metrics[stage][split]) for split in SPLITS for stage in STAGES if split in metrics[stage]]
+    pairs = [(stage, split) for split in SPLITS for stage in STAGES if split in metrics[stage]]
+    scored = [(stage, split, metrics[stage][split]) for stage, split in pairs]
     shown = [name for name in FIGURES if any(name in scores for _, _, scores in scored)]
     header = ["held-out rows", "model", *(FIGURES[name][0] for name in shown), "image gap (nats)"]
     rows = [
         [SPLITS[split], stage, *(_score(scores, name) for name in shown), f"{scores['image_gap']:.2f}"]
         for stage, split, scores in scored
     ]
-    return _table(header, rows) + "\nIn brackets: the same score with the pictures exchanged, which is what guessing earns.\n"
+    note = "In brackets: the same score with the pictures exchanged, which is what guessing earns."
+    return f"{_table(header, rows)}\n{note}\n"
 
 
 def _score(scores: dict[str, float], name: str) -> str:

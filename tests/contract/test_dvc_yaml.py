@@ -1,0 +1,138 @@
+"""dvc.yaml against the code and the parameters: one name per stage, exact deps, params and outs."""
+
+import ast
+from pathlib import PurePosixPath
+from typing import Any
+
+import pytest
+from ruamel.yaml import YAML
+
+from minivlm import paths
+from minivlm.config import Params, load_params
+from tests.contract.imports import ROOT, STAGES, is_source, source_deps, syntax
+
+UNDECLARED = {"runtime", "prices", "tracking"}
+NOT_OUTS = {"cost.json", "index.html", "data_docs"}
+
+
+def pipeline() -> dict[str, dict[str, Any]]:
+    return YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"]
+
+
+def entries(stage: dict[str, Any], *kinds: str) -> dict[str, dict[str, Any]]:
+    """Path → options of the outputs of these kinds (`outs`, `metrics`, `plots`)."""
+    found: dict[str, dict[str, Any]] = {}
+    for kind in kinds:
+        for entry in stage.get(kind, []):
+            found.update(entry if isinstance(entry, dict) else {entry: {}})
+    return found
+
+
+def overlaps(one: str, other: str) -> bool:
+    """Whether one path is the other or lies inside it."""
+    a, b = PurePosixPath(one), PurePosixPath(other)
+    return a == b or a in b.parents or b in a.parents
+
+
+def written() -> list[str]:
+    return [stage for stage in STAGES if (ROOT / "pipelines" / f"{stage}.py").exists()]
+
+
+def parameters_read(stage: str) -> set[str]:
+    """What a stage command reads of params, as dotted keys: `run.params.sft.freeze` → `sft.freeze`."""
+    inner: set[int] = set()
+    read: set[str] = set()
+    for node in ast.walk(syntax(ROOT / "pipelines" / f"{stage}.py")):
+        if not isinstance(node, ast.Attribute) or id(node) in inner:
+            continue
+        chain = [node.attr]
+        value = node.value
+        while isinstance(value, ast.Attribute):
+            inner.add(id(value))
+            chain.insert(0, value.attr)
+            value = value.value
+        chain.insert(0, value.id if isinstance(value, ast.Name) else "")
+        if "params" in chain:
+            key = ".".join(chain[chain.index("params") + 1 :])
+            assert key, f"pipelines/{stage}.py passes all of params on; a library function takes plain values"
+            read.add(key.replace("validate_", "validate"))
+    return {key for key in read if key.split(".")[0] in {f.alias or n for n, f in Params.model_fields.items()}}
+
+
+def test_one_name_per_stage_everywhere():
+    commands = {path.stem for path in (ROOT / "pipelines").glob("*.py")} - {"__init__"}
+    sections = {f.alias or name for name, f in Params.model_fields.items()} - UNDECLARED - {"seed", "threads"}
+    assert tuple(pipeline()) == STAGES == paths.STAGES
+    assert commands == sections == set(STAGES)
+    assert [stage["cmd"] for stage in pipeline().values()] == [f"python -m pipelines.{name}" for name in STAGES]
+
+
+@pytest.mark.parametrize("stage", written())
+def test_source_deps_are_what_the_stage_imports(stage):
+    declared = [dep for dep in pipeline()[stage]["deps"] if is_source(dep)]
+    expected = source_deps(stage)
+    assert declared == expected, "run `python tests/contract/imports.py --write`, or paste:\n" + "".join(
+        f"    - {dep}\n" for dep in expected
+    )
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_data_deps_are_written_by_an_earlier_stage_or_versioned(stage):
+    earlier = STAGES[: STAGES.index(stage)]
+    outs = [out for name in earlier for out in entries(pipeline()[name], "outs", "metrics")] + ["data"]
+    for dep in pipeline()[stage]["deps"]:
+        assert is_source(dep) or any(overlaps(dep, out) for out in outs), f"nothing makes {dep}"
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_outputs_lie_in_the_stage_own_folders(stage):
+    outs = entries(pipeline()[stage], "outs", "metrics", "plots")
+    for out, options in outs.items():
+        assert PurePosixPath(out).parts[:2] in {("artifacts", stage), ("reports", stage)}, out
+        assert not NOT_OUTS & set(PurePosixPath(out).parts), f"{out} differs from run to run"
+        assert options.get("cache", True) == out.startswith("artifacts/"), f"{out}: reports live in git"
+    assert stage == "download" or f"reports/{stage}/metrics.json" in entries(pipeline()[stage], "metrics")
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_declared_params_exist_and_are_its_own(stage):
+    values = load_params(ROOT / "params.yaml").model_dump(by_alias=True)
+    declared = pipeline()[stage]["params"]
+    assert stage in declared and declared == sorted(declared)
+    for key in declared:
+        assert key.split(".")[0] not in UNDECLARED, f"{key} changes no output"
+        value = values
+        for part in key.split("."):
+            value = value[part]
+
+
+@pytest.mark.parametrize("stage", written())
+def test_declared_params_are_those_that_the_stage_reads(stage):
+    declared = set(pipeline()[stage]["params"])
+    read = {key for key in parameters_read(stage) if key.split(".")[0] not in UNDECLARED}
+    covered = {key for key in declared if any(each == key or each.startswith(f"{key}.") for each in read)}
+    missing = {key for key in read if not any(key == each or key.startswith(f"{each}.") for each in declared)}
+    assert missing == set(), "read but not declared: a change would not run the stage again"
+    assert covered == declared, "declared but not read: a change would run the stage for nothing"
+
+
+def test_the_learning_rate_of_sft_reaches_sft_and_evaluate_alone():
+    stages = pipeline()
+    reached = {name for name, stage in stages.items() if {"sft", "sft.learning_rate"} & set(stage["params"])}
+    for name in STAGES:
+        outs = [out for done in reached for out in entries(stages[done], "outs", "metrics", "plots")]
+        if any(overlaps(dep, out) for dep in stages[name]["deps"] for out in outs):
+            reached.add(name)
+    assert reached == {"sft", "evaluate"}
+
+
+def test_only_evaluate_depends_on_held_out_rows():
+    for name in ("base", "tokenize", "pretrain", "sft"):
+        for dep in pipeline()[name]["deps"]:
+            for split in ("heldout", "compositional"):
+                assert not overlaps(dep, f"artifacts/download/{split}.parquet"), f"{name} depends on {dep}"
+
+
+def test_data_is_hashed_by_dvc_and_kept_in_git():
+    out = YAML(typ="safe").load(ROOT / "data.dvc")["outs"][0]
+    assert (out["path"], out["cache"]) == ("data", False)

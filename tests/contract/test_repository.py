@@ -1,0 +1,67 @@
+"""What may be committed: no machine's paths, no weights, LF line ends, little data."""
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.contract.imports import ROOT
+
+# Home and work folders of a machine; a path below them means nothing elsewhere.
+MACHINE_PATH = re.compile(rb"(?<![\w.~-])/(?:work|home|root|Users)/\w")
+RESULTS_OF_STAGES = {".safetensors", ".parquet", ".bin", ".pt", ".onnx", ".gguf"}
+
+
+def committed() -> list[Path]:
+    done = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True)
+    if done.returncode:
+        pytest.skip("not a git checkout")
+    return [path for name in done.stdout.split("\0") if name and (path := ROOT / name).is_file()]
+
+
+def test_no_file_names_a_path_of_one_machine():
+    assert [p.relative_to(ROOT) for p in committed() if MACHINE_PATH.search(p.read_bytes())] == []
+
+
+def test_no_weights_or_tables_are_committed():
+    assert [p.relative_to(ROOT) for p in committed() if p.suffix in RESULTS_OF_STAGES] == []
+
+
+def test_versioned_data_stays_small():
+    assert sum(p.stat().st_size for p in committed() if p.is_relative_to(ROOT / "data")) <= 2_000_000
+
+
+def test_text_files_have_lf_line_ends():
+    texts = [p for p in committed() if b"\0" not in p.read_bytes()[:8000]]
+    assert [p.relative_to(ROOT) for p in texts if b"\r\n" in p.read_bytes()] == []
+    command = ["git", "check-attr", "eol", "params.yaml", "dvc.lock"]
+    told = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert told.stdout.split() == ["params.yaml:", "eol:", "lf", "dvc.lock:", "eol:", "lf"]
+
+
+def test_what_machines_make_is_ignored():
+    made = [".venv/x", "artifacts/x", "mlruns/x", ".state/x", "reports/index.html", "reports/sft/cost.json"]
+    told = subprocess.run(["git", "check-ignore", *made], cwd=ROOT, capture_output=True, text=True)
+    if told.returncode == 128:
+        pytest.skip("not a git checkout")
+    assert told.stdout.split() == made
+
+
+def test_dvc_tells_nobody_anything():
+    config = (ROOT / ".dvc" / "config").read_text(encoding="utf-8")
+    assert "analytics = false" in config and "check_update = false" in config
+
+
+def test_constraints_pin_every_direct_requirement_portably():
+    import tomllib
+
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    wanted = sum(project["optional-dependencies"].values(), project["dependencies"])
+    lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    pins = [line for line in lines if not line.startswith("#")]
+    names = [re.sub(r"[-_.]+", "-", pin.split("==")[0].lower()) for pin in pins]
+    assert [pin for pin in pins if not re.fullmatch(r"[\w.-]+==[\w.]+", pin)] == []
+    assert {re.sub(r"[-_.]+", "-", re.split(r"[<>=\[ ]", name)[0].lower()) for name in wanted} <= set(names)
+    assert not [name for name in names if name.startswith(("nvidia", "triton"))]
+    assert [pin.lower() for pin in pins] == sorted(pin.lower() for pin in pins)

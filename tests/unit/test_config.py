@@ -1,0 +1,119 @@
+"""params.yaml: what is wrong is said in one line that names file, key and the nearest valid key."""
+
+import copy
+from typing import Any
+
+import pytest
+from ruamel.yaml import YAML
+
+from minivlm.config import load_params, parse_params
+from minivlm.errors import UserError
+from minivlm.paths import Paths
+
+STAGES = ("download", "validate", "base", "tokenize", "pretrain", "sft", "evaluate")
+
+
+@pytest.fixture
+def values() -> Any:
+    return YAML(typ="safe", pure=True).load(Paths().params)
+
+
+def put(values: Any, key: str, value: Any) -> Any:
+    changed = copy.deepcopy(values)
+    *way, last = key.split(".")
+    section = changed
+    for part in way:
+        section = section[part]
+    section[last] = value
+    return changed
+
+
+def test_the_committed_parameters_are_valid():
+    params = load_params(Paths().params)
+    assert all(params.section(stage) for stage in STAGES)
+
+
+@pytest.mark.parametrize(
+    ("key", "near"),
+    [
+        ("sft.learning_rat", "learning_rate"),
+        ("base.vision_tower.hiden_size", "hidden_size"),
+        ("download.scenes.train_picture", "train_pictures"),
+        ("tokenise", "tokenize"),
+        ("download.local.pretrian", "pretrain"),
+    ],
+)
+def test_an_unknown_key_names_the_nearest_known_one(values, key, near):
+    with pytest.raises(UserError, match=f"params.yaml: unknown key '{key}'; did you mean '{near}'"):
+        parse_params(put(values, key, 1))
+
+
+def test_an_unknown_key_like_no_other_lists_the_valid_ones(values):
+    with pytest.raises(UserError, match=r"valid keys: .*freeze"):
+        parse_params(put(values, "sft.zzzzz", 1))
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("seed", "twenty"),
+        ("seed", -1),
+        ("threads", 0),
+        ("sft.learning_rate", 0),
+        ("sft.learning_rate", "fast"),
+        ("sft.freeze", "everything"),
+        ("validate.max_bad_fraction", 1.5),
+        ("tokenize.validation_fraction", 1),
+        ("download.scenes.size", 8),
+        ("download.local.limit", -3),
+        ("download.source", "web"),
+        ("evaluate", None),
+    ],
+)
+def test_a_wrong_value_is_named_with_its_key(values, key, value):
+    with pytest.raises(UserError) as caught:
+        parse_params(put(values, key, value))
+    assert f"params.yaml: {key} = {value!r}" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_key_is_named(values):
+    del values["sft"]["freeze"]
+    with pytest.raises(UserError, match=r"sft\.freeze is missing"):
+        parse_params(values)
+
+
+def test_a_hash_that_is_none_is_rejected(values):
+    with pytest.raises(UserError, match="sha256"):
+        parse_params(put(values, "download.local.sft", {"path": "x.parquet", "sha256": "abc"}))
+
+
+def test_1e_4_is_a_number(tmp_path):
+    """YAML 1.1 reads it as a string; params.yaml is YAML 1.2."""
+    text = Paths().params.read_text(encoding="utf-8")
+    changed = text.replace("learning_rate: 1.5e-3", "learning_rate: 1e-4")
+    assert changed != text
+    (tmp_path / "params.yaml").write_text(changed, encoding="utf-8")
+    assert load_params(tmp_path / "params.yaml").sft.learning_rate == 1e-4
+
+
+@pytest.mark.parametrize("text", ["seed: [1, 2", "a: b: c", "seed: 1\nseed: 2\n", "\tx: 1"])
+def test_what_is_not_yaml_is_said_in_one_line(tmp_path, text):
+    path = tmp_path / "params.yaml"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(UserError, match="not valid YAML") as caught:
+        load_params(path)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("content", [b"", b"- 1\n- 2\n", b"just text", b"\xff\xfe\x00"])
+def test_what_is_no_mapping_is_a_user_error(tmp_path, content):
+    path = tmp_path / "params.yaml"
+    path.write_bytes(content)
+    with pytest.raises(UserError):
+        load_params(path)
+
+
+def test_a_missing_file_says_where_to_run(tmp_path):
+    with pytest.raises(UserError, match="run from the repository root"):
+        load_params(tmp_path / "params.yaml")
