@@ -1,8 +1,8 @@
-"""What a caption gets right about a drawn scene: sky, ground, and kind, number and colour of every group of things.
+"""What a caption gets right about a drawn scene: sky, ground, and kind, number and colour of each group of things.
 
-Pure functions from (truth of the scene, what the caption states) to judgements and rates. A caption is compared as a
-set of statements, not as a string: "three red birds over the sea" and "over the sea fly birds, red ones, three" score
-alike.
+Pure functions from (truth of the scene, what the caption states) to judgements and rates. A caption is compared
+as a set of statements, not as a string: "three red birds over the sea" and "over the sea fly birds, red ones,
+three" score alike.
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ class Judgement:
 def judge(truth: Truth, stated: Truth) -> list[Judgement]:
     """Every attribute of the scene and every attribute that the caption states, each once.
 
-    A stated group answers for the scene's group of the same kind; where there are several of a kind, those that agree
-    in number and colour go together first. Number and colour of a group that the scene lacks are wrong, whatever
-    they are: they are credited with their kind only.
+    A stated group answers for the scene's group of the same kind; where there are several of a kind, those that
+    agree in number and colour go together first. Number and colour of a group that the scene lacks are wrong,
+    whatever they are: they are credited with their kind only.
     """
     judgements = [
         Judgement(name, getattr(truth, name), getattr(stated, name))
@@ -81,7 +81,8 @@ def _match(
 def score(pairs: Iterable[tuple[Truth, Truth]]) -> dict[str, Any]:
     """Rates over (truth, stated) pairs, one pair for each picture; sums over all pictures before dividing.
 
-    - `attribute_recall`: of all skies, grounds, kinds, numbers and colours of the scenes, the share stated rightly.
+    - `attribute_recall`: of all skies, grounds, kinds, numbers and colours of the scenes, the share stated
+      rightly.
     - `attribute_precision`: of all attributes that the captions state, the share that is right.
     - `exact_scene`: share of pictures with everything right and nothing else stated.
     - `hallucination_rate`: of the kinds of things that the captions name (each once for each caption), the share

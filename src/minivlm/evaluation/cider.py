@@ -1,7 +1,8 @@
 """CIDEr-D (Vedantam, Zitnick and Parikh 2015, section 5): how much a caption says what people say of this picture.
 
-An n-gram weighs more the fewer pictures' references hold it, so that stock phrases earn little. The figure is the one
-of the usual scorer (pycocoevalcap), which reports ten times the mean; people score near 1 to 2 against each other.
+An n-gram weighs more the fewer pictures' references hold it, so that stock phrases earn little. The figure is
+the one of the usual scorer (pycocoevalcap), which reports ten times the mean; people score near 1 to 2 against
+each other.
 """
 
 import math
@@ -50,7 +51,7 @@ def cider(captions: Sequence[str], references: Sequence[Sequence[str]]) -> float
 def _grams(text: str) -> Grams:
     """Counts of the 1- to 4-grams of a text."""
     words = tokens(text)
-    return [Counter(zip(*(words[i:] for i in range(n)), strict=False)) for n in range(1, ORDERS + 1)]
+    return [dict(Counter(zip(*(words[i:] for i in range(n)), strict=False))) for n in range(1, ORDERS + 1)]
 
 
 class _Weights:

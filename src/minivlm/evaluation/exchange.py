@@ -9,8 +9,9 @@ from minivlm.errors import UserError
 def exchange(pictures: Sequence[Hashable], seed: int) -> list[int]:
     """For each picture the position of another one, as one random cycle over all of them (Sattolo 1986).
 
-    `pictures` are distinct keys (image hashes), so that no picture gets a copy of itself. The same keys and seed give
-    the same exchange on every machine. UserError with fewer than two pictures, ValueError when a key repeats.
+    `pictures` are distinct keys (image hashes), so that no picture gets a copy of itself. The same keys and
+    seed give the same exchange on every machine. UserError with fewer than two pictures, ValueError when a key
+    repeats.
     """
     if len(set(pictures)) != len(pictures):
         raise ValueError("pictures to exchange must be distinct")

@@ -31,8 +31,9 @@ def image_gap(
 ) -> ImageGap:
     """Compare the loss of `rows` with the right and with exchanged pictures.
 
-    `picture_of[i]` is the position in `pictures` (distinct image hashes) of the picture of row i. The exchange moves
-    pictures, not rows: all rows of one picture get the same other one. ValueError when nothing is supervised.
+    `picture_of[i]` is the position in `pictures` (distinct image hashes) of the picture of row i. The exchange
+    moves pictures, not rows: all rows of one picture get the same other one. ValueError when nothing is
+    supervised.
     """
     if len(rows) != len(picture_of):
         raise ValueError(f"{len(rows)} rows, but pictures for {len(picture_of)}")

@@ -1,7 +1,7 @@
 """Captions against references as strings: BLEU and chrF by sacrebleu.
 
-Both are corpus scores from 0 to 100. A picture may have any number of references; BLEU counts an n-gram once it is in
-any of them, chrF takes the closest.
+Both are corpus scores from 0 to 100. A picture may have any number of references; BLEU counts an n-gram once it
+is in any of them, chrF takes the closest.
 """
 
 from collections.abc import Sequence
@@ -22,14 +22,14 @@ def bleu(captions: Sequence[str], references: Sequence[Sequence[str]]) -> float:
 
 
 def chrf(captions: Sequence[str], references: Sequence[Sequence[str]]) -> float:
-    """Corpus chrF2 (Popović 2015): F-score of character 1- to 6-grams, 0 to 100. Arguments and errors as `bleu`."""
+    """Corpus chrF2 (Popović 2015): F-score of character 1- to 6-grams, 0 to 100. Otherwise as `bleu`."""
     from sacrebleu.metrics import CHRF
 
     return float(CHRF().corpus_score(list(captions), _streams(captions, references)).score)
 
 
 def _streams(captions: Sequence[str], references: Sequence[Sequence[str]]) -> list[list[str | None]]:
-    """References as sacrebleu wants them: stream k holds the k-th reference of every caption, None where it ends."""
+    """References as sacrebleu wants them: stream k holds the k-th reference of each caption, or None."""
     if len(captions) != len(references):
         raise ValueError(f"{len(captions)} captions, but references for {len(references)}")
     for position, texts in enumerate(references):

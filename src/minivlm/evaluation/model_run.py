@@ -1,0 +1,80 @@
+"""One stage's model on everything it is judged by: the evaluation pictures and the held-out splits."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from minivlm.evaluation.captions import caption_pictures, load_model
+from minivlm.evaluation.heldout import Heldout
+from minivlm.evaluation.image_gap import image_gap
+from minivlm.evaluation.questions import ShownPicture
+from minivlm.evaluation.row_loss import RowLoss
+from minivlm.evaluation.scores import figures
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How to generate and to score; `device` and `precision` as in params.yaml."""
+
+    batch_size: int
+    max_new_tokens: int
+    seed: int
+    device: str
+    precision: str
+
+
+@dataclass(frozen=True)
+class ModelRun:
+    """What one model wrote and earned: captions in the order of the pictures, figures by split."""
+
+    shown: list[str]
+    captions: dict[str, list[str]]
+    figures: dict[str, dict[str, Any]]
+
+
+def run_model(
+    stage: str,
+    directory: Path,
+    question: str,
+    splits: Sequence[Heldout],
+    shown: Sequence[ShownPicture],
+    settings: Settings,
+    say: Callable[[str], None],
+) -> ModelRun:
+    """Caption and score with the model of `stage`; held-out pictures are all asked `question`."""
+    model, processor = load_model(directory, settings.device, settings.precision)
+
+    def caption(pictures: Sequence[Image.Image], text: str) -> list[str]:
+        return caption_pictures(
+            model,
+            processor,
+            pictures,
+            text,
+            batch_size=settings.batch_size,
+            max_new_tokens=settings.max_new_tokens,
+        )
+
+    # One at a time: their sizes and questions differ, and a picture's caption should not depend on its neighbours.
+    shown_captions = [caption([picture.decode()], picture.questions[stage])[0] for picture in shown]
+    captions, tree = {}, {}
+    for heldout in splits:
+        started = time.monotonic()
+        images = [picture.decode() for picture in heldout.pictures]
+        captions[heldout.split] = caption(images, question)
+        said = time.monotonic()
+        loss = RowLoss(model, processor, images, settings.batch_size)
+        hashes = [picture.sha256 for picture in heldout.pictures]
+        gap = image_gap(heldout.rows, [row.picture for row in heldout.rows], hashes, loss, settings.seed)
+        tree[heldout.split] = figures(heldout, captions[heldout.split], gap, settings.seed)
+        say(
+            f"{stage} on {heldout.split}: {len(images)} captions in {said - started:.1f} s, "
+            f"loss of {len(heldout.rows)} rows three times in {time.monotonic() - said:.1f} s"
+        )
+    return ModelRun(shown_captions, captions, tree)

@@ -1,0 +1,117 @@
+"""Negative log-likelihood of held-out answers, given any picture: what the image gap compares.
+
+`B` rows in a batch, `T` tokens, `P` image tokens of a picture, `D` width of the language model. Vision tower and
+projector see every picture once; exchanging pictures then means exchanging their features.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from minivlm.evaluation.heldout import Row
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+
+class RowLoss:
+    """`loss(rows, pictures)`: nats and supervised tokens of rows that see the pictures at the given positions."""
+
+    def __init__(self, model: Any, processor: Any, pictures: Sequence[Image.Image], batch_size: int) -> None:
+        """Encode `pictures`; `batch_size` bounds pictures, and rows, that are computed at once."""
+        self._model, self._processor, self._batch_size = model, processor, batch_size
+        self._features = _features(model, processor, pictures, batch_size)  # (pictures, P, D)
+        self._encoded: dict[int, tuple[list[int], list[bool]]] = {}  # row number -> its tokens
+
+    def __call__(self, rows: Sequence[Row], pictures: Sequence[int]) -> tuple[float, int]:
+        """Sum of negative log-likelihoods in nats and number of supervised tokens; sums are kept in float64."""
+        # Rows of like length share a batch: padding to the longest then costs little.
+        order = sorted(range(len(rows)), key=lambda i: len(self._tokens(rows[i])[0]))
+        nats, tokens = 0.0, 0
+        for start in range(0, len(order), self._batch_size):
+            batch = order[start : start + self._batch_size]
+            some_nats, some = self._batch([self._tokens(rows[i]) for i in batch], [pictures[i] for i in batch])
+            nats, tokens = nats + some_nats, tokens + some
+        return nats, tokens
+
+    def _tokens(self, row: Row) -> tuple[list[int], list[bool]]:
+        if row.number not in self._encoded:
+            self._encoded[row.number] = encode(self._processor, row.turns, self._features.shape[1])
+        return self._encoded[row.number]
+
+    def _batch(self, rows: Sequence[tuple[list[int], list[bool]]], pictures: Sequence[int]) -> tuple[float, int]:
+        """Loss of rows padded on the right: causal attention never sees the padding, so no mask is needed."""
+        import torch
+
+        device, config = self._model.device, self._model.config
+        length = max(len(ids) for ids, _ in rows)
+        ids = torch.zeros(len(rows), length, dtype=torch.long)  # (B, T)
+        supervised = torch.zeros(len(rows), length, dtype=torch.bool)
+        for i, (tokens, mask) in enumerate(rows):
+            ids[i, : len(tokens)] = torch.tensor(tokens)
+            supervised[i, : len(mask)] = torch.tensor(mask)
+        ids, supervised = ids.to(device), supervised.to(device)
+        with torch.inference_mode():
+            embeddings = self._model.get_input_embeddings()(ids)  # (B, T, D)
+            is_image = (ids == config.image_token_id)[..., None]
+            embeddings = embeddings.masked_scatter(is_image, self._features[torch.tensor(pictures)])
+            hidden = self._model.model.language_model(inputs_embeds=embeddings, use_cache=False).last_hidden_state
+            # The token at t is predicted at t - 1; logits are computed where a token is supervised, nowhere else.
+            logits = self._model.lm_head(hidden[:, :-1][supervised[:, 1:]]).float()
+            targets = ids[:, 1:][supervised[:, 1:]]
+            nats = torch.nn.functional.cross_entropy(logits, targets, reduction="sum")
+        return float(nats), int(targets.numel())
+
+
+def _features(model: Any, processor: Any, pictures: Sequence[Image.Image], batch_size: int) -> Any:
+    """What the language model sees of each picture, (pictures, P, D), on the model's device."""
+    import torch
+
+    parts = []
+    for start in range(0, len(pictures), batch_size):
+        inputs = processor.image_processor(images=list(pictures[start : start + batch_size]), return_tensors="pt")
+        pixels = inputs["pixel_values"].to(model.device, model.dtype)  # (B, 3, height, width)
+        with torch.inference_mode():
+            parts.append(torch.stack(list(model.get_image_features(pixel_values=pixels).pooler_output)))
+    return torch.cat(parts)
+
+
+def encode(processor: Any, turns: Sequence[dict[str, str]], image_tokens: int) -> tuple[list[int], list[bool]]:
+    """Token ids of a conversation, its picture as `image_tokens` tokens, and which of them are supervised.
+
+    Supervised are the assistant's answers with what ends them: all that the chat template adds after its
+    generation prompt.
+    """
+    messages = [_message(turn, processor.image_token) for turn in turns]
+    ids: list[int] = []
+    supervised: list[bool] = []
+    done = ""
+    for i, message in enumerate(messages):
+        if message["role"] != "assistant":
+            continue
+        before = _render(processor, messages[:i], add_generation_prompt=True)
+        after = _render(processor, messages[: i + 1], add_generation_prompt=False)
+        for text, mask in ((before[len(done) :], False), (after[len(before) :], True)):
+            text = text.replace(processor.image_token, processor.image_token * image_tokens)
+            new = processor.tokenizer(text, add_special_tokens=False)["input_ids"]
+            ids += new
+            supervised += [mask] * len(new)
+        done = after
+    return ids, supervised
+
+
+def _message(turn: dict[str, str], image_token: str) -> dict[str, Any]:
+    """A row's turn as the chat template wants it: the picture as a part of its own."""
+    text = turn["content"]
+    parts: list[dict[str, str]] = [{"type": "image"}] if image_token in text else []
+    return {
+        "role": turn["role"],
+        "content": [*parts, {"type": "text", "text": text.replace(image_token, "").strip()}],
+    }
+
+
+def _render(processor: Any, messages: list[dict[str, Any]], add_generation_prompt: bool) -> str:
+    return str(
+        processor.apply_chat_template(messages, add_generation_prompt=add_generation_prompt, tokenize=False)
+    )

@@ -1,0 +1,60 @@
+"""Captions from a saved LLaVA directory."""
+
+import pytest
+
+from minivlm.errors import UserError
+from minivlm.evaluation.captions import caption_pictures, load_model, prompt
+from tests.unit.evaluation.toys import picture
+
+QUESTION = "请详细描述这张图片。"
+
+
+def captions(llava, pictures, batch_size, max_new_tokens=12):
+    return caption_pictures(*llava, pictures, QUESTION, batch_size=batch_size, max_new_tokens=max_new_tokens)
+
+
+def test_captions_do_not_depend_on_the_batch_and_keep_the_order(llava):
+    pictures = [picture(i) for i in range(5)]
+    one_by_one = captions(llava, pictures, 1)
+    assert captions(llava, pictures, 2) == captions(llava, pictures, 5) == one_by_one
+    assert captions(llava, pictures[::-1], 3) == one_by_one[::-1]
+    assert len(set(one_by_one)) > 1, "the picture must matter, or this test could not fail"
+
+
+def test_captions_equal_greedy_steps_without_a_cache(llava):
+    import torch
+
+    model, processor = llava
+    inputs = processor(images=[picture(3)], text=[prompt(processor, QUESTION)], return_tensors="pt")
+    ids = inputs["input_ids"]
+    start = ids.shape[1]
+    with torch.inference_mode():
+        for _ in range(12):
+            logits = model(input_ids=ids, pixel_values=inputs["pixel_values"]).logits[:, -1]
+            ids = torch.cat([ids, logits.argmax(-1, keepdim=True)], dim=1)
+            if ids[0, -1] == 2:
+                break
+    expected = processor.decode(ids[0, start:], skip_special_tokens=True).strip()
+    assert captions(llava, [picture(3)], 1) == [expected]
+
+
+def test_the_vision_tower_sees_every_picture_once(llava):
+    model, _ = llava
+    seen = []
+    hook = model.model.vision_tower.register_forward_pre_hook(
+        lambda _, args, kwargs: seen.append(len(args[0] if args else kwargs["pixel_values"])), with_kwargs=True
+    )
+    try:
+        captions(llava, [picture(i) for i in range(5)], 2)
+    finally:
+        hook.remove()
+    assert sum(seen) == 5
+
+
+def test_pictures_of_other_sizes_and_modes_are_captioned(llava):
+    assert len(captions(llava, [picture(0, 50), picture(1, 20)], 2)) == 2
+
+
+def test_a_missing_model_is_a_clear_error(tmp_path):
+    with pytest.raises(UserError, match="no model there"):
+        load_model(tmp_path)

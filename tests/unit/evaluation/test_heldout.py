@@ -1,0 +1,89 @@
+"""Held-out rows become pictures with all their references."""
+
+import json
+
+import pytest
+
+from minivlm.data.scenes.world import Group, Truth
+from minivlm.errors import UserError
+from minivlm.evaluation.heldout import accepted_rows, read_heldout
+from tests.unit.evaluation.toys import conversation, picture_bytes, write_table
+
+A, B, C = (picture_bytes(i) for i in range(3))
+SCENE = Truth("day", "sea", (Group("boat", 2, "red"),))
+
+
+@pytest.fixture
+def table(tmp_path):
+    return write_table(
+        tmp_path / "heldout.parquet",
+        [
+            (conversation("一句话？", "两只红船"), A),
+            (conversation("一句话？", "三只鸟"), B),
+            (conversation("详细？", "大海上有两只红船。"), A),
+            (conversation("几只船？", "两只。", "什么颜色？", "红色。"), A),
+            (conversation("一句话？", "两只红船"), A),
+            (conversation("几只？", "四只。", "在哪？", "天上。"), C),
+        ],
+    )
+
+
+def test_rows_are_grouped_by_the_bytes_of_their_picture(table):
+    heldout = read_heldout(table, "heldout", 10)
+    assert [p.id for p in heldout.pictures] == ["heldout:0", "heldout:1", "heldout:5"]
+    assert [row.picture for row in heldout.rows] == [0, 1, 0, 0, 0, 2]
+    assert [p.content for p in heldout.pictures] == [A, B, C]
+    assert not heldout.has_truth
+
+
+def test_references_are_the_answers_of_single_question_rows_each_once(table):
+    heldout = read_heldout(table, "heldout", 10)
+    assert heldout.pictures[0].references == ("两只红船", "大海上有两只红船。")
+    assert heldout.pictures[2].references == ("四只。",), "the first answer, where there is no single question"
+
+
+def test_rows_that_validation_rejected_are_not_scored(table):
+    heldout = read_heldout(table, "heldout", 10, accepted=[1, 2])
+    assert [row.number for row in heldout.rows] == [1, 2]
+    assert heldout.pictures[1].references == ("大海上有两只红船。",)
+
+
+def test_the_bound_takes_whole_pictures_whatever_the_order_of_the_file(table, tmp_path):
+    small = read_heldout(table, "heldout", 2)
+    assert len(small.pictures) == 2
+    assert {row.picture for row in small.rows} == {0, 1}
+    reordered = [(conversation("?", "x"), picture) for picture in (C, B, A)]
+    other = read_heldout(write_table(tmp_path / "other.parquet", reordered), "heldout", 2)
+    assert {p.sha256 for p in other.pictures} == {p.sha256 for p in small.pictures}
+
+
+def test_scenes_are_read_as_truth(tmp_path):
+    text = json.dumps({**SCENE.to_json(), "layout": {"horizon": 0.5}})
+    path = write_table(
+        tmp_path / "h.parquet", [(conversation("?", "x"), A, text), (conversation("?", "y"), B, text)]
+    )
+    heldout = read_heldout(path, "heldout", 10)
+    assert heldout.has_truth
+    assert heldout.pictures[0].truth == SCENE
+
+
+def test_pictures_partly_without_scene_are_an_error(tmp_path):
+    text = json.dumps(SCENE.to_json())
+    path = write_table(
+        tmp_path / "h.parquet", [(conversation("?", "x"), A, text), (conversation("?", "y"), B, None)]
+    )
+    with pytest.raises(UserError, match="1 pictures have no scene"):
+        read_heldout(path, "heldout", 10)
+
+
+def test_a_split_without_rows_is_an_error(table):
+    with pytest.raises(UserError, match="no row to evaluate"):
+        read_heldout(table, "heldout", 10, accepted=[])
+
+
+def test_accepted_rows_are_the_only_column_of_their_file(tmp_path):
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    pq.write_table(pa.table({"row": pa.array([0, 3], pa.int64())}), tmp_path / "a.parquet")
+    assert accepted_rows(tmp_path / "a.parquet") == [0, 3]

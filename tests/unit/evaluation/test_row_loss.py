@@ -1,0 +1,57 @@
+"""The loss behind the image gap, held against transformers' own."""
+
+import json
+
+import pytest
+
+from minivlm.evaluation.heldout import Row
+from minivlm.evaluation.row_loss import RowLoss, encode
+from tests.unit.evaluation.toys import conversation, picture
+
+PICTURES = [picture(i) for i in range(3)]
+ROWS = [
+    Row(0, json.loads(conversation("请用一句话描述这张图片。", "两只红色的帆船。")), 0),
+    Row(1, json.loads(conversation("有几只？", "三朵。", "什么颜色？", "黄花在草地上。")), 1),
+    Row(2, json.loads(conversation("请详细描述这张图片。", "夕阳下的大海上有两只红色的帆船。")), 2),
+]
+
+
+def test_answers_and_what_ends_them_are_supervised_and_nothing_else(llava):
+    _, processor = llava
+    ids, supervised = encode(processor, ROWS[1].turns, 16)
+    text = processor.tokenizer.decode([i for i, mask in zip(ids, supervised, strict=True) if mask])
+    assert text == "三朵。</s>\n黄花在草地上。</s>\n"
+    assert ids.count(processor.image_token_id) == 16
+
+
+def test_tokens_are_those_of_the_processor(llava):
+    _, processor = llava
+    message = [
+        {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "请用一句话描述这张图片。"}]}
+    ]
+    message.append({"role": "assistant", "content": [{"type": "text", "text": "两只红色的帆船。"}]})
+    whole = processor(images=[PICTURES[0]], text=processor.apply_chat_template(message, tokenize=False))
+    assert encode(processor, ROWS[0].turns, 16)[0] == whole["input_ids"][0]
+
+
+@pytest.mark.parametrize("seen", [[0, 1, 2], [1, 2, 0], [2, 2, 2]])
+def test_the_loss_is_transformers_loss_of_the_same_rows(llava, seen):
+    import torch
+
+    model, processor = llava
+    expected = 0.0
+    for row, i in zip(ROWS, seen, strict=True):
+        ids, supervised = encode(processor, row.turns, 16)
+        labels = torch.tensor([ids]).masked_fill(~torch.tensor([supervised]), -100)
+        pixels = processor.image_processor(images=[PICTURES[i]], return_tensors="pt")["pixel_values"]
+        with torch.inference_mode():
+            loss = model(input_ids=torch.tensor([ids]), pixel_values=pixels, labels=labels).loss
+        expected += float(loss) * sum(supervised)
+    nats, tokens = RowLoss(model, processor, PICTURES, batch_size=2)(ROWS, seen)
+    assert nats == pytest.approx(expected, rel=1e-4)
+    assert tokens == sum(sum(encode(processor, row.turns, 16)[1]) for row in ROWS)
+
+
+def test_another_picture_changes_the_loss(llava):
+    loss = RowLoss(*llava, PICTURES, batch_size=8)
+    assert abs(loss(ROWS, [0, 1, 2])[0] - loss(ROWS, [1, 2, 0])[0]) > 0.01
