@@ -4,7 +4,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help install repro test lint clean
+.PHONY: help install repro test ui lint clean
 
 PYTHON ?=
 CANDIDATES := $(or $(PYTHON),python3.11 python3.12 python3.13 python3.14 python3 python)
@@ -16,6 +16,7 @@ STAMP := $(VENV)/.installed-$(shell pwd | cksum | cut -d' ' -f1)
 help:
 	@echo "make repro    install, then run the pipeline: only what changed runs again"
 	@echo "make test     install, then run the tests"
+	@echo "make ui       install, then show the runs in MLflow's page, on this machine alone"
 	@echo "make lint     install, then ruff and mypy"
 	@echo "make install  make $(VENV) from pyproject.toml and constraints.txt"
 	@echo "make clean    remove $(VENV) and caches; results and DVC's cache stay"
@@ -45,6 +46,9 @@ repro: $(STAMP)
 
 test: $(STAMP)
 	@$(BIN)/python -m pytest
+
+ui: $(STAMP)
+	@$(BIN)/minivlm ui
 
 lint: $(STAMP)
 	@$(BIN)/python -m ruff check .

@@ -61,18 +61,33 @@ def replace_block(text: str, block: str, name: str) -> str:
 
 
 def results_block(reports: Callable[[str], Path]) -> str:
-    """Markdown tables of losses and scores; `reports` maps a stage to its folder. UserError without them."""
-    losses = {stage: _metrics(reports(stage)) for stage in STAGES}
-    return _losses(losses) + "\n" + _scores(_metrics(reports("evaluate")))
+    """Markdown tables of captions, scores and losses; `reports` maps a stage to its folder."""
+    captions = _read(reports("evaluate") / "captions.json")
+    scores = _read(reports("evaluate") / "metrics.json")
+    losses = {stage: _read(reports(stage) / "metrics.json") for stage in STAGES}
+    return "\n".join((_captions(captions), _scores(scores), _losses(losses)))
 
 
-def _metrics(folder: Path) -> Any:
+def _read(path: Path) -> Any:
     from minivlm.files import read_json
 
     try:
-        return read_json(folder / "metrics.json")
+        return read_json(path)
     except FileNotFoundError:
-        raise UserError(f"reports/{folder.name}/metrics.json: not found; run `make repro` first") from None
+        raise UserError(f"reports/{path.parent.name}/{path.name}: not found; run `make repro` first") from None
+
+
+def _captions(captions: list[dict[str, Any]]) -> str:
+    """The original's table: picture, caption of the first stage, caption of the second."""
+    rows = []
+    for entry in captions:
+        picture = f'<img src="data/eval_images/{entry["file"]}" alt="{entry["title"]}" width="160">'
+        rows.append([picture, *(_cell(entry[stage]["caption"]) for stage in STAGES)])
+    return "".join(f"| {' | '.join(cells)} |\n" for cells in (["picture", *STAGES], ["---"] * 3, *rows))
+
+
+def _cell(text: str) -> str:
+    return " ".join(text.split()).replace("|", "&#124;").replace("<", "&lt;")
 
 
 def _losses(losses: dict[str, Any]) -> str:

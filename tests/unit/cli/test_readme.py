@@ -17,7 +17,10 @@ def test_figures_are_those_of_the_reports(tmp_path):
     write_json(paths.reports("sft") / "metrics.json", LOSSES)
     scores = {"pretrain": {"heldout": SCENES}, "sft": {"heldout": SCENES, "compositional": SCENES}}
     write_json(paths.reports("evaluate") / "metrics.json", scores)
+    caption = {"file": "sunset.png", "title": "日落", "pretrain": {"caption": "海<s>"}, "sft": {"caption": "a|b"}}
+    write_json(paths.reports("evaluate") / "captions.json", [caption])
     block = results_block(paths.reports)
+    assert 'data/eval_images/sunset.png" alt="日落" width="160"> | 海&lt;s> | a&#124;b |' in block
     assert "| pretrain | 1,200 | 1,234,567 | 1.235 | 2.000 |" in block
     assert "| new pictures | sft | 0.931 (0.310) | 41.3 | 1.50 |" in block
     assert block.count("combinations never seen") == 1
