@@ -1,0 +1,100 @@
+"""One conversation (JSON text) -> the facts that the expectations look at.
+
+A conversation is a JSON list of turns, `{"role": "user" | "assistant", "content": text}`; the place of the picture
+is marked by `<image>` in the first turn. Only facts are found here; which of them are acceptable is declared in
+expectations.py.
+"""
+
+import hashlib
+import json
+from typing import NamedTuple
+
+IMAGE_MARK = "<image>"
+KNOWN_ROLES = ("user", "assistant", "system")
+TURNS = "turns"  # the `form` of a conversation that can be used
+
+
+class Turn(NamedTuple):
+    """Who speaks, and what."""
+
+    role: str
+    content: str
+
+
+class ConversationFacts(NamedTuple):
+    """Facts of one conversation; all but `form` and `digest` are None when it is not a list of turns.
+
+    Characters are counted without `<image>` and without white space around the text.
+    """
+
+    form: str  # TURNS, or what the text is instead
+    digest: bytes | None  # sha256 of roles and contents, so that JSON spacing does not hide a duplicate
+    roles: str | None = None  # "user assistant"; a role nobody knows is "other"
+    turns: int | None = None
+    marks_first_turn: int | None = None
+    marks_elsewhere: int | None = None
+    shortest_answer: int | None = None  # characters; None without an assistant turn
+    longest_turn: int | None = None
+    question_characters: int | None = None
+    answer_characters: int | None = None
+
+
+class ConversationError(ValueError):
+    """The text is not a conversation; the message says what it is instead."""
+
+
+def parse_turns(raw: bytes | None) -> list[Turn]:
+    """The turns of a conversation; ConversationError when the bytes are anything else."""
+    if raw is None:
+        raise ConversationError("missing")
+    try:
+        text = raw.decode("utf-8")
+    except UnicodeDecodeError:
+        raise ConversationError("not UTF-8") from None
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):  # RecursionError: brackets nested some thousand deep
+        raise ConversationError("not JSON") from None
+    if not isinstance(value, list) or not value:
+        raise ConversationError("not a list of turns")
+    turns = []
+    for item in value:
+        role, content = (item.get("role"), item.get("content")) if isinstance(item, dict) else (None, None)
+        if not isinstance(role, str) or not isinstance(content, str):
+            raise ConversationError("not a list of turns")
+        if _has_lone_surrogate(role + content):
+            raise ConversationError("lone surrogate")
+        turns.append(Turn(role, content))
+    return turns
+
+
+def _has_lone_surrogate(text: str) -> bool:
+    """Whether a JSON escape such as `\\ud83d` stands without its other half: no UTF-8 can hold it."""
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return True
+    return False
+
+
+def conversation_facts(raw: bytes | None) -> ConversationFacts:
+    """The facts of one conversation, given as the bytes of its JSON text."""
+    try:
+        turns = parse_turns(raw)
+    except ConversationError as error:
+        return ConversationFacts(form=str(error), digest=None if raw is None else hashlib.sha256(raw).digest())
+    marks = [turn.content.count(IMAGE_MARK) for turn in turns]
+    sizes = [len(turn.content.replace(IMAGE_MARK, "").strip()) for turn in turns]
+    answers = [size for turn, size in zip(turns, sizes, strict=True) if turn.role == "assistant"]
+    return ConversationFacts(
+        form=TURNS,
+        digest=hashlib.sha256(json.dumps(turns, ensure_ascii=False).encode()).digest(),
+        roles=" ".join(turn.role if turn.role in KNOWN_ROLES else "other" for turn in turns),
+        turns=len(turns),
+        marks_first_turn=marks[0],
+        marks_elsewhere=sum(marks[1:]),
+        shortest_answer=min(answers, default=None),
+        longest_turn=max(sizes),
+        question_characters=sum(sizes) - sum(answers),
+        answer_characters=sum(answers),
+    )

@@ -1,0 +1,82 @@
+"""Verdicts -> what is written: a JSON report per file, the metrics, and the one line a failing stage ends with.
+
+Nothing here holds a time, a run id or a path: the same rows give the same bytes.
+"""
+
+from collections.abc import Iterable
+from typing import Any
+
+from minivlm.data.validation.expectations import CheckResult
+from minivlm.data.validation.gate import MAX_LISTED, FileVerdict
+from minivlm.data.validation.metadata import row_id
+
+_NAMED_IN_ERROR = 5
+
+
+def file_report(verdict: FileVerdict, max_bad_fraction: float) -> dict[str, Any]:
+    """The report of one file, as plain values for JSON."""
+    listed = list(verdict.rejected.items())[:MAX_LISTED]
+    return {
+        "file": verdict.file,
+        "present": True,
+        "passed": verdict.passed,
+        "rows": verdict.rows,
+        "accepted": len(verdict.accepted),
+        "rejected": len(verdict.rejected),
+        "max_bad_fraction": max_bad_fraction,
+        "table_faults": verdict.table_faults,
+        "expectations": [_expectation(level, result) for level, result in verdict.results],
+        "rejected_rows_listed": len(listed),
+        "rejected_rows": [{"id": row_id(verdict.file, row), "reasons": reasons} for row, reasons in listed],
+        "distributions": verdict.distributions,
+    }
+
+
+def absent_report(file: str) -> dict[str, Any]:
+    """The report of an optional file that is not there; written so that the set of outputs is always the same."""
+    return {"file": file, "present": False, "passed": True, "rows": 0, "accepted": 0, "rejected": 0}
+
+
+def _expectation(level: str, result: CheckResult) -> dict[str, Any]:
+    return {
+        "name": result.check.name,
+        "level": level,
+        "meaning": result.check.meaning,
+        "success": result.success,
+        "checked": result.checked,
+        "unexpected": result.unexpected,
+    }
+
+
+def metrics(verdicts: Iterable[FileVerdict]) -> dict[str, dict[str, int]]:
+    """Rows, accepted and rejected of each file: DVC's metrics."""
+    return {
+        verdict.file: {
+            "rows": verdict.rows,
+            "accepted": len(verdict.accepted),
+            "rejected": len(verdict.rejected),
+        }
+        for verdict in verdicts
+    }
+
+
+def failure(verdicts: Iterable[FileVerdict], max_bad_fraction: float, reports: str) -> str | None:
+    """One line about the first file that fails (others are named), or None when all pass.
+
+    `reports` is the folder of the reports, as the reader should see it.
+    """
+    failed = [verdict for verdict in verdicts if not verdict.passed]
+    if not failed:
+        return None
+    first, others = failed[0], [verdict.file for verdict in failed[1:]]
+    also = f"; {', '.join(others)} failed too" if others else ""
+    full = f"{reports}/{first.file}.json"
+    if first.table_faults:
+        return f"{first.file}.parquet cannot be used: {'; '.join(first.table_faults)} (see {full}){also}"
+    named = [f"{row_id(first.file, row)} ({reasons[0]})" for row, reasons in first.rejected.items()]
+    shown = ", ".join(named[:_NAMED_IN_ERROR]) + (", ..." if len(named) > _NAMED_IN_ERROR else "")
+    advice = "mend them or raise validate.max_bad_fraction" if first.accepted else "no row is left: mend them"
+    return (
+        f"{first.file}: {len(first.rejected)} of {first.rows} rows are at fault "
+        f"(validate.max_bad_fraction is {max_bad_fraction:g}): {shown}; all of them in {full}; {advice}{also}"
+    )

@@ -1,0 +1,41 @@
+"""A map over worker processes that keeps the order and holds only a few tasks in memory."""
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future
+from typing import TypeVar
+
+from minivlm.errors import UserError
+
+Task = TypeVar("Task")
+Result = TypeVar("Result")
+
+
+def ordered_map(function: Callable[[Task], Result], tasks: Iterable[Task], workers: int) -> Iterator[Result]:
+    """`map(function, tasks)` by `workers` processes; with one worker, in this process.
+
+    Results come in the order of the tasks. At most two tasks per worker wait at a time, so a long stream of large
+    tasks needs little memory. Processes are spawned, not forked: a fork would copy the locks of threads that Arrow
+    or MLflow have running. UserError when a worker is killed; what the function raises is raised here.
+    """
+    if workers <= 1:
+        yield from map(function, tasks)
+        return
+    import multiprocessing
+    from concurrent.futures import ProcessPoolExecutor
+    from concurrent.futures.process import BrokenProcessPool
+
+    waiting: deque[Future[Result]] = deque()
+    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+        try:
+            for task in tasks:
+                waiting.append(pool.submit(function, task))
+                if len(waiting) >= 2 * workers:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        except BrokenProcessPool:
+            raise UserError("a worker process was killed (out of memory?); lower runtime.workers") from None
+        finally:
+            for future in waiting:
+                future.cancel()

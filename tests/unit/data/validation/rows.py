@@ -1,0 +1,70 @@
+"""Rows for the tests: small pictures, good conversations, Parquet files."""
+
+import functools
+import io
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from PIL import Image
+
+from minivlm.data.validation.expectations import Limits
+
+LIMITS = Limits(max_text_characters=100, min_side=8, max_side=64)
+SPLITS = ("pretrain", "sft", "heldout", "compositional")
+Row = tuple[Any, Any]  # conversations, image_bytes
+
+
+@functools.cache
+def picture(number: int, size: tuple[int, int] = (16, 16), kind: str = "JPEG", mode: str = "RGB") -> bytes:
+    """A picture of its own for each number."""
+    shades = bytes((number * 7 + place * (number % 5 + 1)) % 256 for place in range(size[0] * size[1] * 3))
+    stream = io.BytesIO()
+    image = Image.frombytes("RGB", size, shades)
+    if mode == "I;16":
+        image = Image.new("I;16", size, number)
+    elif mode != "RGB":
+        image = image.convert(mode)
+    image.info["comment"] = str(number).encode()  # JPEG may blur two numbers into the same pixels
+    image.save(stream, kind)
+    return stream.getvalue()
+
+
+def talk(*turns: tuple[str, Any]) -> str:
+    """A conversation as JSON text."""
+    return json.dumps([{"role": role, "content": content} for role, content in turns], ensure_ascii=False)
+
+
+def caption(text: str = "一只鹰在飞行中") -> str:
+    """A conversation that is right in every way."""
+    return talk(("user", "<image>\n请描述这张图片。"), ("assistant", text))
+
+
+def good_rows(count: int, first: int = 0) -> list[Row]:
+    """Rows with distinct pictures, numbered from `first`."""
+    return [(caption(), picture(number)) for number in range(first, first + count)]
+
+
+def write_table(path: Path, rows: Sequence[Row]) -> Path:
+    """Write rows as a Parquet file with the original's columns."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    texts, pictures = [row[0] for row in rows], [row[1] for row in rows]
+    table = pa.table(
+        {"conversations": pa.array(texts, pa.string()), "image_bytes": pa.array(pictures, pa.binary())}
+    )
+    pq.write_table(table, path)
+    return path
+
+
+def write_splits(folder: Path, **rows: Sequence[Row]) -> dict[str, Path]:
+    """One file for each split that is given, in the pipeline's order."""
+    return {split: write_table(folder / f"{split}.parquet", rows[split]) for split in SPLITS if split in rows}
+
+
+def write_all(folder: Path, **rows: Sequence[Row]) -> dict[str, Path]:
+    """All four files; a split that is not given gets three good rows of its own."""
+    own = {split: good_rows(3, first=1000 * (index + 1)) for index, split in enumerate(SPLITS)}
+    return write_splits(folder, **{**own, **rows})

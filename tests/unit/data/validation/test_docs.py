@@ -1,0 +1,71 @@
+"""Data Docs that can be read without a network."""
+
+import re
+from html.parser import HTMLParser
+
+import pytest
+
+from minivlm.data.validation.docs import offline_docs
+from minivlm.data.validation.gate import check_tables
+from tests.unit.data.validation.rows import LIMITS, caption, good_rows, picture, write_all
+
+
+@pytest.fixture(scope="module")
+def docs(tmp_path_factory):
+    """The Data Docs of a run in which one heldout row is rejected."""
+    folder = tmp_path_factory.mktemp("docs")
+    heldout = [*good_rows(2, first=20), (caption(), picture(5)[:-60])]
+    tables = write_all(tmp_path_factory.mktemp("tables"), heldout=heldout)
+    verdicts = check_tables(tables, limits=LIMITS, max_bad_fraction=0.0, workers=1, docs=folder)
+    offline_docs(folder, verdicts.values())
+    return folder
+
+
+def links(page):
+    """The targets of every href and src of a page."""
+    found = []
+
+    class Links(HTMLParser):
+        def handle_starttag(self, tag, attrs):
+            found.extend(value for name, value in attrs if name in ("href", "src"))
+
+    Links().feed(page.read_text(encoding="utf-8"))
+    return found
+
+
+def test_no_page_names_another_host(docs):
+    pages = list(docs.rglob("*.html"))
+    assert len(pages) == 1 + 2 * 4 * 2  # the index; suite and result, of table and rows, of four files
+    for page in pages:
+        assert re.findall(r"""(?:https?:)?//[a-z][^\s"']*""", page.read_text(encoding="utf-8")) == []
+
+
+def test_every_link_leads_to_a_page_or_a_place_that_exists(docs):
+    for page in docs.rglob("*.html"):
+        for target in links(page):
+            path, _, anchor = target.partition("#")
+            aimed = (page.parent / path).resolve() if path else page
+            assert aimed.is_file(), (page, target)
+            if anchor:
+                assert re.search(rf'id="?{re.escape(anchor)}[ ">]', aimed.read_text(encoding="utf-8")), (
+                    page,
+                    target,
+                )
+
+
+def test_the_index_names_the_rejected_row_and_leads_to_all_results(docs):
+    index = (docs / "index.html").read_text(encoding="utf-8")
+    assert "heldout:2" in index and "picture_decodes: truncated" in index
+    assert sum(target.startswith("validations/") for target in links(docs / "index.html")) == 8
+
+
+def test_the_results_state_the_expectations_in_words_with_the_image_mark_as_text(docs):
+    (page,) = docs.glob("validations/heldout_rows/**/*.html")
+    text = page.read_text(encoding="utf-8")
+    assert "The first turn has &lt;image&gt; once" in text
+    assert "<image>" not in text
+
+
+def test_every_page_carries_its_style(docs):
+    for page in docs.rglob("*.html"):
+        assert "<style>" in page.read_text(encoding="utf-8")

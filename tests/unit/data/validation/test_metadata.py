@@ -1,0 +1,82 @@
+"""Parquet files to metadata frames."""
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from minivlm.data.validation import metadata
+from minivlm.errors import UserError
+from tests.unit.data.validation.rows import caption, good_rows, picture, write_all, write_splits, write_table
+
+
+def frames(tables, workers=1):
+    return metadata.read_metadata(tables, train_files=("pretrain", "sft"), max_side=64, workers=workers)
+
+
+def test_frames_are_the_same_for_one_worker_and_for_two(tmp_path):
+    rows = [(caption(str(number)), picture(number % 40)) for number in range(3000)]
+    rows[700] = ("no JSON", b"no picture")
+    tables = write_all(tmp_path, pretrain=rows)
+    alone, together = frames(tables, 1), frames(tables, 2)
+    assert list(alone) == list(together) == ["pretrain", "sft", "heldout", "compositional"]
+    for split, frame in alone.items():
+        assert frame.equals(together[split])
+    assert alone["pretrain"]["form"][700] == "not JSON"
+    assert alone["pretrain"]["decoding"][700] == "not a picture"
+
+
+def test_each_distinct_picture_is_decoded_once(tmp_path, monkeypatch):
+    decoded = []
+
+    def counted(data, max_side):
+        decoded.append(data)
+        return original(data, max_side)
+
+    original = metadata.picture_facts
+    monkeypatch.setattr(metadata, "picture_facts", counted)
+    rows = [(caption(str(number)), picture(number % 5)) for number in range(600)]  # more than two batches
+    frame = frames(write_splits(tmp_path, pretrain=rows, sft=rows))["sft"]
+    assert len(decoded) == 5
+    assert len(frame) == 600 and set(frame["decoding"]) == {"decodes"}
+
+
+def test_row_numbers_count_through_batches_and_row_groups(tmp_path):
+    table = pa.table({"image_bytes": [picture(1)] * 700, "conversations": [caption(str(n)) for n in range(700)]})
+    pq.write_table(table, tmp_path / "a.parquet", row_group_size=300)
+    frame = frames({"a": tmp_path / "a.parquet"})["a"]
+    assert frame["row"].tolist() == list(range(700))
+    assert frame["answer_characters"].tolist() == [len(str(number)) for number in range(700)]
+
+
+def test_large_string_and_large_binary_columns_are_read(tmp_path):
+    schema = pa.schema([("conversations", pa.large_string()), ("image_bytes", pa.large_binary())])
+    pq.write_table(pa.table([[caption()], [picture(1)]], schema=schema), tmp_path / "a.parquet")
+    assert frames({"a": tmp_path / "a.parquet"})["a"]["decoding"].tolist() == ["decodes"]
+
+
+def test_text_that_is_not_utf8_is_the_fault_of_its_row_alone(tmp_path):
+    texts = pa.array([b"\xff", caption().encode()], pa.binary()).view(pa.string())
+    pq.write_table(pa.table({"conversations": texts, "image_bytes": [picture(1)] * 2}), tmp_path / "a.parquet")
+    assert frames({"a": tmp_path / "a.parquet"})["a"]["form"].tolist() == ["not UTF-8", "turns"]
+
+
+def test_a_missing_file_is_one_line_with_the_remedy(tmp_path):
+    with pytest.raises(UserError, match=r"sft\.parquet: not found; .*dvc repro download") as error:
+        metadata.table_shape(tmp_path / "sft.parquet")
+    assert "\n" not in str(error.value)
+
+
+def test_a_file_that_is_not_parquet_is_named(tmp_path):
+    (tmp_path / "sft.parquet").write_bytes(b"<html>404</html>")
+    with pytest.raises(UserError, match=r"sft\.parquet: not a readable Parquet file"):
+        metadata.table_shape(tmp_path / "sft.parquet")
+
+
+def test_a_file_damaged_between_header_and_footer_is_named(tmp_path):
+    path = write_table(tmp_path / "sft.parquet", good_rows(200))
+    data = bytearray(path.read_bytes())
+    data[4:2000] = b"\xff" * 1996
+    path.write_bytes(bytes(data))
+    with pytest.raises(UserError, match=r"sft\.parquet: damaged Parquet file") as error:
+        frames({"sft": path})
+    assert "\n" not in str(error.value)

@@ -1,0 +1,95 @@
+"""The stage command: what it writes when the gate opens, and when it does not."""
+
+import json
+from types import SimpleNamespace
+
+import pyarrow.parquet as pq
+import pytest
+
+from minivlm.config import load_params
+from minivlm.errors import UserError
+from minivlm.paths import SPLITS, Paths, project_root
+from minivlm.stage import StageRun
+from pipelines.validate import validate
+from tests.unit.data.validation.rows import caption, good_rows, picture, write_all
+
+REPORTS = sorted([*(f"{split}.json" for split in SPLITS), "metrics.json"])
+
+
+class Tracker(SimpleNamespace):
+    """Notes what the stage logs."""
+
+    def log_metrics(self, metrics, step=None):
+        self.metrics = metrics
+
+    def log_artifact(self, path, folder=""):
+        assert path.is_file()
+
+
+def run(root, max_bad_fraction=0.0, workers=1):
+    """Run the stage on the files below `root`; its tracker."""
+    params = load_params(project_root() / "params.yaml")
+    section = params.validate_.model_copy(update={"max_bad_fraction": max_bad_fraction, "min_side": 8})
+    runtime = params.runtime.model_copy(update={"workers": workers})
+    params = params.model_copy(update={"validate_": section, "runtime": runtime})
+    tracker = Tracker()
+    validate(StageRun(name="validate", params=params, paths=Paths(root), tracker=tracker))  # type: ignore[arg-type]
+    return tracker
+
+
+def outputs(root):
+    """Relative name -> bytes of everything that DVC tracks."""
+    files = [*(root / "artifacts/validate").glob("*"), *(root / "reports/validate").glob("*.json")]
+    return {str(file.relative_to(root)): file.read_bytes() for file in files}
+
+
+def test_accepted_row_numbers_leave_out_the_quarantined_rows(tmp_path):
+    rows = good_rows(4)
+    rows[1] = ("no JSON", rows[1][1])
+    write_all(tmp_path / "artifacts/download", sft=rows)
+    tracker = run(tmp_path, max_bad_fraction=0.25)
+    table = pq.read_table(tmp_path / "artifacts/validate/sft.parquet")
+    assert table.schema.names == ["row"] and str(table.schema.field("row").type) == "int64"
+    assert table["row"].to_pylist() == [0, 2, 3]
+    assert sorted(path.name for path in (tmp_path / "reports/validate").glob("*.json")) == REPORTS
+    assert tracker.metrics["sft"] == {"rows": 4, "accepted": 3, "rejected": 1}
+    assert (tmp_path / "reports/validate/data_docs/index.html").is_file()
+
+
+def test_a_failing_gate_writes_its_reports_and_leaves_no_accepted_rows(tmp_path):
+    write_all(tmp_path / "artifacts/download", sft=[*good_rows(2), ("no JSON", picture(7))])
+    older = tmp_path / "artifacts/validate/sft.parquet"
+    older.parent.mkdir(parents=True)
+    older.touch()
+    with pytest.raises(UserError, match=r"^sft: 1 of 3 rows are at fault") as error:
+        run(tmp_path)
+    assert "reports/validate/sft.json" in str(error.value)
+    report = json.loads((tmp_path / "reports/validate/sft.json").read_text(encoding="utf-8"))
+    assert report["rejected_rows"] == [{"id": "sft:2", "reasons": ["conversation_is_turns: not JSON"]}]
+    assert not (tmp_path / "artifacts/validate").exists()
+
+
+def test_compositional_may_be_absent_and_its_report_says_so(tmp_path):
+    write_all(tmp_path / "artifacts/download")["compositional"].unlink()
+    run(tmp_path)
+    report = json.loads((tmp_path / "reports/validate/compositional.json").read_text(encoding="utf-8"))
+    assert report["present"] is False
+    accepted = sorted(path.name for path in (tmp_path / "artifacts/validate").iterdir())
+    assert accepted == ["heldout.parquet", "pretrain.parquet", "sft.parquet"]
+
+
+def test_a_missing_required_file_is_one_clear_line(tmp_path):
+    write_all(tmp_path / "artifacts/download")["heldout"].unlink()
+    with pytest.raises(UserError, match=r"heldout\.parquet: not found; .*dvc repro download"):
+        run(tmp_path)
+
+
+def test_outputs_are_the_same_bytes_on_every_run_and_for_any_workers(tmp_path):
+    rows = [(caption(str(number)), picture(number % 50)) for number in range(2500)]
+    rows[3] = ("no JSON", b"")
+    for root in (tmp_path / "a", tmp_path / "b"):
+        write_all(root / "artifacts/download", sft=rows)
+    run(tmp_path / "a", max_bad_fraction=0.1)
+    run(tmp_path / "b", max_bad_fraction=0.1, workers=2)
+    assert outputs(tmp_path / "a") == outputs(tmp_path / "b")
+    assert len(outputs(tmp_path / "a")) == 4 + 5

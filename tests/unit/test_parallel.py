@@ -1,0 +1,44 @@
+"""The ordered map over processes."""
+
+import functools
+import os
+
+import pytest
+
+from minivlm.errors import UserError
+from minivlm.parallel import ordered_map
+
+POWER_OF_THREE = functools.partial(pow, 3)
+
+
+def test_results_keep_the_order_of_the_tasks_when_the_first_takes_longest():
+    tasks = [1_000_000, *range(20)]
+    assert list(ordered_map(POWER_OF_THREE, tasks, 2)) == list(map(POWER_OF_THREE, tasks))
+
+
+def test_one_worker_means_this_process():
+    assert list(ordered_map(lambda task: os.getpid(), [1, 2], 1)) == [os.getpid()] * 2
+
+
+def test_few_tasks_are_taken_ahead_of_the_results():
+    taken = []
+
+    def tasks():
+        for task in range(50):
+            taken.append(task)
+            yield task
+
+    results = ordered_map(POWER_OF_THREE, tasks(), 2)
+    assert next(results) == 1
+    assert len(taken) <= 4
+    results.close()  # type: ignore[attr-defined]
+
+
+def test_what_the_function_raises_is_raised_here():
+    with pytest.raises(ZeroDivisionError):
+        list(ordered_map(functools.partial(divmod, 1), [1, 0], 2))
+
+
+def test_a_killed_worker_is_one_clear_line():
+    with pytest.raises(UserError, match=r"runtime\.workers"):
+        list(ordered_map(os._exit, [9, 9], 2))
