@@ -5,7 +5,7 @@ Each module imports what is heavy inside its function, so that `minivlm --help` 
 
 import typer
 
-from minivlm.cli import profile, readme, ui
+from minivlm.cli import profile, readme, report, ui
 
 app = typer.Typer(
     help="Tools around the minivlm pipeline; the pipeline itself is run with `make repro` or `dvc repro`.",
@@ -15,6 +15,7 @@ app = typer.Typer(
 )
 app.command("profile")(profile.command)
 app.command("readme")(readme.command)
+app.command("report")(report.command)
 app.command("ui")(ui.ui)
 
 
