@@ -31,7 +31,7 @@ def test_few_tasks_are_taken_ahead_of_the_results():
     results = ordered_map(POWER_OF_THREE, tasks(), 2)
     assert next(results) == 1
     assert len(taken) <= 4
-    results.close()  # type: ignore[attr-defined]
+    results.close()
 
 
 def test_what_the_function_raises_is_raised_here():

@@ -49,7 +49,7 @@ th, td { padding: 6px 16px 6px 0; border-bottom: 1px solid var(--line); vertical
 td.number, th.number { text-align: right; font-variant-numeric: tabular-nums; }
 .table > thead th:first-child { width: 72px; } .table > thead th:last-child { width: 190px; }
 .table-sm > tbody > tr > td:first-child { width: 260px; }
-.show-scrollbars { overflow: auto; max-height: 60vh; overflow-wrap: anywhere; }
+.show-scrollbars { overflow: auto; max-height: 60vh; overflow-wrap: break-word; }
 .collapse { display: none; } .collapse:target { display: block; padding: 12px; }
 .fa-check-circle::before { content: "\\2713"; } .fa-times::before { content: "\\2717"; }
 .fas { font-style: normal; font-weight: 700; } .text-success, .good { color: var(--good); }

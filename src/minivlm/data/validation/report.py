@@ -78,5 +78,5 @@ def failure(verdicts: Iterable[FileVerdict], max_bad_fraction: float, reports: s
     advice = "mend them or raise validate.max_bad_fraction" if first.accepted else "no row is left: mend them"
     return (
         f"{first.file}: {len(first.rejected)} of {first.rows} rows are at fault "
-        f"(validate.max_bad_fraction is {max_bad_fraction:g}): {shown}; all of them in {full}; {advice}{also}"
+        f"(validate.max_bad_fraction is {max_bad_fraction:g}): {shown}; the list is in {full}; {advice}{also}"
     )

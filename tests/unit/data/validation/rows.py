@@ -43,6 +43,11 @@ def caption(text: str = "一只鹰在飞行中") -> str:
     return talk(("user", "<image>\n请描述这张图片。"), ("assistant", text))
 
 
+def spoil(rows: Sequence[Row], count: int) -> list[Row]:
+    """The rows with the first `count` conversations made unreadable."""
+    return [("no JSON", content) if row < count else (text, content) for row, (text, content) in enumerate(rows)]
+
+
 def good_rows(count: int, first: int = 0) -> list[Row]:
     """Rows with distinct pictures, numbered from `first`."""
     return [(caption(), picture(number)) for number in range(first, first + count)]

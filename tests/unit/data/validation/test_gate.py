@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from minivlm.data.validation.gate import check_tables
-from tests.unit.data.validation.rows import LIMITS, caption, good_rows, picture, talk, write_splits
+from tests.unit.data.validation.rows import LIMITS, caption, good_rows, picture, spoil, talk, write_splits
 
 ASKED = ("user", "<image>\n请描述这张图片。")
 PHOTO = picture(1)
@@ -132,11 +132,7 @@ def test_one_bad_row_fails_the_file_by_default(mixed):
 
 @pytest.mark.parametrize(("bad", "passed"), [(28, True), (29, True), (30, False)])
 def test_the_permitted_share_of_bad_rows_is_inclusive(tmp_path, bad, passed):
-    rows = [
-        ("no JSON", content) if row < bad else (text, content)
-        for row, (text, content) in enumerate(good_rows(100))
-    ]
-    tables = write_splits(tmp_path, sft=rows)
+    tables = write_splits(tmp_path, sft=spoil(good_rows(100), bad))
     verdict = gate(tables, max_bad_fraction=0.29)["sft"]  # 0.29 * 100 is 28.999999999999996
     assert verdict.passed is passed
 

@@ -7,16 +7,13 @@ import pytest
 
 from minivlm.data.validation import report
 from minivlm.data.validation.gate import check_tables
-from tests.unit.data.validation.rows import LIMITS, good_rows, write_all
+from tests.unit.data.validation.rows import LIMITS, good_rows, spoil, write_all
 
 
 @pytest.fixture(scope="module")
 def verdicts(tmp_path_factory):
     """pretrain is good; seven of nine rows of sft and one of three of heldout are not JSON."""
-    sft = [
-        ("no JSON", content) if row < 7 else (text, content) for row, (text, content) in enumerate(good_rows(9))
-    ]
-    heldout = [*good_rows(2, first=20), ("no JSON", good_rows(1, first=30)[0][1])]
+    sft, heldout = spoil(good_rows(9), 7), spoil(good_rows(3, first=20), 1)
     tables = write_all(tmp_path_factory.mktemp("tables"), sft=sft, heldout=heldout)
     return check_tables(tables, limits=LIMITS, max_bad_fraction=0.0, workers=1)
 

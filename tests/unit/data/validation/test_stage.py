@@ -33,7 +33,7 @@ def run(root, max_bad_fraction=0.0, workers=1):
     runtime = params.runtime.model_copy(update={"workers": workers})
     params = params.model_copy(update={"validate_": section, "runtime": runtime})
     tracker = Tracker()
-    validate(StageRun(name="validate", params=params, paths=Paths(root), tracker=tracker))  # type: ignore[arg-type]
+    validate(StageRun(name="validate", params=params, paths=Paths(root), tracker=tracker))
     return tracker
 
 
