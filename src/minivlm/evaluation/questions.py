@@ -47,10 +47,11 @@ def read_questions(questions: Path, folder: Path) -> list[ShownPicture]:
 
 
 def _entry(entry: dict[str, Any], folder: Path) -> ShownPicture:
+    file = entry["file"]
     scene = entry.get("scene")
     return ShownPicture(
-        file=entry["file"],
-        path=folder / entry["file"],
+        file=file,
+        path=folder / file,
         title=entry["title"],
         questions={stage: entry["question"][stage] for stage in STAGES},
         truth=Truth.from_json(scene) if scene else None,

@@ -1,0 +1,44 @@
+"""evaluate: caption and score with both stages' models; the table, the figures, the page that shows them."""
+
+from minivlm.stage import StageRun, stage_app
+
+
+def run(stage: StageRun) -> None:
+    """Write reports/evaluate/ (minivlm.evaluation.outputs.FILES), then the page reports/index.html."""
+    import torch
+    from minivlm.evaluation.report import write_report
+
+    from minivlm.evaluation.heldout import accepted_rows, read_heldout
+    from minivlm.evaluation.model_run import Settings, run_model
+    from minivlm.evaluation.outputs import log_outputs, write_outputs
+    from minivlm.evaluation.questions import read_questions
+
+    torch.set_num_threads(stage.params.threads)
+    section, paths = stage.params.evaluate, stage.paths
+    splits = [
+        read_heldout(paths.table(split), split, section.max_pictures, accepted_rows(paths.accepted(split)))
+        for split in ("heldout", "compositional")
+        if paths.table(split).exists()
+    ]
+    shown = read_questions(paths.questions, paths.data / "eval_images")
+    settings = Settings(
+        batch_size=section.batch_size,
+        max_new_tokens=section.max_new_tokens,
+        seed=stage.params.seed,
+        device=stage.params.runtime.device,
+        precision=section.precision,
+    )
+    questions = {"pretrain": section.question_pretrain, "sft": section.question_sft}
+    runs = {
+        name: run_model(name, paths.model(name), question, splits, shown, settings, print)
+        for name, question in questions.items()
+    }
+    write_outputs(stage.reports, runs, splits, shown)
+    log_outputs(stage.tracker, stage.reports, runs, shown)
+    print(f"report: {write_report(paths)}")
+
+
+app = stage_app("evaluate", "Caption the evaluation pictures and score the held-out splits with both models.", run)
+
+if __name__ == "__main__":
+    app()

@@ -1,0 +1,145 @@
+"""The page's captions, data facts and cost as HTML, from the reports' plain values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from html import escape
+from typing import Any
+
+from minivlm.evaluation.page.figures import ATTRIBUTES, STAGES
+from minivlm.evaluation.page.marks import marked
+
+Entry = Mapping[str, Any]
+FILES = ("pretrain", "sft", "heldout", "compositional")
+
+
+def captions(entries: Sequence[Entry], images: Mapping[str, str]) -> str:
+    """The original's table with pictures inside the page; `images` maps a file's name to its data URI.
+
+    For drawn scenes, words that are wrong are marked and what is wrong or missing is listed below the caption.
+    """
+    rows = []
+    for entry in entries:
+        title = escape(entry["title"])
+        picture = f'<img src="{images[entry["file"]]}" alt="{title}">' if entry["file"] in images else ""
+        cells = "".join(_caption(entry[stage]) for stage in STAGES)
+        rows.append(f"<tr><td><figure>{picture}<figcaption>{title}</figcaption></figure></td>{cells}</tr>")
+    return (
+        '<div class="card scroll"><table class="captions" lang="zh-CN"><thead><tr><th>图片</th>'
+        f"<th>Pretrain_vlm</th><th>SFT_vlm</th></tr></thead><tbody>{''.join(rows)}</tbody></table></div>"
+    )
+
+
+def samples(entries: Sequence[Entry]) -> str:
+    """Held-out pictures in words: references beside both captions."""
+    if not entries:
+        return ""
+    rows = []
+    for entry in entries:
+        references = "<br>".join(escape(text) for text in entry["references"][:5])
+        cells = "".join(_caption(entry[stage]) for stage in STAGES)
+        rows.append(f"<tr><td>{escape(entry['picture'])}</td><td>{references}</td>{cells}</tr>")
+    return (
+        f"<details><summary>{len(rows)} held-out pictures in words</summary>"
+        '<div class="card scroll"><table lang="zh-CN"><thead><tr><th>Picture</th><th>References</th>'
+        f"<th>Pretrain_vlm</th><th>SFT_vlm</th></tr></thead><tbody>{''.join(rows)}</tbody></table></div></details>"
+    )
+
+
+def _caption(said: Entry) -> str:
+    if "mistakes" not in said:
+        return f"<td>{escape(said['caption'])}</td>"
+    mistakes = [_mistake(mistake) for mistake in said["mistakes"]]
+    chips = "".join(f"<span>{escape(text)}</span>" for text in mistakes) or '<span class="right">all right</span>'
+    text = marked(said["caption"], said["mistakes"])
+    return f'<td>{text}<div class="mistakes" lang="en">{chips}</div></td>'
+
+
+def _mistake(mistake: Entry) -> str:
+    """One mistake in words: "colour of boat: blue, not red"; "no bird mentioned"; "house is not there"."""
+    name, true, stated = ATTRIBUTES[mistake["attribute"]], mistake["true"], mistake["stated"]
+    of = f" of {mistake['of']}" if mistake["attribute"] in ("number", "colour") and mistake.get("of") else ""
+    if stated is None:
+        return f"{name}{of} not said: {true}"
+    if true is None:
+        return f"{stated} is not there" if mistake["attribute"] == "kind" else f"{name}{of}: {stated}, made up"
+    return f"{name}{of}: {stated}, not {true}"
+
+
+def data(validation: Mapping[str, Entry], tokenize: Mapping[str, Any]) -> str:
+    """Rows of each file with the gate's verdict, and the figures of tokenize."""
+    rows = []
+    for file in FILES:
+        report = validation.get(file)
+        if not report or not report.get("present", True):
+            continue
+        checks = report.get("expectations", [])
+        held = sum(1 for check in checks if check.get("success"))
+        cells = [f"{report.get(key, 0):,}" for key in ("rows", "accepted", "rejected")] + [
+            f"{held} of {len(checks)}"
+        ]
+        rows.append(f"<tr><th>{file}</th>{''.join(f'<td class=number>{cell}</td>' for cell in cells)}</tr>")
+    parts = []
+    if rows:
+        head = "".join(
+            f'<th class="number">{name}</th>' for name in ("rows", "accepted", "rejected", "checks passed")
+        )
+        parts.append(_card("What validate found", f"<tr><th></th>{head}</tr>", rows))
+    lengths = [f"<tr><th>{escape(k)}</th><td class=number>{_number(v)}</td></tr>" for k, v in tokenize.items()]
+    if lengths:
+        parts.append(_card("What tokenize counted", "", lengths))
+    return f'<div class="panels">{"".join(parts)}</div>' if parts else ""
+
+
+def cost(reports: Mapping[str, Entry]) -> str:
+    """Time and money of each stage, here and as projected to the original's RTX 4090."""
+    columns = [stage for stage in STAGES if stage in reports]
+    if not columns:
+        return ""
+    lines = {
+        "device": lambda r: escape(str(r["device"])),
+        "time": lambda r: duration(r["seconds"]),
+        "money": lambda r: _money(r["money"], r["currency"]),
+        "samples": lambda r: f"{r['samples']:,}",
+        "samples per second": lambda r: f"{r['samples_per_second']:,.0f}",
+        "tokens per second": lambda r: f"{r['tokens_per_second']:,.0f}",
+        "the same operations on an RTX 4090, at least": lambda r: (
+            f"{duration(r['projected']['seconds'])}, {_money(r['projected']['money'], r['currency'])}"
+        ),
+    }
+    rows = [
+        f"<tr><th>{label}</th>{''.join(f'<td class=number>{show(reports[c])}</td>' for c in columns)}</tr>"
+        for label, show in lines.items()
+    ]
+    head = "".join(f'<th class="number">{STAGES[stage]}</th>' for stage in columns)
+    return _card("", f"<tr><th></th>{head}</tr>", rows)
+
+
+def duration(seconds: float) -> str:
+    """A time as people say it: 0.4 s, 48 s, 2 min 5 s, 1 h 20 min."""
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def _money(amount: float | None, currency: str) -> str:
+    if amount is None:
+        return "no price known"
+    return (
+        f"{amount:.2f} {escape(currency)}" if amount >= 0.1 or amount == 0 else f"{amount:.2g} {escape(currency)}"
+    )
+
+
+def _number(value: Any) -> str:
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return f"{value:,.2f}".rstrip("0").rstrip(".") if isinstance(value, float) else f"{value:,}"
+    return escape(str(value))
+
+
+def _card(title: str, head: str, rows: Sequence[str]) -> str:
+    heading = f"<h3>{title}</h3>" if title else ""
+    top = f"<thead>{head}</thead>" if head else ""
+    return f'<div class="card scroll">{heading}<table>{top}<tbody>{"".join(rows)}</tbody></table></div>'

@@ -1,0 +1,110 @@
+"""The evaluate stage on tiny random models: all files, the same bytes each time, everything logged."""
+
+import json
+import shutil
+
+import pytest
+
+from minivlm.config import load_params
+from minivlm.paths import Paths
+from minivlm.stage import StageRun
+from minivlm.tracking import NullRun
+from pipelines.evaluate import run
+from tests.unit.evaluation.toys import conversation, picture, picture_bytes, write_llava, write_table
+
+ANSWERS = ["两只红色的帆船。", "草地上有三朵黄花。", "夕阳下的大海。", "一只鸟在天上飞。"]
+
+
+class Recorder(NullRun):
+    """Keeps what a stage logs."""
+
+    def __init__(self):
+        super().__init__()
+        self.metrics, self.artifacts, self.images, self.table = {}, [], [], {}
+
+    def log_metrics(self, metrics, step=None):
+        self.metrics |= metrics
+
+    def log_artifact(self, path, folder=""):
+        self.artifacts.append(path.name)
+
+    def log_image(self, image, name):
+        self.images.append(name)
+
+    def log_table(self, columns, file):
+        self.table = columns
+
+
+@pytest.fixture(scope="module")
+def ready(tmp_path_factory, llava_directory):
+    """A checkout in which everything before evaluate has run: four pictures, five rows, one of them rejected."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    paths = Paths(tmp_path_factory.mktemp("checkout"))
+    rows = [(conversation("请详细描述这张图片。", text), picture_bytes(i)) for i, text in enumerate(ANSWERS)]
+    write_table(paths.table("heldout"), [*rows, (conversation("?", "坏"), picture_bytes(9))])
+    paths.accepted("heldout").parent.mkdir(parents=True)
+    pq.write_table(pa.table({"row": pa.array(range(4), pa.int64())}), paths.accepted("heldout"))
+    shutil.copytree(llava_directory, paths.model("pretrain"))
+    write_llava(paths.model("sft"), seed=1)
+    (paths.data / "eval_images").mkdir(parents=True)
+    questions = {"pretrain": "请用一句话描述这张图片。", "sft": "请详细描述这张图片。"}
+    entries = []
+    for i, title in enumerate(["日落", "云", "鸟"]):
+        picture(20 + i, 48).save(paths.data / "eval_images" / f"{i}.png")
+        entries.append({"file": f"{i}.png", "title": title, "question": questions})
+    paths.questions.write_text(json.dumps(entries), encoding="utf-8")
+    return paths
+
+
+def evaluate(paths) -> Recorder:
+    params = load_params(Paths().params)
+    section = params.evaluate.model_copy(update={"max_new_tokens": 8})
+    tracker = Recorder()
+    run(StageRun("evaluate", params.model_copy(update={"evaluate": section}), paths, tracker))
+    return tracker
+
+
+def outputs(paths) -> dict[str, bytes]:
+    return {file.name: file.read_bytes() for file in paths.reports("evaluate").iterdir()}
+
+
+def test_the_stage_writes_its_files_and_the_same_bytes_again(ready):
+    evaluate(ready)
+    first = outputs(ready)
+    assert set(first) == {"metrics.json", "captions.md", "captions.json", "samples.json", "attributes.csv"}
+    shutil.rmtree(ready.reports("evaluate"))
+    evaluate(ready)
+    assert outputs(ready) == first
+
+
+def test_figures_follow_the_contract_and_rejected_rows_are_not_scored(ready):
+    evaluate(ready)
+    metrics = json.loads((ready.reports("evaluate") / "metrics.json").read_text(encoding="utf-8"))
+    assert list(metrics) == ["pretrain", "sft"]
+    for stage in metrics.values():
+        assert list(stage) == ["heldout"], "a split without a file is left out"
+        assert stage["heldout"]["pictures"] == stage["heldout"]["rows"] == 4
+        for name in ("cider", "bleu", "chrf", "image_gap"):
+            assert name in stage["heldout"] and f"shuffled_{name}" in stage["heldout"]
+    assert metrics["pretrain"]["heldout"]["loss"] != metrics["sft"]["heldout"]["loss"], "each has its own model"
+
+
+def test_figures_pictures_and_captions_are_logged(ready):
+    tracker = evaluate(ready)
+    assert "sft.heldout.image_gap" in tracker.metrics
+    assert tracker.images == ["0", "1", "2"]
+    assert {len(cells) for cells in tracker.table.values()} == {3}
+    assert {"pretrain caption", "sft caption"} < set(tracker.table)
+    assert {"metrics.json", "captions.md"} <= set(tracker.artifacts)
+
+
+def test_the_report_shows_the_captions_of_both_stages(ready):
+    tracker = evaluate(ready)
+    page = (ready.reports("evaluate").parent / "index.html").read_text(encoding="utf-8")
+    assert page.count("data:image/png;base64,") == 3
+    assert "CIDEr-D" in page
+    table = (ready.reports("evaluate") / "captions.md").read_text(encoding="utf-8")
+    assert len(table.splitlines()) == 2 + 3
+    assert tracker.table["title"] == ["日落", "云", "鸟"]
