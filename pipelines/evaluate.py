@@ -6,12 +6,12 @@ from minivlm.stage import StageRun, stage_app
 def run(stage: StageRun) -> None:
     """Write reports/evaluate/ (minivlm.evaluation.outputs.FILES), then the page reports/index.html."""
     import torch
-    from minivlm.evaluation.report import write_report
 
     from minivlm.evaluation.heldout import accepted_rows, read_heldout
     from minivlm.evaluation.model_run import Settings, run_model
     from minivlm.evaluation.outputs import log_outputs, write_outputs
     from minivlm.evaluation.questions import read_questions
+    from minivlm.evaluation.report import write_report
 
     torch.set_num_threads(stage.params.threads)
     section, paths = stage.params.evaluate, stage.paths
@@ -24,6 +24,7 @@ def run(stage: StageRun) -> None:
     settings = Settings(
         batch_size=section.batch_size,
         max_new_tokens=section.max_new_tokens,
+        gap_pictures=section.gap_pictures,
         seed=stage.params.seed,
         device=stage.params.runtime.device,
         precision=section.precision,

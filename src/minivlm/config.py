@@ -151,6 +151,9 @@ class Evaluate(Section):
     """Scores on held-out rows, captions of the evaluation pictures."""
 
     max_pictures: Positive = Field(description="held-out pictures scored of each split, at most")
+    gap_pictures: Annotated[int, Field(ge=2)] = Field(
+        default=100, description="pictures of each split whose rows the image gap is measured on, at most"
+    )
     max_new_tokens: Positive = Field(description="tokens of a caption, at most")
     batch_size: Positive = Field(description="pictures captioned at once")
     question_pretrain: str = Field(description="what the pretrain model is asked")

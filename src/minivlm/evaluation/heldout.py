@@ -10,7 +10,7 @@ import hashlib
 import io
 import json
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -60,6 +60,14 @@ class Heldout:
     @property
     def has_truth(self) -> bool:
         return self.pictures[0].truth is not None
+
+    def sample(self, pictures: int) -> Heldout:
+        """At most so many of the pictures, those with the smallest hashes, and their rows."""
+        smallest = set(sorted(picture.sha256 for picture in self.pictures)[:pictures])
+        kept = [i for i, picture in enumerate(self.pictures) if picture.sha256 in smallest]
+        position = {old: new for new, old in enumerate(kept)}
+        rows = [replace(row, picture=position[row.picture]) for row in self.rows if row.picture in position]
+        return Heldout(self.split, [self.pictures[i] for i in kept], rows)
 
 
 def read_heldout(table: Path, split: str, max_pictures: int, accepted: Collection[int] | None = None) -> Heldout:

@@ -19,11 +19,13 @@ class ImageGap:
     """Nats for each supervised token: with the right pictures, and how much more with exchanged ones.
 
     `shuffled` is the same difference between two exchanges: what the figure would be for a model without eyes.
+    `rows` is how many were compared.
     """
 
     loss: float
     gap: float
     shuffled: float
+    rows: int
 
 
 def image_gap(
@@ -41,7 +43,7 @@ def image_gap(
     right = _mean(loss(rows, picture_of))
     other = _mean(loss(rows, [first[picture] for picture in picture_of]))
     another = _mean(loss(rows, [second[picture] for picture in picture_of]))
-    return ImageGap(loss=right, gap=other - right, shuffled=another - other)
+    return ImageGap(loss=right, gap=other - right, shuffled=another - other, rows=len(rows))
 
 
 def _mean(total: tuple[float, int]) -> float:

@@ -28,7 +28,7 @@ def figures(heldout: Heldout, captions: Sequence[str], gap: ImageGap, seed: int)
     order = exchange([picture.sha256 for picture in heldout.pictures], seed)
     own = quality(heldout, captions)
     other = quality(heldout, [captions[i] for i in order])
-    tree: dict[str, Any] = {"pictures": len(heldout.pictures), "rows": len(heldout.rows)}
+    tree: dict[str, Any] = {"pictures": len(heldout.pictures), "gap_rows": gap.rows}
     if not heldout.has_truth:
         tree["cider_tokenization"] = TOKENIZATION
     tree |= own | {"image_gap": gap.gap, "loss": gap.loss}

@@ -57,6 +57,15 @@ def test_the_bound_takes_whole_pictures_whatever_the_order_of_the_file(table, tm
     assert {p.sha256 for p in other.pictures} == {p.sha256 for p in small.pictures}
 
 
+def test_a_sample_holds_all_rows_of_its_pictures(table):
+    heldout = read_heldout(table, "heldout", 10)
+    some = heldout.sample(2)
+    assert [p.sha256 for p in some.pictures] == [p.sha256 for p in read_heldout(table, "heldout", 2).pictures]
+    for row in some.rows:
+        assert some.pictures[row.picture] == heldout.pictures[heldout.rows[row.number].picture]
+    assert len(some.rows) == sum(heldout.pictures[row.picture] in some.pictures for row in heldout.rows)
+
+
 def test_scenes_are_read_as_truth(tmp_path):
     text = json.dumps({**SCENE.to_json(), "layout": {"horizon": 0.5}})
     path = write_table(

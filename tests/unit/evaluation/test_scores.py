@@ -7,7 +7,7 @@ from minivlm.evaluation.heldout import Heldout, Picture
 from minivlm.evaluation.image_gap import ImageGap
 from minivlm.evaluation.scores import figures, flattened, rounded
 
-GAP = ImageGap(loss=1.5, gap=0.75, shuffled=-0.01)
+GAP = ImageGap(loss=1.5, gap=0.75, shuffled=-0.01, rows=9)
 SCENES = {
     "白天的海上有两只红船": Truth("day", "sea", (Group("boat", 2, "red"),)),
     "夜晚的草地上有一只白鸟": Truth("night", "grass", (Group("bird", 1, "white"),)),
@@ -38,7 +38,7 @@ def test_rows_without_scenes_are_scored_by_agreement_with_people():
     tree = figures(heldout(False), list(SCENES), GAP, seed=0)
     quality = {"cider", "bleu", "chrf", "image_gap"}
     assert set(tree) == quality | {f"shuffled_{q}" for q in quality} | {
-        "pictures", "rows", "loss", "cider_tokenization"
+        "pictures", "gap_rows", "loss", "cider_tokenization"
     }  # fmt: skip
     assert tree["bleu"] == pytest.approx(100)
     assert tree["shuffled_bleu"] < 60
@@ -51,7 +51,7 @@ def test_scenes_are_scored_against_their_truth(parser):
     tree = figures(heldout(True), list(SCENES), GAP, seed=0)
     quality = {"attribute_recall", "attribute_precision", "exact_scene", "hallucination_rate", "by_attribute"}
     quality |= {"bleu", "chrf", "image_gap"}
-    assert set(tree) == quality | {f"shuffled_{q}" for q in quality} | {"pictures", "rows", "loss"}
+    assert set(tree) == quality | {f"shuffled_{q}" for q in quality} | {"pictures", "gap_rows", "loss"}
     assert (tree["attribute_recall"], tree["exact_scene"], tree["hallucination_rate"]) == (1, 1, 0)
     assert (tree["shuffled_attribute_recall"], tree["shuffled_hallucination_rate"]) == (0, 1)
 

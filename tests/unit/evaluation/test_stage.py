@@ -85,7 +85,7 @@ def test_figures_follow_the_contract_and_rejected_rows_are_not_scored(ready):
     assert list(metrics) == ["pretrain", "sft"]
     for stage in metrics.values():
         assert list(stage) == ["heldout"], "a split without a file is left out"
-        assert stage["heldout"]["pictures"] == stage["heldout"]["rows"] == 4
+        assert stage["heldout"]["pictures"] == stage["heldout"]["gap_rows"] == 4
         for name in ("cider", "bleu", "chrf", "image_gap"):
             assert name in stage["heldout"] and f"shuffled_{name}" in stage["heldout"]
     assert metrics["pretrain"]["heldout"]["loss"] != metrics["sft"]["heldout"]["loss"], "each has its own model"

@@ -1,12 +1,51 @@
-"""Words of a caption that are wrong about its scene, marked."""
+"""The words of a caption that say something wrong about its scene, marked.
+
+The parser tells what a text states, not where. So the place is searched for: the shortest stretch of the caption that
+by itself states the mistaken value, for example "两只红色的船" for the number of the boats.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from html import escape
 from typing import Any
 
+from minivlm.data.scenes.world import Truth
 
-def marked(caption: str, mistakes: Sequence[Mapping[str, Any]]) -> str:
-    """The caption as HTML, with <mark> around each word that states something wrong."""
-    return escape(caption)
+Mistake = Mapping[str, Any]
+LONGEST = 14  # characters of a stretch: a number, a measure word, a colour and a thing fit
+
+
+def marked(caption: str, mistakes: Sequence[Mistake], parse: Callable[[str], Truth]) -> str:
+    """The caption as HTML, with <mark> around what is wrong. What is only missing has no place and is not marked."""
+    wrong = [False] * len(caption)
+    for mistake in mistakes:
+        if mistake["stated"] is not None:
+            for start, end in _places(caption, mistake, parse):
+                wrong[start:end] = [True] * (end - start)
+    parts, start = [], 0
+    for i in range(1, len(caption) + 1):
+        if i == len(caption) or wrong[i] != wrong[start]:
+            text = escape(caption[start:i])
+            parts.append(f"<mark>{text}</mark>" if wrong[start] else text)
+            start = i
+    return "".join(parts)
+
+
+def _places(caption: str, mistake: Mistake, parse: Callable[[str], Truth]) -> list[tuple[int, int]]:
+    """All stretches of the smallest length that state the mistaken value; empty when none does by itself."""
+    for length in range(1, LONGEST + 1):
+        starts = range(len(caption) - length + 1)
+        found = [(i, i + length) for i in starts if _states(parse(caption[i : i + length]), mistake)]
+        if found:
+            return found
+    return []
+
+
+def _states(stated: Truth, mistake: Mistake) -> bool:
+    """Whether a stretch states the value of the mistake, a number or colour together with its thing."""
+    attribute, value = mistake["attribute"], mistake["stated"]
+    if attribute in ("sky", "ground"):
+        return bool(getattr(stated, attribute) == value)
+    kind = value if attribute == "kind" else mistake.get("of")
+    return any(group.kind == kind and getattr(group, attribute) == value for group in stated.groups)

@@ -51,7 +51,9 @@ def _caption(said: Entry) -> str:
         return f"<td>{escape(said['caption'])}</td>"
     mistakes = [_mistake(mistake) for mistake in said["mistakes"]]
     chips = "".join(f"<span>{escape(text)}</span>" for text in mistakes) or '<span class="right">all right</span>'
-    text = marked(said["caption"], said["mistakes"])
+    from minivlm.data.scenes.parse import parse_caption
+
+    text = marked(said["caption"], said["mistakes"], parse_caption)
     return f'<td>{text}<div class="mistakes" lang="en">{chips}</div></td>'
 
 
