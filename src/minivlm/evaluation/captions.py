@@ -64,9 +64,9 @@ def caption_pictures(
     captions: list[str] = []
     for start in range(0, len(pictures), batch_size):
         batch = list(pictures[start : start + batch_size])
-        inputs = processor(
-            images=batch, text=[text] * len(batch), padding=True, padding_side="left", return_tensors="pt"
-        ).to(model.device, dtype=model.dtype)  # input_ids (B, T); only floating-point values change their type
+        # The same question makes prompts of the same length: nothing is padded, neither left nor right.
+        inputs = processor(images=batch, text=[text] * len(batch), return_tensors="pt")
+        inputs = inputs.to(model.device, dtype=model.dtype)  # input_ids (B, T); their type stays
         with torch.inference_mode():
             output = model.generate(
                 **inputs, do_sample=False, num_beams=1, use_cache=True, max_new_tokens=max_new_tokens

@@ -28,6 +28,7 @@ def test_rows_of_one_picture_all_get_the_same_other_picture():
 
     image_gap(ROWS, OF_ROW, PICTURES, loss, seed=3)
     right, *others = seen
+    assert others[0] != others[1], "the baseline compares two different exchanges"
     assert right == OF_ROW
     for other in others:
         assert all(a != b for a, b in zip(other, OF_ROW, strict=True))

@@ -1,11 +1,14 @@
 """The report page: complete, self-contained, safe against what captions may hold."""
 
+import base64
+import io
 import json
 import re
 from html.parser import HTMLParser
 from xml.etree import ElementTree
 
 import pytest
+from PIL import Image
 
 from minivlm.errors import UserError
 from minivlm.evaluation.page.charts import bar_chart, line_chart, nice_ticks
@@ -71,6 +74,12 @@ def test_the_page_loads_nothing_from_outside_and_runs_nothing(reports):
     assert outside.scripts == 0
     assert "@import" not in page and not re.search(r"url\((?!['\"]?data:)", page)
     assert "&lt;script&gt;" in page
+
+
+def test_large_pictures_are_embedded_small(reports):
+    page = write_report(reports).read_text(encoding="utf-8")
+    (encoded,) = re.findall(r"data:image/jpeg;base64,([^\"]+)", page)
+    assert max(Image.open(io.BytesIO(base64.b64decode(encoded))).size) == 480
 
 
 def test_what_has_not_been_made_is_left_out(reports):

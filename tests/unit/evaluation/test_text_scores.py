@@ -13,6 +13,11 @@ def test_bleu_counts_chinese_characters():
     assert bleu(["一只红色鸟"], [["一只红色鸟飞"]]) == pytest.approx(100 * math.exp(1 - 6 / 5))
 
 
+def test_bleu_counts_a_latin_word_as_one_token():
+    # golden 在 天 上 飞: five tokens against six, where single letters would make ten against eleven.
+    assert bleu(["golden在天上飞"], [["golden在天上飞跑"]]) == pytest.approx(100 * math.exp(1 - 6 / 5))
+
+
 def test_bleu_of_a_partial_match():
     # abcde against abcdx by characters: 4/5, 3/4, 2/3, 1/2; same length, no penalty.
     assert bleu(["天上有云飞"], [["天上有云飘"]]) == pytest.approx(100 * (4 / 5 * 3 / 4 * 2 / 3 * 1 / 2) ** 0.25)
