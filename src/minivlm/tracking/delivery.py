@@ -145,16 +145,25 @@ class Delivery:
     def _send_image(self, run_id: str, operation: Operation) -> None:
         from PIL import Image
 
+        prefix = f"images/{operation['name'].replace('/', '~')}+step+0+"
+        if self._has_artifact(run_id, "images", prefix):
+            return
         with Image.open(operation["file"]) as image:
             self._client.log_image(run_id, image, key=operation["name"], step=0, synchronous=True)
 
     def _send_table(self, run_id: str, operation: Operation) -> None:
         from PIL import Image
 
+        if self._has_artifact(run_id, operation["file"].rpartition("/")[0], operation["file"]):
+            return  # MLflow would append the rows once more
         columns: dict[str, list[Any]] = {}
         for name, cells in operation["columns"].items():
             columns[name] = [_load(Image, cell["image"]) if isinstance(cell, dict) else cell for cell in cells]
         self._client.log_table(run_id, columns, operation["file"])
+
+    def _has_artifact(self, run_id: str, folder: str, prefix: str) -> bool:
+        """Whether an earlier try got through: these two would otherwise be there twice."""
+        return any(item.path.startswith(prefix) for item in self._client.list_artifacts(run_id, folder or None))
 
     def _failed(self, error: Exception) -> None:
         if not self._warned:

@@ -1,7 +1,6 @@
 """What a run records about where its figures come from: code, inputs, machine, versions."""
 
 import hashlib
-import os
 import subprocess
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -13,6 +12,7 @@ from minivlm.files import sha256_file, sha256_tree
 _PACKAGES = ("torch", "transformers", "tokenizers", "accelerate", "numpy", "pyarrow", "pillow", "dvc", "mlflow")
 # Written by the pipeline itself: running it must not make its own commit look changed.
 _GENERATED = (":(exclude)dvc.lock", ":(exclude)reports")
+_HASHED_BYTES = 2**30  # an input up to this size is hashed (about 1 s); a larger one is left to DVC
 
 
 def flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -97,26 +97,30 @@ def _locked_outputs(root: Path) -> dict[str, str]:
 def input_tags(root: Path, stage: str) -> dict[str, str]:
     """`input.<name>` for each dependency of the stage in dvc.yaml: what it was made from.
 
-    Under DVC (DVC_STAGE is set) an earlier stage's output has just been checked against dvc.lock, so its hash in
-    there is taken; started by hand, files are hashed with sha256. All source files make one tag, `input.code`.
-    Without a dvc.yaml, or outside of it, there are none.
+    Files are hashed with sha256; what is too large for that takes its hash from dvc.lock, where DVC has just
+    checked it, or none. All source files make one tag, `input.code`. Without a dvc.yaml there are none.
     """
     declared = _read_yaml(root / "dvc.yaml").get("stages", {}).get(stage, {})
     dependencies = [d if isinstance(d, str) else next(iter(d)) for d in declared.get("deps", ())]
-    locked = _locked_outputs(root) if os.environ.get("DVC_STAGE") else {}
+    locked = _locked_outputs(root)
     code, tags = hashlib.sha256(), {}
     for dependency in sorted(dependencies):
         path = root / dependency
-        if dependency in locked:
-            tags[_input_name(dependency)] = locked[dependency]
-        elif not path.exists():
+        if not path.exists():
             continue
-        elif path.suffix == ".py" or dependency.startswith(("src/", "pipelines/")):
+        if path.suffix == ".py" or dependency.startswith(("src/", "pipelines/")):
             code.update(f"{dependency}\0{_source_hash(path)}\n".encode())
             tags["input.code"] = f"sha256:{code.hexdigest()}"
-        else:
+        elif _bytes(path) <= _HASHED_BYTES:
             tags[_input_name(dependency)] = f"sha256:{sha256_tree(path)}"
+        elif dependency in locked:
+            tags[_input_name(dependency)] = locked[dependency]
     return tags
+
+
+def _bytes(path: Path) -> int:
+    files = [path] if path.is_file() else [p for p in path.rglob("*") if p.is_file()]
+    return sum(file.stat().st_size for file in files)
 
 
 def _source_hash(path: Path) -> str:

@@ -120,7 +120,7 @@ def llama_backward_flops(
 
 
 def vision_forward_flops(shape: VisionShape, pictures: int) -> int:
-    """The tower forward: patches 2 P (3 p²) D, then L (2 (4 D² + 2 D F) + 4 (P + 1) D) for each of P + 1 tokens."""
+    """The tower forward: patches 2 P (3 p²) D; for each of P + 1 tokens, L (2 (4 D² + 2 D F) + 4 (P + 1) D)."""
     tokens = shape.patches + 1
     embedding = 2 * shape.patches * 3 * shape.patch_size**2 * shape.hidden_size
     weights = shape.hidden_size * (4 * shape.hidden_size + 2 * shape.intermediate_size)
