@@ -62,8 +62,11 @@ def run_model(
             max_new_tokens=settings.max_new_tokens,
         )
 
-    # One at a time: their sizes and questions differ, and a picture's caption should not depend on its neighbours.
-    shown_captions = [caption([picture.decode()], picture.questions[stage])[0] for picture in shown]
+    shown_captions = [""] * len(shown)
+    for text in dict.fromkeys(picture.questions[stage] for picture in shown):
+        asked = [i for i, picture in enumerate(shown) if picture.questions[stage] == text]
+        for i, answer in zip(asked, caption([shown[i].decode() for i in asked], text), strict=True):
+            shown_captions[i] = answer
     captions, tree = {}, {}
     for heldout in splits:
         started = time.monotonic()

@@ -149,12 +149,18 @@ def test_captions_of_scenes_list_what_is_wrong():
             {"attribute": "colour", "true": "red", "stated": "blue", "of": "boat"},
             {"attribute": "sky", "true": "day", "stated": None},
             {"attribute": "kind", "true": None, "stated": "house", "of": "house"},
+            {"attribute": "number", "true": None, "stated": 2, "of": "house"},
+            {"attribute": "kind", "true": "bird", "stated": None, "of": "bird"},
+            {"attribute": "colour", "true": "white", "stated": None, "of": "bird"},
+            {"attribute": "number", "true": 3, "stated": None, "of": "boat"},
         ],
     }
     right = {"caption": "两只红船", "mistakes": []}
     shown = captions([{"file": "x", "title": "船", "pretrain": said, "sft": right}], {})
     assert "colour of boat: blue, not red" in shown
-    assert "sky not said: day" in shown and "house is not there" in shown
+    assert "sky not mentioned: day" in shown and "number of boat not mentioned: 3" in shown
+    assert "house is not there" in shown and "bird not mentioned" in shown
+    assert "number of house" not in shown and "colour of bird" not in shown, "said once for the whole thing"
     assert shown.count("all right") == 1
 
 

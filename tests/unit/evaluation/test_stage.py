@@ -6,6 +6,7 @@ import shutil
 import pytest
 
 from minivlm.config import load_params
+from minivlm.evaluation.captions import caption_pictures, load_model
 from minivlm.paths import Paths
 from minivlm.stage import StageRun
 from minivlm.tracking import NullRun
@@ -53,7 +54,8 @@ def ready(tmp_path_factory, llava_directory):
     entries = []
     for i, title in enumerate(["日落", "云", "鸟"]):
         picture(20 + i, 48).save(paths.data / "eval_images" / f"{i}.png")
-        entries.append({"file": f"{i}.png", "title": title, "question": questions})
+        asked = questions if i != 1 else {**questions, "sft": "有几只？"}
+        entries.append({"file": f"{i}.png", "title": title, "question": asked})
     paths.questions.write_text(json.dumps(entries), encoding="utf-8")
     return paths
 
@@ -98,6 +100,14 @@ def test_figures_pictures_and_captions_are_logged(ready):
     assert {len(cells) for cells in tracker.table.values()} == {3}
     assert {"pretrain caption", "sft caption"} < set(tracker.table)
     assert {"metrics.json", "captions.md"} <= set(tracker.artifacts)
+
+
+def test_each_picture_is_asked_its_own_question(ready):
+    tracker = evaluate(ready)
+    loaded = load_model(ready.model("sft"))
+    for i, question in enumerate(["请详细描述这张图片。", "有几只？", "请详细描述这张图片。"]):
+        alone = caption_pictures(*loaded, [picture(20 + i, 48)], question, batch_size=1, max_new_tokens=8)
+        assert tracker.table["sft caption"][i] == alone[0]
 
 
 def test_the_report_shows_the_captions_of_both_stages(ready):

@@ -28,7 +28,7 @@ p { margin: 0 0 14px; } .lead, .note { color: var(--soft); max-width: 78ch; } .n
 .panels { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 440px), 1fr)); gap: 14px; }
 .card { background: var(--card); border: 1px solid var(--line); border-radius: 10px; padding: 16px 18px; }
 .cards .card { padding: 14px 15px; font-size: 14px; } .cards h3 { font-size: 12.5px; color: var(--soft);
-min-height: 36px; margin: 0; } .cards .note { display: block; } .figure { font-size: 32px; font-weight: 650;
+min-height: 36px; margin: 0 0 4px; line-height: 1.4; } .cards .note { display: block; } .figure { font-size: 32px; font-weight: 650;
 line-height: 1.15; font-variant-numeric: tabular-nums; } .figure small { font-size: 15px; font-weight: 400;
 color: var(--soft); } .meter { position: relative; height: 8px; border-radius: 4px; background: var(--line);
 margin: 10px 0 8px; } .meter i { position: absolute; inset: 0 auto 0 0; border-radius: 4px; background:

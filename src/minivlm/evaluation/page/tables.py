@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
-from minivlm.evaluation.page.figures import ATTRIBUTES, STAGES
+from minivlm.evaluation.page.figures import STAGES
 from minivlm.evaluation.page.marks import marked
 
 Entry = Mapping[str, Any]
@@ -49,23 +49,39 @@ def samples(entries: Sequence[Entry]) -> str:
 def _caption(said: Entry) -> str:
     if "mistakes" not in said:
         return f"<td>{escape(said['caption'])}</td>"
-    mistakes = [_mistake(mistake) for mistake in said["mistakes"]]
-    chips = "".join(f"<span>{escape(text)}</span>" for text in mistakes) or '<span class="right">all right</span>'
+    words = _said_in_words(said["mistakes"])
+    chips = "".join(f"<span>{escape(text)}</span>" for text in words) or '<span class="right">all right</span>'
     from minivlm.data.scenes.parse import parse_caption
 
     text = marked(said["caption"], said["mistakes"], parse_caption)
     return f'<td>{text}<div class="mistakes" lang="en">{chips}</div></td>'
 
 
+def _said_in_words(mistakes: Sequence[Entry]) -> list[str]:
+    """Mistakes in words; a thing that is missing or made up is said once, not again for its number and colour."""
+    whole = {
+        (m["of"], side)
+        for m in mistakes
+        for side in ("true", "stated")
+        if m["attribute"] == "kind" and not m[side]
+    }
+    words = []
+    for mistake in mistakes:
+        belongs = any((mistake.get("of"), side) in whole and mistake[side] is None for side in ("true", "stated"))
+        if mistake["attribute"] == "kind" or not belongs:
+            words.append(_mistake(mistake))
+    return words
+
+
 def _mistake(mistake: Entry) -> str:
-    """One mistake in words: "colour of boat: blue, not red"; "no bird mentioned"; "house is not there"."""
-    name, true, stated = ATTRIBUTES[mistake["attribute"]], mistake["true"], mistake["stated"]
-    of = f" of {mistake['of']}" if mistake["attribute"] in ("number", "colour") and mistake.get("of") else ""
+    """One mistake in words: "colour of boat: blue, not red"; "bird not mentioned"; "house is not there"."""
+    attribute, true, stated = mistake["attribute"], mistake["true"], mistake["stated"]
+    if attribute == "kind":
+        return f"{true} not mentioned" if stated is None else f"{stated} is not there"
+    name = f"{attribute} of {mistake['of']}" if mistake.get("of") else attribute
     if stated is None:
-        return f"{name}{of} not said: {true}"
-    if true is None:
-        return f"{stated} is not there" if mistake["attribute"] == "kind" else f"{name}{of}: {stated}, made up"
-    return f"{name}{of}: {stated}, not {true}"
+        return f"{name} not mentioned: {true}"
+    return f"{name}: {stated}, made up" if true is None else f"{name}: {stated}, not {true}"
 
 
 def data(validation: Mapping[str, Entry], tokenize: Mapping[str, Any]) -> str:
