@@ -1,0 +1,241 @@
+"""Which scene a picture shows and where its things stand: a pure function of (seed, split, index).
+
+A scene is drawn from its own random stream, so pictures can be made in any order by any number of processes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+import numpy as np
+
+from .world import (
+    COLOURS,
+    GROUNDS,
+    HELD_OUT_COLOURS,
+    HELD_OUT_PLACES,
+    KINDS,
+    SKIES,
+    Group,
+    Item,
+    Scene,
+    Truth,
+    is_held_out,
+)
+
+MARGIN = 0.025  # nothing stands closer to the border than this share of the picture
+MAX_THINGS = 9
+MAX_PER_ZONE = 7
+_GAP = 0.012  # free space between boxes; slim things such as kites leave more
+_SIZES = {1: (0.26, 0.37), 2: (0.22, 0.32), 3: (0.19, 0.27), 4: (0.165, 0.235)}
+_SMALLEST = 0.15
+
+Box = tuple[float, float, float, float]
+
+
+@dataclass(frozen=True)
+class _View:
+    """The camera and light of a scene before anything is placed."""
+
+    horizon: float
+    slope: float
+    swell: float
+    water: float
+
+
+def stream(seed: int, split: str, index: int, purpose: str = "scene") -> np.random.Generator:
+    """The random stream of one picture; streams of different splits, indices and purposes are independent."""
+    name = int.from_bytes(hashlib.sha256(f"{split}/{purpose}".encode()).digest()[:8], "little")
+    return np.random.default_rng(np.random.SeedSequence([seed, name, index]))
+
+
+def sample_scene(seed: int, split: str, index: int) -> Scene:
+    """Scene number `index` of a split; only the split "compositional" shows held-out combinations, and always does."""
+    rng = stream(seed, split, index)
+    while True:
+        truth = _sample_compositional(rng) if split == "compositional" else _sample_truth(rng)
+        if is_held_out(truth) == (split == "compositional"):
+            scene = arrange(truth, rng)
+            if scene is not None:
+                return scene
+
+
+def _sample_truth(
+    rng: np.random.Generator, sky: str | None = None, ground: str | None = None, first: Group | None = None
+) -> Truth:
+    """A sky, a ground and one to three groups that go together; what is passed in is kept."""
+    sky = sky or SKIES[rng.integers(len(SKIES))]
+    if ground is None:
+        choices = KINDS[first.kind].grounds if first and first.kind else GROUNDS
+        ground = choices[rng.integers(len(choices))]
+    number_of_groups = int(rng.choice(3, p=(0.5, 0.32, 0.18))) + 1
+    allowed = [name for name, kind in KINDS.items() if ground in kind.grounds]
+    while True:
+        weights = np.array([KINDS[name].weight for name in allowed])
+        kinds = [str(k) for k in rng.choice(allowed, number_of_groups, replace=False, p=weights / weights.sum())]
+        groups = [Group(k, int(rng.integers(4)) + 1, _sample_colour(rng, k)) for k in kinds]
+        if first is not None:
+            if first.kind in kinds[1:]:
+                continue
+            groups[0] = Group(first.kind, groups[0].number, first.colour)
+        if _fits(groups):
+            return Truth(sky, ground, tuple(groups))
+
+
+def _sample_colour(rng: np.random.Generator, kind: str) -> str:
+    """One of the kind's natural colours; those that few kinds have come a little more often."""
+    colours = KINDS[kind].colours
+    rarity = np.array([1.0 / sum(c in k.colours for k in KINDS.values()) for c in colours])
+    return str(rng.choice(colours, p=rarity / rarity.sum()))
+
+
+def _sample_compositional(rng: np.random.Generator) -> Truth:
+    """A truth built around one held-out combination; all combinations come equally often."""
+    combinations = sorted(HELD_OUT_COLOURS) + sorted(HELD_OUT_PLACES)
+    first, second = combinations[rng.integers(len(combinations))]
+    if first in KINDS:
+        return _sample_truth(rng, first=Group(first, None, second))
+    return _sample_truth(rng, sky=first, ground=second)
+
+
+def _fits(groups: list[Group]) -> bool:
+    """Whether the things have room: few enough in all, per zone, and no more than two groups in one zone."""
+    numbers: dict[str, list[int]] = {}
+    for group in groups:
+        assert group.kind and group.number and group.colour in COLOURS
+        numbers.setdefault(KINDS[group.kind].zone, []).append(group.number)
+    total = sum(map(sum, numbers.values()))
+    return total <= MAX_THINGS and all(sum(n) <= MAX_PER_ZONE and len(n) <= 2 for n in numbers.values())
+
+
+def arrange(truth: Truth, rng: np.random.Generator, attempts: int = 40) -> Scene | None:
+    """Place the things of `truth`; None when no attempt found room without overlap (the caller samples anew)."""
+    assert truth.sky is not None and truth.ground is not None
+    for attempt in range(attempts):
+        view = _sample_view(truth, rng)
+        items = _place_all(truth, view, rng, shrink=0.985**attempt)
+        if items is not None:
+            low_sun = truth.sky == "sunset"
+            return Scene(
+                sky=truth.sky,
+                ground=truth.ground,
+                groups=truth.groups,
+                items=tuple(items),
+                horizon=view.horizon,
+                slope=view.slope,
+                swell=view.swell,
+                water=view.water,
+                sun_x=_rounded(rng.uniform(0.15, 0.85)),
+                sun_y=_rounded(view.horizon - 0.03 if low_sun else rng.uniform(0.1, 0.2)),
+                exposure=_rounded(rng.uniform(0.95, 1.04)),
+                texture_seed=int(rng.integers(2**31)),
+            )
+    return None
+
+
+def _rounded(value: float) -> float:
+    """Four decimals: 0.04 px at 384 px, and JSON that restores the very same scene."""
+    return round(float(value), 4)
+
+
+def _sample_view(truth: Truth, rng: np.random.Generator) -> _View:
+    """Horizon and tilt; the zone with more things gets more of the picture."""
+
+    def count(*zones: str) -> int:
+        return sum(g.number or 0 for g in truth.groups if g.kind and KINDS[g.kind].zone in zones)
+
+    balance = (count("sky") - count("ground", "water")) * 0.018
+    horizon = float(np.clip(0.57 + balance + rng.uniform(-0.05, 0.05), 0.46, 0.68))
+    tilt = 0.012 if truth.ground in ("sea", "beach") else 0.035
+    swell = 0.0 if truth.ground in ("sea", "beach") else rng.uniform(0.0, 0.016)
+    water = horizon
+    if truth.ground == "beach":
+        has_boats = any(g.kind == "boat" for g in truth.groups)
+        horizon = horizon - (0.06 if has_boats else 0.02)
+        water = horizon + rng.uniform(0.15, 0.2) if has_boats else horizon + rng.uniform(0.1, 0.14)
+    return _View(_rounded(horizon), _rounded(rng.uniform(-tilt, tilt)), _rounded(swell), _rounded(water))
+
+
+def _place_all(truth: Truth, view: _View, rng: np.random.Generator, shrink: float) -> list[Item] | None:
+    items: list[Item] = []
+    boxes: list[Box] = []
+    crowd = 1.0 - 0.02 * max(0, sum(g.number or 0 for g in truth.groups) - 4)
+    # Mountains go first: they need the horizon, which ground things would otherwise take.
+    order = sorted(range(len(truth.groups)), key=lambda i: KINDS[str(truth.groups[i].kind)].zone != "horizon")
+    for index in order:
+        group = truth.groups[index]
+        assert group.kind is not None and group.number is not None
+        low, high = _SIZES[group.number]
+        size = rng.uniform(low, high) * KINDS[group.kind].scale * crowd * shrink
+        # Half of the groups keep together on one side, so that "left" or "right" can be said of them.
+        middle = rng.choice((0.22, 0.5, 0.78)) if rng.random() < 0.5 else None
+        flip = bool(rng.random() < 0.5)
+        for _ in range(group.number):
+            item = _place(group.kind, index, size, middle, flip, truth.ground, view, boxes, rng)
+            if item is None:
+                return None
+            items.append(item)
+            boxes.append(item.box(group.kind))
+    return items
+
+
+def _place(
+    kind: str,
+    group: int,
+    size: float,
+    middle: float | None,
+    flip: bool,
+    ground: str | None,
+    view: _View,
+    boxes: list[Box],
+    rng: np.random.Generator,
+) -> Item | None:
+    """One thing at a free place of its zone; the wish for one side is given up when there is no room on it."""
+    about = KINDS[kind]
+    for trial in range(24):
+        own_size = max(_SMALLEST, size * rng.uniform(0.92, 1.08))
+        half_width, half_height = own_size * about.width / 2, own_size * about.height / 2
+        reach = 0.5 if middle is None or trial >= 14 else 0.17
+        centre = 0.5 if middle is None or trial >= 14 else middle
+        x = (
+            rng.uniform(max(MARGIN + half_width, centre - reach), min(1 - MARGIN - half_width, centre + reach))
+            if centre + reach > MARGIN + half_width and centre - reach < 1 - MARGIN - half_width
+            else 0.5
+        )
+        y = _height(about.zone, half_height, x, ground, view, rng)
+        if y is None:
+            return None
+        item = Item(group, _rounded(x), _rounded(y), _rounded(own_size), flip, _rounded(rng.random() * 0.999))
+        box = item.box(kind)
+        inside = (
+            box[0] >= MARGIN * 0.9
+            and box[2] <= 1 - MARGIN * 0.9
+            and box[1] >= MARGIN * 0.9
+            and box[3] <= 1 - MARGIN * 0.9
+        )
+        if inside and not any(_touch(box, other) for other in boxes):
+            return item
+    return None
+
+
+def _height(
+    zone: str, half_height: float, x: float, ground: str | None, view: _View, rng: np.random.Generator
+) -> float | None:
+    """The y of the centre of a box in its zone, or None where the zone is too low for it."""
+    horizon = view.horizon + view.slope * (x - 0.5)
+    if zone == "sky":
+        low, high = MARGIN + half_height, horizon - 0.03 - half_height
+        return float(rng.uniform(low, high)) if low < high else None
+    if zone == "horizon":
+        return horizon + 0.012 - half_height
+    if zone == "water":
+        near = view.water - 0.03 if ground == "beach" else 0.93
+        far = horizon + 0.055
+        return float(rng.uniform(min(far, near), max(far, near))) - half_height
+    far = max(horizon + 0.07, view.water + 0.075)
+    return float(rng.uniform(far, 1 - MARGIN - 0.02)) - half_height
+
+
+def _touch(a: Box, b: Box) -> bool:
+    return a[0] < b[2] + _GAP and b[0] < a[2] + _GAP and a[1] < b[3] + _GAP and b[1] < a[3] + _GAP
