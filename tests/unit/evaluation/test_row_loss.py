@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from minivlm.evaluation.captions import load_model
 from minivlm.evaluation.heldout import Row
 from minivlm.evaluation.row_loss import RowLoss, encode
 from tests.unit.evaluation.toys import conversation, picture
@@ -50,6 +51,14 @@ def test_the_loss_is_transformers_loss_of_the_same_rows(llava, seen):
     nats, tokens = RowLoss(model, processor, PICTURES, batch_size=2)(ROWS, seen)
     assert nats == pytest.approx(expected, rel=1e-4)
     assert tokens == sum(sum(encode(processor, row.turns, 16)[1]) for row in ROWS)
+
+
+def test_bf16_gives_nearly_the_same_loss(llava, llava_directory):
+    half = RowLoss(*load_model(llava_directory, "cpu", "bf16"), PICTURES, batch_size=2)(ROWS, [0, 1, 2])
+    full = RowLoss(*llava, PICTURES, batch_size=2)(ROWS, [0, 1, 2])
+    assert half[1] == full[1]
+    assert half[0] != full[0], "computed in another precision"
+    assert half[0] == pytest.approx(full[0], rel=0.05)
 
 
 def test_another_picture_changes_the_loss(llava):
