@@ -175,7 +175,7 @@ class Delivery:
         self._retry_at = time.monotonic() + self._pause
         self._pause = min(2 * self._pause, _LONGEST_PAUSE)
         for seq, operation in self._pending:
-            if operation["op"] == "artifact":
+            if operation["op"] in ("artifact", "image"):
                 self.journal.keep_copy(seq, operation)
 
 

@@ -17,9 +17,9 @@ FLUSH_SECONDS = 5.0
 class Run:
     """One run in MLflow. Every call writes to the local journal first; none fails because MLflow does."""
 
-    def __init__(self, delivery: Delivery, run: str) -> None:
-        self._delivery, self._run = delivery, run
-        self._last: dict[str, tuple[int, float]] = {}  # metric → its last step and value
+    def __init__(self, delivery: Delivery, run: str, parent: Run | None = None) -> None:
+        self._delivery, self._run, self._parent = delivery, run, parent
+        self._last: dict[str, tuple[int, float, int]] = {}  # metric → its last step, value and time
         self._flushed, self._buffered = time.monotonic(), 0
         self.figures: dict[str, float] = {}  # what was logged without a step: the run's results
 
@@ -59,8 +59,10 @@ class Run:
                 if last is not None and last[1] == number:
                     continue  # the curve ends there already
             at = step if step is not None else last[0] if last else 0
-            self._last[key] = (at, number)
-            points.append([key, number, now, at])
+            # Of two values at one step and one millisecond MLflow would show the larger as the latest.
+            stamp = max(now, last[2] + 1) if last else now
+            self._last[key] = (at, number, stamp)
+            points.append([key, number, stamp, at])
         if points:
             self._submit("metrics", metrics=points)
             self._buffered += len(points)
@@ -75,14 +77,17 @@ class Run:
         self._delivery.flush()
 
     def log_image(self, image: Any, name: str) -> None:
-        """Show a picture (a path or a PIL image) under `name` in the run's image grid."""
+        """Show a picture (a path or a PIL image) as `name`, on the reproduction's run too."""
         file = self._picture(image)
-        self._submit("image", file=str(file), name=name)
+        for run in (self, self._parent):
+            if run is not None:
+                run._submit("image", file=str(file), name=name)
         self._delivery.flush()
 
     def log_table(self, columns: dict[str, list[Any]], file: str) -> None:
-        """Log a table as `<file>` (ending in .json), shown by the UI under "Evaluation"; cells may be PIL images.
+        """Log a table as `<file>` (ending in .json), on the reproduction's run too; cells may be PIL images.
 
+        The page shows it in the runs' table view, where two reproductions stand side by side.
         ValueError when the columns differ in length.
         """
         if len({len(cells) for cells in columns.values()}) > 1:
@@ -91,7 +96,9 @@ class Run:
             name: [{"image": str(self._picture(cell))} if hasattr(cell, "save") else cell for cell in column]
             for name, column in columns.items()
         }
-        self._submit("table", columns=cells, file=file)
+        for run in (self, self._parent):
+            if run is not None:
+                run._submit("table", columns=cells, file=file)
         self._delivery.flush()
 
     def flush(self) -> None:

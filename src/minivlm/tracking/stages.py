@@ -39,15 +39,15 @@ def stage_run(name: str, params: Params, paths: Paths, key: str | None = None) -
     delivery = Delivery(Journal(paths.journal, name), paths.tracking, params.tracking.experiment)
     git = facts.git_tags(paths.root)
     reproduction = join(paths.tracking / "reproductions", key or execution_key(), git.get("git.commit"))
-    parent, child = Run(delivery, reproduction.run), Run(delivery, uuid.uuid4().hex)
-    common = git | facts.hardware_tags(params.runtime.device) | _origin(name)
-    _start_parent(parent, reproduction, params, paths, name, common)
-    child.start(name, reproduction.run, common | {"stage": name, "reproduction": reproduction.name})
-    child.set_tags(facts.version_tags() | facts.input_tags(paths.root, name))
-    own = {"seed": params.seed, "threads": params.threads, name: params.section(name).model_dump(mode="json")}
-    child.log_params(own)
+    parent = Run(delivery, reproduction.run)
+    child = Run(delivery, uuid.uuid4().hex, parent)
     status, reason = "FINISHED", ""
     try:
+        tags = git | facts.hardware_tags(params.runtime.device) | _origin(name)
+        _start_parent(parent, reproduction, params, paths, name, tags)
+        child.start(name, reproduction.run, tags | {"stage": name, "reproduction": reproduction.name})
+        child.set_tags(facts.version_tags() | facts.input_tags(paths.root, name))
+        child.log_params({**_general(params), name: params.section(name).model_dump(mode="json")})
         yield child
     except KeyboardInterrupt:
         status, reason = "KILLED", "interrupted"
@@ -69,6 +69,11 @@ def _origin(stage: str) -> dict[str, str]:
     return tags | ({"dvc.experiment": experiment} if experiment else {})
 
 
+def _general(params: Params) -> dict[str, Any]:
+    """The parameters of no stage that change what comes out."""
+    return {"seed": params.seed, "threads": params.threads}
+
+
 def _start_parent(
     parent: Run, reproduction: Reproduction, params: Params, paths: Paths, stage: str, tags: dict[str, str]
 ) -> None:
@@ -79,7 +84,7 @@ def _start_parent(
     sections = {s: params.section(s).model_dump(mode="json") for s in STAGES}
     unused = {"scenes": "local", "local": "scenes"}[params.download.source]
     sections["download"].pop(unused, None)
-    parent.log_params({"seed": params.seed, "threads": params.threads, **sections})
+    parent.log_params({**_general(params), **sections})
     reused = {}
     for earlier in STAGES[: STAGES.index(stage)]:
         file = paths.reports(earlier) / "metrics.json"
@@ -99,9 +104,10 @@ def _finish(
     price = hardware.price_per_hour(hardware.device_name(params.runtime.device), params.prices)
     if price is not None:
         spent["money"] = price * seconds / 3600
-    child.log_metrics({"seconds": seconds, **spent})
+    child.log_metrics(spent)
     totals = reproduction.add(stage, spent)
     parent.log_metrics({stage: child.figures, **totals})
+    child.log_metrics({"seconds": seconds})
     if reason:
         child.set_tags({"error": reason})
         parent.set_tags({"error": f"{stage}: {reason}"})

@@ -29,6 +29,10 @@ ENVIRONMENT = {
 }
 
 
+# The page opens on training runs, not on chats and traces.
+EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
+
+
 def prepare_environment() -> None:
     """Set MLflow's switches before its first import; what the user has set stays."""
     for name, value in ENVIRONMENT.items():
@@ -99,7 +103,7 @@ def connect(home: Path, experiment: str) -> tuple[Any, str]:
         try:
             # A server decides for itself where its artifacts lie.
             folder = (home.resolve() / "artifacts").as_uri() if local else None
-            return client, client.create_experiment(experiment, artifact_location=folder)
+            return client, client.create_experiment(experiment, folder, EXPERIMENT_TAGS)
         except MlflowException:  # someone on another machine was quicker
             found = client.get_experiment_by_name(experiment)
             if found is None:
