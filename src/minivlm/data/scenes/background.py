@@ -9,8 +9,9 @@ from __future__ import annotations
 import numpy as np
 from PIL import Image, ImageDraw
 
-from .palette import LIGHTS, Rgb, lit, mix
-from .world import Scene
+from minivlm.data.scenes.palette import LIGHTS, Rgb, lit, mix
+from minivlm.data.scenes.pen import arc
+from minivlm.data.scenes.world import Scene
 
 # near and far colour of each ground in plain daylight
 _GROUND: dict[str, tuple[Rgb, Rgb]] = {
@@ -89,8 +90,12 @@ class Stage:
             px, py = x * c, y * (scene.horizon - 0.04) * c
             self.draw.ellipse((px - r, py - r, px + r, py + r), fill=(255, 250, 225, int(110 + 140 * glow)))
         # The moon is a crescent, so that it cannot be taken for a white or yellow thing.
-        self._disc(scene.sun_x, scene.sun_y, 0.048, (244, 238, 206))
-        self._disc(scene.sun_x + 0.022, scene.sun_y - 0.012, 0.04, mix(self.light.sky[0], self.light.sky[1], 0.6))
+        x, y = scene.sun_x, scene.sun_y
+        # the inner edge runs through the tips of the outer one, at -90 and 90 degrees before the turn
+        outer = arc(0.0, 0.0, 0.05, 0.05, 90.0, 270.0)
+        inner = arc(0.0, 0.0, 0.026, 0.05, 270.0, 90.0)
+        turned = [(x + 0.9 * u - 0.44 * v + 0.014, y + 0.44 * u + 0.9 * v) for u, v in (*outer, *inner)]
+        self.draw.polygon([(u * c, v * c) for u, v in turned], fill=(250, 243, 208))
 
     def _deck(self) -> None:
         """Bands of a closed cloud cover: long, soft and level, unlike the clouds that are counted."""
@@ -117,12 +122,17 @@ class Stage:
             mask = Image.new("1", sky.size)
             ImageDraw.Draw(mask).polygon([(0, 0), *((x * c, y * c - first) for x, y in line), (c, 0)], fill=1)
             self.image.paste(sky, (0, first), mask)
-        {"sea": self._sea, "beach": self._beach, "grass": self._grass, "snow": self._snow, "wheat": self._wheat}[
-            scene.ground
-        ](far, near)
+        painters = {
+            "sea": self._sea,
+            "beach": self._beach,
+            "grass": self._grass,
+            "snow": self._snow,
+            "wheat": self._wheat,
+        }
+        painters[scene.ground](far, near)
 
     def _waves(self, top: float, bottom: float, count: int, bright: Rgb) -> None:
-        """Short level strokes that grow towards the viewer; under a low sun or a moon they form a glittering path."""
+        """Short level strokes that grow towards the viewer; under a low sun or a moon also a glittering path."""
         c, scene = self.canvas, self.scene
         for u, v, w in self.rng.random((count, 3)).tolist():
             depth = v * v
@@ -189,7 +199,7 @@ class Stage:
 
     def _tufts(self, count: int, tones: list[Rgb], length: float, lean: float) -> None:
         """Blades in random places, drawn from far to near."""
-        c, scene = self.canvas, self.scene
+        c = self.canvas
         places = self.rng.random((count, 4))
         for u, v, w, z in places[places[:, 1].argsort()].tolist():
             x = u

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .world import (
+from minivlm.data.scenes.world import (
     COLOURS,
     GROUNDS,
     HELD_OUT_COLOURS,
@@ -51,7 +51,7 @@ def stream(seed: int, split: str, index: int, purpose: str = "scene") -> np.rand
 
 
 def sample_scene(seed: int, split: str, index: int) -> Scene:
-    """Scene number `index` of a split; only the split "compositional" shows held-out combinations, and always does."""
+    """Scene number `index` of a split; "compositional" always shows a held-out combination, others never do."""
     rng = stream(seed, split, index)
     while True:
         truth = _sample_compositional(rng) if split == "compositional" else _sample_truth(rng)
@@ -116,7 +116,9 @@ def arrange(truth: Truth, rng: np.random.Generator, attempts: int = 40) -> Scene
         view = _sample_view(truth, rng)
         items = _place_all(truth, view, rng, shrink=0.985**attempt)
         if items is not None:
-            low_sun = truth.sky == "sunset"
+            sun_x, sun_y = _place_sun(
+                truth.sky == "sunset", view, [item.box(_kind(truth, item)) for item in items], rng
+            )
             return Scene(
                 sky=truth.sky,
                 ground=truth.ground,
@@ -126,12 +128,31 @@ def arrange(truth: Truth, rng: np.random.Generator, attempts: int = 40) -> Scene
                 slope=view.slope,
                 swell=view.swell,
                 water=view.water,
-                sun_x=_rounded(rng.uniform(0.15, 0.85)),
-                sun_y=_rounded(view.horizon - 0.03 if low_sun else rng.uniform(0.1, 0.2)),
+                sun_x=_rounded(sun_x),
+                sun_y=_rounded(sun_y),
                 exposure=_rounded(rng.uniform(0.95, 1.04)),
                 texture_seed=int(rng.integers(2**31)),
             )
     return None
+
+
+def _kind(truth: Truth, item: Item) -> str:
+    kind = truth.groups[item.group].kind
+    assert kind is not None
+    return kind
+
+
+def _place_sun(low: bool, view: _View, boxes: list[Box], rng: np.random.Generator) -> tuple[float, float]:
+    """Where sun or moon stands: of some random places the first that no thing covers, else the freest one."""
+    best, most = (0.5, 0.15), -1.0
+    for u, v in rng.random((12, 2)).tolist():
+        x, y = 0.14 + 0.72 * u, view.horizon - 0.03 if low else 0.1 + 0.12 * v
+        free = min((max(b[0] - x, x - b[2], b[1] - y, y - b[3]) for b in boxes), default=1.0)
+        if free > most:
+            best, most = (x, y), free
+        if free > (0.09 if low else 0.06):
+            break
+    return best
 
 
 def _rounded(value: float) -> float:

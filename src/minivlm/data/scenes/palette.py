@@ -52,8 +52,8 @@ LIGHTS: dict[str, Light] = {
     ),
     "night": Light(
         ((10, 16, 48), (18, 28, 74), (30, 46, 104), (56, 78, 138)),
-        (0.8, 0.82, 0.93),
-        (0.34, 0.4, 0.6),
+        (0.86, 0.87, 0.97),
+        (0.4, 0.42, 0.57),
         (48, 66, 122),
         0.34,
         True,
@@ -118,6 +118,7 @@ def tones(name: str, sky: str, exposure: float = 1.0) -> Tones:
             paint,
             mix(paint, (255, 255, 255), 0.3),
             mix(paint, (16, 12, 48), 0.3),
-            mix(paint, (8, 6, 24), 0.62),
+            # At night the rim catches the moon: a dark one would melt into the dark around it.
+            mix(paint, (235, 235, 255), 0.45) if sky == "night" else mix(paint, (8, 6, 24), 0.62),
         )
     return Tones(*(lit(shade, things, exposure) for shade in shades))

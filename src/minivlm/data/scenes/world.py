@@ -1,8 +1,8 @@
 """The drawn world: its words, what belongs where, and the records that describe one picture.
 
-A picture shows one sky over one ground and one to three groups of things; a group is a number of things of one kind
-and one colour. Everything downstream (layout, drawing, captions, parser, metrics) speaks in the English keys of this
-file; the Chinese words live in `lexicon`.
+A picture shows one sky over one ground and one to three groups of things; a group is a number of things of one
+kind and one colour. Everything downstream (layout, drawing, captions, parser, metrics) speaks in the English keys
+of this file; the Chinese words live in `lexicon`.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ LAND = ("beach", "grass", "snow", "wheat")
 class Kind:
     """What the world knows of one kind of thing.
 
-    zone: "sky" (floats above the horizon), "horizon" (stands behind the ground), "water" (floats on visible water) or
-    "ground" (stands on the ground). `width` and `height` are the sides of its box as shares of its size, the larger of
-    the two being 1. `scale` makes kinds with little area, such as flowers, as readable as the others. `weight` evens
-    out how often kinds are drawn, because the sea admits only half of them.
+    zone: "sky" (floats above the horizon), "horizon" (stands behind the ground), "water" (floats on visible water)
+    or "ground" (stands on the ground). `width` and `height` are the sides of its box as shares of its size, the
+    larger of the two being 1. `scale` makes kinds with little area, such as flowers, as readable as the others.
+    `weight` evens out how often kinds are drawn, because the sea admits only half of them.
     """
 
     zone: str
@@ -103,7 +103,7 @@ class Truth:
 
 @dataclass(frozen=True)
 class Item:
-    """One drawn thing. `x`, `y`: centre of its box, `size`: longer side of the box, all as shares of the picture."""
+    """One drawn thing. `x`, `y`: centre of its box, `size`: its longer side, all as shares of the picture."""
 
     group: int
     x: float
