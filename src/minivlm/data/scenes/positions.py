@@ -6,7 +6,7 @@ that third; otherwise the text says only which zone the group is in.
 
 from __future__ import annotations
 
-from .world import KINDS, Scene
+from minivlm.data.scenes.world import KINDS, Scene
 
 LEFT_UNTIL = 0.37
 RIGHT_FROM = 0.63

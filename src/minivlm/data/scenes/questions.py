@@ -1,4 +1,4 @@
-"""Questions about a scene with their answers, for conversations; every answer is true, and yes and no are balanced."""
+"""Questions about a scene with their answers; every answer is true, and yes and no come equally often."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from .lexicon import (
+from minivlm.data.scenes.lexicon import (
     COLOUR_WORDS,
     GROUND_WORDS,
     KIND_WORDS,
@@ -16,8 +16,8 @@ from .lexicon import (
     joined,
     pick,
 )
-from .positions import place, surface_of
-from .world import KINDS, SKIES, Scene
+from minivlm.data.scenes.positions import place, surface_of
+from minivlm.data.scenes.world import KINDS, SKIES, Scene
 
 Pair = tuple[str, str]
 
@@ -27,17 +27,17 @@ def question_answers(scene: Scene, rng: np.random.Generator, turns: int) -> list
     groups = range(len(scene.groups))
     topics: list[Callable[[], Pair]] = [
         lambda: _what(scene, rng),
+        lambda: _is_there(scene, rng),
         lambda: _when(scene, rng),
         lambda: _is_sky(scene, rng),
         lambda: _ground(scene, rng),
-        lambda: _is_there(scene, rng),
         *((lambda g=g: _how_many(scene, g, rng)) for g in groups),
         *((lambda g=g: _colour(scene, g, rng)) for g in groups),
         *((lambda g=g: _where(scene, g, rng)) for g in groups),
     ]
-    order = rng.permutation(len(topics))[:turns]
-    # What is asked in general comes before what presupposes the answer.
-    return [topics[i]() for i in sorted(order.tolist(), key=lambda i: (i != 0, order.tolist().index(i)))]
+    chosen: list[int] = rng.permutation(len(topics))[:turns].tolist()
+    # What there is comes first: the other questions presuppose it. `sorted` keeps their random order.
+    return [topics[i]() for i in sorted(chosen, key=lambda i: min(i, 2))]
 
 
 def _noun(scene: Scene, group: int) -> str:
@@ -50,11 +50,8 @@ def _what(scene: Scene, rng: np.random.Generator) -> Pair:
 
 
 def _how_many(scene: Scene, group: int, rng: np.random.Generator) -> Pair:
-    measure, noun, count = (
-        KIND_WORDS[str(scene.groups[group].kind)].measure,
-        _noun(scene, group),
-        count_words(scene.groups[group]),
-    )
+    about, noun = scene.groups[group], _noun(scene, group)
+    measure, count = KIND_WORDS[str(about.kind)].measure, count_words(about)
     question = pick(rng, (f"图中有几{measure}{noun}？", f"一共有几{measure}{noun}？"))
     return question, pick(rng, (f"{count}。", f"有{count}{noun}。"))
 
@@ -105,5 +102,5 @@ def _is_sky(scene: Scene, rng: np.random.Generator) -> Pair:
 
 
 def _ground(scene: Scene, rng: np.random.Generator) -> Pair:
-    question = pick(rng, ("这是什么地方？", "画面下方是什么？", "地点是在哪里？"))
+    question = pick(rng, ("这是什么地方？", "画面下方是什么？", "图中是什么地方？"))
     return question, f"是{pick(rng, GROUND_WORDS[scene.ground].names)}。"
