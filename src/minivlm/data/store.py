@@ -1,0 +1,187 @@
+"""Token and picture stores: flat binary files, read at random through memory maps.
+
+A token store, artifacts/tokenize/<split>/, holds for R rows of T tokens together, K pictures in all rows:
+
+    tokens.bin  uint16 or uint32 (T)       mask.bin  uint8 (T), 1 = supervised     offsets.npy  int64 (R + 1)
+    rows.npy    int64 (R), row numbers     supervised.npy  int32 (R), counts       validation.npy  bool (R)
+    pictures.npy  int32 (K), ids           picture_offsets.npy  int64 (R + 1)      meta.json
+
+The picture store, artifacts/tokenize/pictures/, holds each distinct picture of all splits once, by sha256:
+
+    pictures.bin  uint8                    offsets.npy  int64 (N + 1)              hashes.npy  uint8 (N, 32)
+
+Memory does not grow with the rows: pages are read when they are needed and may be dropped again.
+"""
+
+from __future__ import annotations
+
+import builtins
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from minivlm.errors import UserError
+from minivlm.files import read_json
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+FORMAT = 1
+TOKENS, PICTURES = "tokens", "pictures"  # `kind` in meta.json
+AGAIN = "make it again: dvc repro -f tokenize"
+
+
+class TokenStore:
+    """The rows of one split. Opening costs a few system calls; a copy sent to a worker opens its own maps."""
+
+    def __init__(self, directory: Path) -> None:
+        """UserError when `directory` holds no token store or a damaged one."""
+        import numpy as np
+
+        self.directory = Path(directory)
+        self.meta = _meta(self.directory, TOKENS)
+        rows = self.meta["rows"]
+        self._offsets = _offsets(self.directory, "offsets.npy", rows)
+        self._picture_offsets = _offsets(self.directory, "picture_offsets.npy", rows)
+        self._tokens = _flat(self.directory, "tokens.bin", np.dtype(self.meta["dtype"]), int(self._offsets[-1]))
+        self._mask = _flat(self.directory, "mask.bin", np.dtype(np.uint8), int(self._offsets[-1]))
+        self._pictures = _array(self.directory, "pictures.npy", np.int32, (int(self._picture_offsets[-1]),))
+        self.row_numbers = _array(self.directory, "rows.npy", np.int64, (rows,))
+        self.supervised = _array(self.directory, "supervised.npy", np.int32, (rows,))
+        self._validation = _array(self.directory, "validation.npy", np.bool_, (rows,))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return TokenStore, (self.directory,)
+
+    def __len__(self) -> int:
+        return int(self.meta["rows"])
+
+    @property
+    def image_token_id(self) -> int:
+        """The id that stands for a patch of a picture."""
+        return int(self.meta["image_token_id"])
+
+    @property
+    def image_tokens(self) -> int:
+        """Tokens of one picture."""
+        return int(self.meta["image_tokens"])
+
+    @property
+    def pad_token_id(self) -> int:
+        """The id that fills a batch up."""
+        return int(self.meta["pad_token_id"])
+
+    @property
+    def lengths(self) -> npt.NDArray[np.int64]:
+        """Tokens of each row, (R,)."""
+        import numpy as np
+
+        return np.diff(self._offsets)
+
+    def tokens(self, i: int) -> npt.NDArray[np.integer]:
+        """The ids of row i, a view into the file."""
+        return self._tokens[self._offsets[i] : self._offsets[i + 1]]
+
+    def mask(self, i: int) -> npt.NDArray[np.bool_]:
+        """Which tokens of row i are supervised."""
+        return self._mask[self._offsets[i] : self._offsets[i + 1]].astype(bool)
+
+    def pictures(self, i: int) -> npt.NDArray[np.int32]:
+        """The ids in the picture store of row i's pictures, in the order of their places in the text."""
+        return self._pictures[self._picture_offsets[i] : self._picture_offsets[i + 1]]
+
+    def training_rows(self) -> npt.NDArray[np.int64]:
+        """Indices of the rows to train on, in the order of the file."""
+        import numpy as np
+
+        return np.flatnonzero(~self._validation)
+
+    def validation_rows(self) -> npt.NDArray[np.int64]:
+        """Indices of the rows kept for the validation loss; none of their pictures is trained on."""
+        import numpy as np
+
+        return np.flatnonzero(self._validation)
+
+
+class PictureStore:
+    """The distinct pictures of all splits, encoded (JPEG, PNG …) as they came."""
+
+    def __init__(self, directory: Path) -> None:
+        """UserError when `directory` holds no picture store or a damaged one."""
+        import numpy as np
+
+        self.directory = Path(directory)
+        meta = _meta(self.directory, PICTURES)
+        self._offsets = _offsets(self.directory, "offsets.npy", meta["pictures"])
+        self._data = _flat(self.directory, "pictures.bin", np.dtype(np.uint8), int(self._offsets[-1]))
+        self.hashes = _array(self.directory, "hashes.npy", np.uint8, (meta["pictures"], 32))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return PictureStore, (self.directory,)
+
+    def __len__(self) -> int:
+        return len(self._offsets) - 1
+
+    def bytes(self, i: int) -> builtins.bytes:
+        """The file of picture i."""
+        return self._data[self._offsets[i] : self._offsets[i + 1]].tobytes()
+
+
+def _meta(directory: Path, kind: str) -> dict[str, Any]:
+    path = directory / "meta.json"
+    try:
+        meta = read_json(path)
+    except FileNotFoundError:
+        raise UserError(
+            f"{directory}: no {kind} store there; run the tokenize stage: dvc repro tokenize"
+        ) from None
+    except (OSError, ValueError):
+        raise _damaged(path, "not JSON") from None
+    if not isinstance(meta, dict) or meta.get("kind") != kind:
+        raise UserError(f"{path}: not a {kind} store")
+    if meta.get("format") != FORMAT:
+        raise UserError(f"{path}: format {meta.get('format')!r}, this version reads {FORMAT}; {AGAIN}")
+    return meta
+
+
+def _array(directory: Path, name: str, dtype: Any, shape: tuple[int, ...]) -> Any:
+    import numpy as np
+
+    path = directory / name
+    try:
+        # An empty file cannot be mapped.
+        array = np.load(path, mmap_mode="r" if 0 not in shape else None, allow_pickle=False)
+    except FileNotFoundError:
+        raise _damaged(path, "missing") from None
+    except (OSError, ValueError, EOFError):
+        raise _damaged(path, "not a NumPy file") from None
+    if array.dtype != dtype or array.shape != shape:
+        expected = f"{np.dtype(dtype)} {shape}"
+        raise _damaged(path, f"{array.dtype} {array.shape} where {expected} is expected")
+    return array
+
+
+def _offsets(directory: Path, name: str, count: int) -> Any:
+    import numpy as np
+
+    offsets = _array(directory, name, np.int64, (count + 1,))
+    if offsets[0] != 0 or np.any(offsets[1:] < offsets[:-1]):
+        raise _damaged(directory / name, "offsets that do not rise from 0")
+    return offsets
+
+
+def _flat(directory: Path, name: str, dtype: np.dtype[Any], count: int) -> Any:
+    import numpy as np
+
+    path = directory / name
+    try:
+        size = path.stat().st_size
+    except FileNotFoundError:
+        raise _damaged(path, "missing") from None
+    if size != count * dtype.itemsize:
+        raise _damaged(path, f"{size:,} bytes where {count * dtype.itemsize:,} are expected")
+    return np.memmap(path, dtype=dtype, mode="r") if count else np.empty(0, dtype)
+
+
+def _damaged(path: Path, what: str) -> UserError:
+    return UserError(f"{path}: damaged store ({what}); {AGAIN}")
