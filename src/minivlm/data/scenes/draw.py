@@ -7,12 +7,12 @@ import io
 import numpy as np
 from PIL import Image
 
-from .background import Stage
-from .palette import tones
-from .pen import Pen
-from .shapes_ground import GROUND_SHAPES
-from .shapes_sky import SKY_SHAPES
-from .world import KINDS, Item, Scene
+from minivlm.data.scenes.background import Stage
+from minivlm.data.scenes.palette import tones
+from minivlm.data.scenes.pen import Pen
+from minivlm.data.scenes.shapes_ground import GROUND_SHAPES
+from minivlm.data.scenes.shapes_sky import SKY_SHAPES
+from minivlm.data.scenes.world import KINDS, Item, Scene
 
 SHAPES = {**SKY_SHAPES, **GROUND_SHAPES}
 _SUPERSAMPLING = 3

@@ -157,7 +157,8 @@ def _sentence(scene: Scene, index: int, rng: Rng, *, later: bool) -> str:
     things, place, at = phrase(rng, group), place_of(scene, index, rng), side(scene, index)
     also = pick(rng, ("此外，", "同时，", "另外，", "")) if later else ""
     if spread(scene, index):
-        return f"{also}{place}{pick(rng, words.exist)}{things}，从左到右分布在画面中。"
+        extent = pick(rng, ("从左到右分布在画面中", "从画面左边一直排到右边", "在画面中从左到右散开"))
+        return f"{also}{place}{pick(rng, words.exist)}{things}，{extent}。"
     form = int(rng.integers(3))
     if form == 0 and at:
         pronoun = "它们" if (group.number or 0) > 1 else "它"

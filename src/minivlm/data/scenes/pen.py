@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from .palette import INK, Light, Rgb, Tones, lit
+from minivlm.data.scenes.palette import INK, Light, Rgb, Tones, lit
 
 Point = tuple[float, float]
 Points = Sequence[Point]

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from .palette import SLATE, WOOD, mix
-from .pen import Pen, arc, curve
+from minivlm.data.scenes.palette import SLATE, WOOD, mix
+from minivlm.data.scenes.pen import Pen, arc, curve
 
 
 def boat(pen: Pen) -> None:

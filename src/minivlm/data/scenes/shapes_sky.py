@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from .palette import WOOD, mix
-from .pen import Pen, curve
+from minivlm.data.scenes.palette import WOOD, mix
+from minivlm.data.scenes.pen import Pen, curve
 
 _BIRD_BODY = curve(
     (
