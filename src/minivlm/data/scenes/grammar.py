@@ -1,7 +1,8 @@
-"""Chinese captions of a scene: one short sentence, or a description of a few sentences.
+"""What is said of a scene: one-sentence captions, longer descriptions, and the prompts that ask for them.
 
-Both state everything the scene's truth holds (sky, ground, and kind, number and colour of every group), so that a
-caption can be marked against it. What is said of positions is read off the layout.
+Every sentence is true of the scene and, in captions and descriptions, complete: sky, ground, and each group's kind,
+number and colour. Number, measure word, colour and noun of a group always stand together. The same scene and random
+stream give the same text.
 """
 
 from __future__ import annotations
@@ -10,159 +11,145 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from minivlm.data.scenes.lexicon import COLOUR_WORDS, DIGITS, GROUND_WORDS, KIND_WORDS, SKY_WORDS
-from minivlm.data.scenes.world import KINDS, Group, Scene
+from .lexicon import GROUND_WORDS, KIND_WORDS, SKY_WORDS, count_words, group_words, joined, pick
+from .positions import is_spread, place, side, surface_of, zone
+from .questions import question_answers
+from .world import Scene
 
-Rng = np.random.Generator
+__all__ = [
+    "CANONICAL_LONG",
+    "CANONICAL_SHORT",
+    "LONG_PROMPTS",
+    "SHORT_PROMPTS",
+    "long_description",
+    "question_answers",
+    "short_caption",
+]
 
+SHORT_PROMPTS: tuple[str, ...] = (
+    "<image>\n请用一句话描述这张图片。",
+    "<image>\n一句话说说图里有什么。",
+    "<image>\n请简短地描述这幅图。",
+    "<image>\n给这张图片写一句说明。",
+    "<image>\n用一句话概括画面内容。",
+)
+LONG_PROMPTS: tuple[str, ...] = (
+    "<image>\n请详细描述这张图片。",
+    "<image>\n请仔细说说这幅图的内容。",
+    "<image>\n详细介绍一下画面里的东西和位置。",
+    "<image>\n这张图片里都有什么？请详细说明。",
+    "<image>\n请完整地描述你看到的画面。",
+)
+CANONICAL_SHORT = SHORT_PROMPTS[0]
+CANONICAL_LONG = LONG_PROMPTS[0]
 
-def pick(rng: Rng, options: Sequence[str]) -> str:
-    """One of the options, each equally often."""
-    return options[int(rng.integers(len(options)))]
+SHORT_LENGTH = (12, 32)  # characters aimed at; a caption of three groups may be a few longer
+LONG_LENGTH = (45, 90)
 
-
-def noun(rng: Rng, kind: str) -> str:
-    """A name of the kind; the plain one more often than its synonyms."""
-    names = KIND_WORDS[kind].nouns
-    return names[0] if rng.random() < 0.6 else pick(rng, names)
-
-
-def phrase(rng: Rng, group: Group) -> str:
-    """Number, measure word, colour and name: 三只红色的鸟."""
-    assert group.kind and group.number and group.colour
-    link = "的" if rng.random() < 0.85 or len(noun_word := KIND_WORDS[group.kind].nouns[0]) < 2 else ""
-    name = noun(rng, group.kind) if link else noun_word
-    return f"{DIGITS[group.number]}{KIND_WORDS[group.kind].measure}{COLOUR_WORDS[group.colour]}{link}{name}"
-
-
-def listing(phrases: Sequence[str]) -> str:
-    """Phrases joined as a list: 甲、乙和丙."""
-    return phrases[0] if len(phrases) == 1 else "、".join(phrases[:-1]) + "和" + phrases[-1]
-
-
-def _on(ground: str, name: str, zone: str) -> str:
-    """Where things of a zone are, with the name of the ground in it."""
-    if zone == "sky":
-        return f"{name}上空"
-    if zone == "horizon":
-        return f"{name}尽头"
-    if zone == "water" and ground == "beach":
-        return f"{name}边的水面上"
-    return f"{name}{GROUND_WORDS[ground].on}"
+_OPENERS = ("这幅图像描绘了", "这幅图片展示了", "这张图片描绘了", "画面展现了")
 
 
-_ELSEWHERE = {"sky": ("空中", "天上"), "horizon": ("远处", "远方"), "water": ("水面上", "水上"), "ground": ("地上", "地面上")}
+def short_caption(scene: Scene, rng: np.random.Generator) -> str:
+    """One sentence of about 12 to 32 characters, such as 日落时分，三只红色的鸟飞过海面."""
+    tries: list[str] = []
+    for _ in range(6):
+        text = _single(scene, rng) if len(scene.groups) == 1 else _several(scene, rng)
+        if SHORT_LENGTH[0] <= len(text) <= SHORT_LENGTH[1]:
+            return text
+        tries.append(text)
+    return min(tries, key=lambda text: max(SHORT_LENGTH[0] - len(text), len(text) - SHORT_LENGTH[1]))
 
 
-def zone_of(group: Group) -> str:
-    """The zone of the group's kind."""
-    assert group.kind is not None
-    return KINDS[group.kind].zone
-
-
-def _doing(rng: Rng, ground: str, name: str, group: Group, *, place: bool) -> str:
-    words = KIND_WORDS[str(group.kind)]
-    if not place:
-        return pick(rng, words.bare)
-    on = _on(ground, name, zone_of(group))
-    return pick(rng, words.at).format(ground=name, on=on, over=f"{name}上空")
-
-
-def short_caption(scene: Scene, rng: Rng) -> str:
-    """One sentence that states everything: 日落时分，三只红色的鸟飞过海面。 (without the full stop)"""
-    sky, name = SKY_WORDS[scene.sky], pick(rng, GROUND_WORDS[scene.ground].names)
-    groups = [scene.groups[i] for i in rng.permutation(len(scene.groups))]
-    style = rng.random()
-    if style < 0.4:
-        # Each group does something; the first one says where.
-        clauses = [phrase(rng, g) + _doing(rng, scene.ground, name, g, place=i == 0) for i, g in enumerate(groups)]
-        return f"{pick(rng, sky.opening)}，{'，'.join(clauses)}"
-    if style < 0.65 and len(groups) > 1:
-        things = listing([phrase(rng, g) for g in groups])
-        frame = pick(rng, ("{sky}的{ground}，有{things}", "{sky}的{ground}，画面中有{things}", "{sky}的{ground}，可以看到{things}"))
-        return frame.format(sky=pick(rng, sky.before), ground=name, things=things)
-    return f"{pick(rng, sky.before)}的{_by_zone(rng, scene, name, groups)}"
-
-
-def _by_zone(rng: Rng, scene: Scene, name: str, groups: list[Group]) -> str:
-    """One clause per zone: 草地上停着两辆红色的汽车，空中飞着一只白色的鸟."""
-    clauses = []
-    for zone in dict.fromkeys(map(zone_of, groups)):
-        members = [g for g in groups if zone_of(g) == zone]
-        exist = pick(rng, KIND_WORDS[str(members[0].kind)].exist) if len(members) == 1 else "有"
-        if rng.random() < 0.25:
-            exist = "有"
-        place = pick(rng, _ELSEWHERE[zone]) if clauses else _on(scene.ground, name, zone)
-        clauses.append(f"{place}{exist}{listing([phrase(rng, g) for g in members])}")
-    return "，".join(clauses)
-
-
-def side(scene: Scene, index: int) -> str | None:
-    """Where all things of a group stand: "左边", "右边" or "中间"; None where no side fits all of them."""
-    xs = [item.x for item in scene.items_of(index)]
-    if max(xs) < 0.42:
-        return "左边"
-    if min(xs) > 0.58:
-        return "右边"
-    if min(xs) > 0.36 and max(xs) < 0.64:
-        return "中间"
-    return None
-
-
-def spread(scene: Scene, index: int) -> bool:
-    """Whether a group reaches from the left third to the right third of the picture."""
-    xs = [item.x for item in scene.items_of(index)]
-    return min(xs) < 0.34 and max(xs) > 0.66
-
-
-def place_of(scene: Scene, index: int, rng: Rng, *, named: bool = False) -> str:
-    """Where a group is: 画面左边的空中; with `named` the ground is called by its name."""
-    group, zone = scene.groups[index], zone_of(scene.groups[index])
-    name = pick(rng, GROUND_WORDS[scene.ground].names)
-    where = _on(scene.ground, name, zone) if named else pick(rng, _ELSEWHERE[zone])
-    if not named and zone == "sky":
-        where = pick(rng, ("天空中", "空中"))
-    at = side(scene, index)
-    assert group.kind is not None
-    return f"画面{at}的{where}" if at else where
-
-
-def long_description(scene: Scene, rng: Rng) -> str:
-    """Two to five sentences: the place, every group with its position, the mood."""
+def _single(scene: Scene, rng: np.random.Generator) -> str:
     sky, ground = SKY_WORDS[scene.sky], GROUND_WORDS[scene.ground]
-    opening = pick(
-        rng,
-        (
-            "这幅图像描绘了{sky}的{ground}。",
-            "这幅图像展示了{sky}的{ground}。",
-            "画面中是{sky}的{ground}。",
-            "图片呈现了{sky}一片{ground}的景色。",
-            "这是一幅{sky}的{ground}风景画。",
-        ),
+    words, things = KIND_WORDS[str(scene.groups[0].kind)], group_words(scene.groups[0], rng)
+    name = pick(rng, ground.names)
+    spot = {
+        "sky": f"{name}上空",
+        "horizon": f"{name}尽头",
+        "water": f"{name}边" if scene.ground == "beach" else f"{name}上",
+        "ground": name + ground.on,
+    }[zone(scene, 0)]
+    form = rng.random()
+    if form < 0.5:  # 傍晚，三只红色的鸟飞过海面
+        predicate = pick(rng, words.over + words.at).format(p=spot, g=name)
+        return f"{pick(rng, sky.when)}，{things}{predicate}"
+    there = pick(rng, words.there)
+    if form < 0.75:  # 傍晚，海面上空飞着三只红色的鸟
+        return f"{pick(rng, sky.when)}，{spot}{there}{things}"
+    return f"{pick(rng, sky.of)}{spot}{there}{things}"
+
+
+def _several(scene: Scene, rng: np.random.Generator) -> str:
+    """One clause per zone; the clause nearest to the ground names the ground."""
+    terse = len(scene.groups) == 3
+    sky, ground = SKY_WORDS[scene.sky], GROUND_WORDS[scene.ground]
+    name = pick(rng, ground.names)
+    by_zone: dict[str, list[int]] = {}
+    for key in ("sky", "horizon", "water", "ground"):
+        members = [i for i in range(len(scene.groups)) if zone(scene, i) == key]
+        if members:
+            by_zone[key] = members
+    # The lowest zone names the ground; with nothing below the horizon the sky clause may do so as well.
+    carrier = list(by_zone)[-1] if "ground" in by_zone or "water" in by_zone else pick(rng, list(by_zone))
+    spots = {"sky": "天上", "horizon": "远处", "water": "水上"}
+    spots[carrier] = {
+        "sky": f"{name}上空",
+        "horizon": f"{name}尽头",
+        "water": f"{name}边" if scene.ground == "beach" else f"{name}上",
+        "ground": name + ground.on,
+    }[carrier]
+    verbless = terse and rng.random() < 0.6
+    clauses = []
+    for key, members in by_zone.items():
+        things = joined([group_words(scene.groups[i], rng, 0.85 if terse else 0.4) for i in members])
+        clauses.append(spots[key] + ("" if verbless else _verb(scene, members, rng)) + things)
+    if rng.random() < 0.4:
+        clauses.reverse()
+    if clauses[0].startswith(name) and not terse and rng.random() < 0.5:
+        return pick(rng, sky.of) + "，".join(clauses)
+    return "，".join([pick(rng, sky.when[:1] if terse and rng.random() < 0.5 else sky.when), *clauses])
+
+
+def _verb(scene: Scene, members: Sequence[int], rng: np.random.Generator) -> str:
+    """A verb that suits all members after a place, or 有."""
+    suitable = set.intersection(*(set(KIND_WORDS[str(scene.groups[i].kind)].there) for i in members))
+    return pick(rng, sorted(suitable)) if suitable else "有"
+
+
+def long_description(scene: Scene, rng: np.random.Generator) -> str:
+    """Two to four sentences of 45 to 90 characters that also say roughly where each group is."""
+    sky, ground = SKY_WORDS[scene.sky], GROUND_WORDS[scene.ground]
+    name = ground.names[0]
+    opening = f"{pick(rng, _OPENERS)}{pick(rng, sky.of)}{pick(rng, ground.names)}"
+    order = sorted(
+        range(len(scene.groups)), key=lambda i: ("sky", "horizon", "water", "ground").index(zone(scene, i))
     )
-    text = opening.format(sky=pick(rng, sky.before), ground=pick(rng, ground.rich))
-    order = list(map(int, rng.permutation(len(scene.groups))))
-    for turn, index in enumerate(order):
-        text += _sentence(scene, index, rng, later=turn > 0)
-    mood = pick(rng, sky.mood)
-    if len(order) < 3 or rng.random() < 0.3:
-        text += f"{pick(rng, ('整个画面中', '整体上', ''))}{mood}。" if "，" not in mood else f"{mood}。"
-    return text
+    if rng.random() < 0.3:
+        order.reverse()
+    body = "，".join(_located(scene, i, name, ground.on, rng) for i in order) + "。"
+    extras = [pick(rng, sky.mood), pick(rng, ground.mood)]
+    only = ""
+    if len(scene.groups) == 1:
+        noun = KIND_WORDS[str(scene.groups[0].kind)].nouns[0]
+        only = f"除了这{count_words(scene.groups[0])}{noun}，画面里没有别的东西。"
+    room = LONG_LENGTH[0] - len(opening) - len(body) - 1
+    chosen: list[str] = []
+    for extra in extras:
+        if room > 0 or rng.random() < 0.25:
+            chosen.append(extra)
+            room -= len(extra) + 1
+    head = "，".join([opening, *chosen]) + "。"
+    text = head + body
+    return text + only if only and (len(text) < LONG_LENGTH[0] or rng.random() < 0.3) else text
 
 
-def _sentence(scene: Scene, index: int, rng: Rng, *, later: bool) -> str:
-    """One group with its position; never begins with the same words twice in a row."""
-    group = scene.groups[index]
-    words = KIND_WORDS[str(group.kind)]
-    things, place, at = phrase(rng, group), place_of(scene, index, rng), side(scene, index)
-    also = pick(rng, ("此外，", "同时，", "另外，", "")) if later else ""
-    if spread(scene, index):
-        extent = pick(rng, ("从左到右分布在画面中", "从画面左边一直排到右边", "在画面中从左到右散开"))
-        return f"{also}{place}{pick(rng, words.exist)}{things}，{extent}。"
-    form = int(rng.integers(3))
-    if form == 0 and at:
-        pronoun = "它们" if (group.number or 0) > 1 else "它"
-        return f"{also}{things}{pick(rng, words.bare)}，{pronoun}位于画面的{at}。"
-    if form == 1:
-        return f"{also}{place}可以看到{things}。"
-    return f"{also}{place}{pick(rng, words.exist)}{things}。"
+def _located(scene: Scene, group: int, surface: str, on: str, rng: np.random.Generator) -> str:
+    """天空左边飞着三只红色的鸟, or with the things first."""
+    words, things = KIND_WORDS[str(scene.groups[group].kind)], group_words(scene.groups[group], rng, 0.2)
+    spot = place(scene, group, surface_of(scene, group, surface), on)
+    if side(scene, group) is None and is_spread(scene, group):
+        return f"{spot}从左到右{pick(rng, words.there)}{things}"
+    if rng.random() < 0.6:
+        return f"{spot}{pick(rng, words.there)}{things}"
+    return things + pick(rng, words.at).format(p=spot)
