@@ -1,0 +1,134 @@
+"""What a training returns: sums, losses, the history that becomes loss.csv, and the trained states."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
+
+from minivlm.errors import TrainingError
+
+if TYPE_CHECKING:
+    import torch
+
+
+class Counted(Protocol):
+    """The sizes of a micro-batch."""
+
+    @property
+    def count(self) -> int:
+        """Terms of the loss."""
+
+    @property
+    def samples(self) -> int:
+        """Rows."""
+
+    @property
+    def tokens(self) -> int:
+        """Tokens without padding."""
+
+    @property
+    def padded_tokens(self) -> int:
+        """Tokens with padding."""
+
+
+@dataclass(frozen=True)
+class HistoryRow:
+    """One line of loss.csv. `loss` is the mean over the steps since the row before; `val_loss` where computed."""
+
+    step: int
+    loss: float
+    val_loss: float | None
+    learning_rate: float
+    grad_norm: float
+    samples: int
+    tokens: int
+
+    def metrics(self, seconds: float, price_per_hour: float | None) -> dict[str, float]:
+        """The row as the tracker gets it, `seconds` after the start, with throughput and money so far."""
+        metrics = {
+            "loss": self.loss,
+            "learning_rate": self.learning_rate,
+            "grad_norm": self.grad_norm,
+            "samples_per_second": self.samples / seconds,
+            "tokens_per_second": self.tokens / seconds,
+            "seconds": seconds,
+        }
+        if self.val_loss is not None:
+            metrics["val_loss"] = self.val_loss
+        if price_per_hour is not None:
+            metrics["money"] = price_per_hour * seconds / 3600
+        return metrics
+
+
+@dataclass
+class FitResult:
+    """What a training did. States hold the trained parameters alone, on the CPU, by the objective's names.
+
+    `train_loss`: nats a term over the last tenth of the steps; `val_loss`: the best one, at `best_step`. Without
+    validation `val_loss` is None and the best state is the last. `seconds` holds validation, not the set-up.
+    """
+
+    steps: int = 0
+    samples: int = 0
+    tokens: int = 0
+    padded_tokens: int = 0
+    seconds: float = 0.0
+    train_loss: float = math.nan
+    val_loss: float | None = None
+    best_step: int = 0
+    best_state: dict[str, torch.Tensor] = field(default_factory=dict)
+    last_state: dict[str, torch.Tensor] = field(default_factory=dict)
+    history: list[HistoryRow] = field(default_factory=list)
+    precision: str = "fp32"
+    device: str = "cpu"
+
+    def add_step(self, batches: Iterable[Counted]) -> None:
+        """Count a step and its micro-batches."""
+        self.steps += 1
+        for batch in batches:
+            self.samples += batch.samples
+            self.tokens += batch.tokens
+            self.padded_tokens += batch.padded_tokens
+
+    def diverged(self, what: str) -> DivergedError:
+        """The error that stops a training, with what was best until then."""
+        return DivergedError(f"{what}; training stopped", self.best_step, self.best_state)
+
+
+class DivergedError(TrainingError):
+    """A loss or gradient that is not finite; the state that validated best before it (empty when none did)."""
+
+    def __init__(self, message: str, best_step: int, best_state: dict[str, torch.Tensor]) -> None:
+        super().__init__(message)
+        self.best_step, self.best_state = best_step, best_state
+
+
+class LossWindow:
+    """Losses of the last steps, and of the steps since the last row of the history."""
+
+    def __init__(self, length: int) -> None:
+        self._last: deque[tuple[float, int]] = deque(maxlen=length)
+        self._row: list[tuple[float, int]] = []
+
+    def add(self, nats: float, count: int) -> None:
+        """Take a step's sum of losses and its number of terms."""
+        self._last.append((nats, count))
+        self._row.append((nats, count))
+
+    def mean(self) -> float:
+        """Mean over the last steps, each term weighing the same."""
+        return _mean(self._last)
+
+    def since_row(self) -> float:
+        """Mean over the steps since this was last asked."""
+        mean = _mean(self._row)
+        self._row.clear()
+        return mean
+
+
+def _mean(terms: Iterable[tuple[float, int]]) -> float:
+    nats, counts = zip(*terms, strict=True)
+    return math.fsum(nats) / sum(counts)
