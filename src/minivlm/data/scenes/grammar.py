@@ -1,8 +1,8 @@
 """What is said of a scene: one-sentence captions, longer descriptions, and the prompts that ask for them.
 
-Every sentence is true of the scene and, in captions and descriptions, complete: sky, ground, and each group's kind,
-number and colour. Number, measure word, colour and noun of a group always stand together. The same scene and random
-stream give the same text.
+Every sentence is true of the scene. Captions and descriptions are complete: sky, ground, and each group's kind,
+number and colour. Number, measure word, colour and noun of a group stand together. The same scene and the same
+random stream give the same text.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from .lexicon import GROUND_WORDS, KIND_WORDS, SKY_WORDS, count_words, group_words, joined, pick
-from .positions import is_spread, place, side, surface_of, zone
-from .questions import question_answers
-from .world import Scene
+from minivlm.data.scenes.lexicon import GROUND_WORDS, KIND_WORDS, SKY_WORDS, count_words, group_words, joined, pick
+from minivlm.data.scenes.positions import is_spread, place, side, surface_of, zone
+from minivlm.data.scenes.questions import question_answers
+from minivlm.data.scenes.world import Scene
 
 __all__ = [
     "CANONICAL_LONG",
@@ -46,6 +46,7 @@ CANONICAL_LONG = LONG_PROMPTS[0]
 SHORT_LENGTH = (12, 32)  # characters aimed at; a caption of three groups may be a few longer
 LONG_LENGTH = (45, 90)
 
+_TOP_DOWN = ("sky", "horizon", "water", "ground")
 _OPENERS = ("这幅图像描绘了", "这幅图片展示了", "这张图片描绘了", "画面展现了")
 
 
@@ -86,7 +87,7 @@ def _several(scene: Scene, rng: np.random.Generator) -> str:
     sky, ground = SKY_WORDS[scene.sky], GROUND_WORDS[scene.ground]
     name = pick(rng, ground.names)
     by_zone: dict[str, list[int]] = {}
-    for key in ("sky", "horizon", "water", "ground"):
+    for key in _TOP_DOWN:
         members = [i for i in range(len(scene.groups)) if zone(scene, i) == key]
         if members:
             by_zone[key] = members
@@ -121,14 +122,19 @@ def long_description(scene: Scene, rng: np.random.Generator) -> str:
     """Two to four sentences of 45 to 90 characters that also say roughly where each group is."""
     sky, ground = SKY_WORDS[scene.sky], GROUND_WORDS[scene.ground]
     name = ground.names[0]
-    opening = f"{pick(rng, _OPENERS)}{pick(rng, sky.of)}{pick(rng, ground.names)}"
-    order = sorted(
-        range(len(scene.groups)), key=lambda i: ("sky", "horizon", "water", "ground").index(zone(scene, i))
-    )
+    of = pick(rng, sky.of)
+    opening = f"{pick(rng, _OPENERS)}{of}{pick(rng, ground.names)}"
+    order = sorted(range(len(scene.groups)), key=lambda i: _TOP_DOWN.index(zone(scene, i)))
     if rng.random() < 0.3:
         order.reverse()
-    body = "，".join(_located(scene, i, name, ground.on, rng) for i in order) + "。"
-    extras = [pick(rng, sky.mood), pick(rng, ground.mood)]
+    clauses: list[str] = []
+    spot = ""
+    for i in order:
+        before, spot = spot, place(scene, i, surface_of(scene, i, name), ground.on)
+        clauses.append(_located(scene, i, spot, spot == before, rng))
+    body = "，".join(clauses) + "。"
+    fresh = [mood for mood in sky.mood if of[:2] not in mood]
+    extras = [pick(rng, fresh or sky.mood), pick(rng, ground.mood)]
     only = ""
     if len(scene.groups) == 1:
         noun = KIND_WORDS[str(scene.groups[0].kind)].nouns[0]
@@ -144,12 +150,13 @@ def long_description(scene: Scene, rng: np.random.Generator) -> str:
     return text + only if only and (len(text) < LONG_LENGTH[0] or rng.random() < 0.3) else text
 
 
-def _located(scene: Scene, group: int, surface: str, on: str, rng: np.random.Generator) -> str:
-    """天空左边飞着三只红色的鸟, or with the things first."""
+def _located(scene: Scene, group: int, spot: str, again: bool, rng: np.random.Generator) -> str:
+    """天空左边飞着三只红色的鸟, or with the things first; `again`: the clause before was about the same spot."""
     words, things = KIND_WORDS[str(scene.groups[group].kind)], group_words(scene.groups[group], rng, 0.2)
-    spot = place(scene, group, surface_of(scene, group, surface), on)
-    if side(scene, group) is None and is_spread(scene, group):
-        return f"{spot}从左到右{pick(rng, words.there)}{things}"
-    if rng.random() < 0.6:
-        return f"{spot}{pick(rng, words.there)}{things}"
+    across = "从左到右" if side(scene, group) is None and is_spread(scene, group) else ""
+    there = pick(rng, words.there)
+    if again and not across:
+        return f"还{there}{things}"
+    if across or rng.random() < 0.6:
+        return f"{spot}{across}{there}{things}"
     return things + pick(rng, words.at).format(p=spot)

@@ -11,16 +11,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .world import Group
+from minivlm.data.scenes.world import Group
 
 
 @dataclass(frozen=True)
 class SkyWords:
     """How a sky is said.
 
-    when: opens a sentence ("傍晚，……"), the first being the shortest. of: stands before a place ("傍晚的草地").
-    mood: a clause about this sky alone. answer: the reply to a question about time or weather. asked: the yes-or-no
-    question about it.
+    when: opens a sentence (傍晚，……), the first being the shortest. of: stands before a place (傍晚的草地).
+    mood: a clause about this sky alone. answer: the reply to a question about time or weather. asked: the
+    yes-or-no question about it.
     """
 
     when: tuple[str, ...]
@@ -69,7 +69,7 @@ SKY_WORDS: dict[str, SkyWords] = {
     "sunset": SkyWords(
         ("傍晚", "日落时分", "夕阳下", "黄昏时"),
         ("傍晚的", "日落时分的", "夕阳下的", "黄昏时的"),
-        ("夕阳正缓缓落下", "夕阳挂在地平线上"),
+        ("夕阳正缓缓落下", "夕阳挂在地平线上", "太阳正落向地平线"),
         "日落时分",
         "现在是日落时分吗？",
     ),

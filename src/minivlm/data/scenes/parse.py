@@ -1,7 +1,7 @@
 """What a Chinese text claims that a picture shows: text → `Truth`, with None where the text is silent.
 
-It reads the captions and descriptions of `grammar` exactly, and the imperfect sentences of a model as a reader would:
-partial statements stay partial, what is said twice counts once, and what contradicts itself is not smoothed over. A
+It reads the captions and descriptions of `grammar` exactly, and the imperfect sentences of a model as a reader
+would: partial statements stay partial, what is said twice counts once, and contradictions are not smoothed over. A
 text that names two skies or two grounds claims neither.
 """
 
@@ -10,20 +10,19 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field, replace
 
-from .lexicon import KIND_WORDS
-from .world import Group, Truth
+from minivlm.data.scenes.lexicon import KIND_WORDS
+from minivlm.data.scenes.world import Group, Truth
 
-# The longest word wins at each position, so 海边 is a beach, 雪山 a mountain and 雨伞 an umbrella. Words of the last row
-# are read only to keep their parts from being read: 水面 is no 面, and a 沙滩 behind 海 is still one beach.
+# The longest word wins at each position, so 海边 is a beach, 雪山 a mountain and 雨伞 an umbrella.
 _SKY: dict[str, str] = {
     "sunset": "日落 夕阳 傍晚 黄昏 落日 晚霞 太阳正落 夕照 余晖",
     "day": "晴天 晴空 晴朗 蓝天 阳光 白天 白昼 湛蓝的天空 蓝色的天空 晴",
     "night": "夜晚 夜空 夜里 夜色 夜幕 星空 星光 月亮 月光 星星 晚上 深夜 黑夜 夜",
-    "overcast": "阴天 阴沉 阴云 乌云 多云 天色灰暗 灰暗 看不到太阳 看不到一点阳光 没有阳光 没有太阳 阴",
+    "overcast": "阴天 阴沉 阴云 乌云 多云 天色灰暗 灰暗 看不到太阳 看不到一点阳光 没有阳光 没有太阳",
     "rain": "下雨天 下雨 雨天 细雨 雨中 雨丝 雨水 雨滴 大雨 小雨 下着雨 雨",
 }
 _GROUND: dict[str, str] = {
-    "sea": "海面 大海 海上 海洋 海水 海浪 海",
+    "sea": "海面 大海 海上 海洋 海",
     "beach": "沙滩 海滩 沙地 海边 海岸",
     "grass": "草地 草原 草坪 草丛 草",
     "snow": "雪地 雪原 白雪 积雪 雪",
@@ -31,7 +30,7 @@ _GROUND: dict[str, str] = {
 }
 _KIND: dict[str, str] = {
     "bird": "鸟 小鸟 鸟儿 飞鸟 海鸟 海鸥 大雁 鸟类",
-    "cloud": "云 云彩 云朵 云层 白云朵",
+    "cloud": "云 云彩 云朵 云层",
     "balloon": "热气球 气球",
     "kite": "风筝",
     "mountain": "山 山峰 大山 高山 雪山 小山 山脉 山丘",
@@ -44,16 +43,18 @@ _KIND: dict[str, str] = {
 }
 _COLOUR: dict[str, str] = {
     "red": "红 火红 鲜红 大红",
-    "yellow": "黄 金黄 金",
+    "yellow": "黄 金黄 金色",
     "blue": "蓝 天蓝 湛蓝 深蓝 浅蓝 蔚蓝",
     "green": "绿 翠绿 碧绿 嫩绿",
     "white": "白 雪白 洁白",
     "purple": "紫",
 }
-_IGNORED = "水面 天上 山坡 山脚 开花 花园 雪白地 风车 车轮 草叶"
+# Places without a claim, and words that only look as if they held one of the above.
+_NEUTRAL = "天空 天上 空中 水面 海水 海浪 浪花 雪花 地面 山坡 山脚 开花 花园 风车 车轮 草叶 阴影"
 _DIGITS = {"一": 1, "二": 2, "两": 2, "三": 3, "四": 4, "五": 5, "六": 6, "七": 7, "八": 8, "九": 9, "十": 10}
 _MEASURES = "".join(sorted({words.measure for words in KIND_WORDS.values()})) + "条间栋幢片顶架株颗束匹部台"
-_NUMBER = re.compile(rf"([{''.join(_DIGITS)}]|\d+)[{_MEASURES}]")
+# A measure word said twice counts nothing: 一朵朵白云.
+_NUMBER = re.compile(rf"([{''.join(_DIGITS)}]|\d+)([{_MEASURES}])(?!\2)")
 _STOP = re.compile(r"[。，,；;、！!？?\n]|和|还有|以及")
 # Between an attribute and the ground or sky that it belongs to stands nothing but a short epithet: 一片金色的麦田.
 _EPITHET = re.compile(r"色?的?(?:\S{1,3}的)?")
@@ -62,11 +63,10 @@ _DENIED = re.compile(r"(?:没有|看不到|看不见|不见|并无)[^。，,；;
 
 
 def _words() -> dict[str, tuple[str, str]]:
+    """Every known word with what it speaks of and its English key."""
     tables = {"sky": _SKY, "ground": _GROUND, "kind": _KIND, "colour": _COLOUR}
-    found = {
-        word: (field_, key) for field_, table in tables.items() for key in table for word in table[key].split()
-    }
-    return found | {word: ("ignored", "") for word in _IGNORED.split()}
+    found = {word: (what, key) for what, table in tables.items() for key in table for word in table[key].split()}
+    return found | {word: ("neutral", "") for word in _NEUTRAL.split()}
 
 
 _WORDS = _words()
@@ -85,7 +85,7 @@ class _Claims:
 
 
 def parse_caption(text: str) -> Truth:
-    """The claims of a text; a kind named twice is one group if the statements agree, and two if they contradict."""
+    """The claims of a text; a kind named twice is one group where the statements agree, else two."""
     text = re.sub(r"\s+", "", text)
     claims = _Claims()
     at = 0
@@ -107,8 +107,10 @@ def parse_caption(text: str) -> Truth:
 
 
 def _read(claims: _Claims, what: str, key: str, text: str, start: int, end: int) -> None:
-    if what in ("sky", "ground"):
-        claims.places[what].add(key)
+    """Take in one word, `text[start:end]`."""
+    if what in ("sky", "ground", "neutral"):
+        if what != "neutral" and not _DENIED.search(text[:start]):
+            claims.places[what].add(key)
         for name in ("number", "colour"):
             waiting = getattr(claims, name)
             if waiting and _EPITHET.fullmatch(text, waiting[1], start):
