@@ -69,7 +69,7 @@ def _sample_truth(
     if ground is None:
         choices = KINDS[first.kind].grounds if first and first.kind else GROUNDS
         ground = choices[rng.integers(len(choices))]
-    number_of_groups = int(rng.choice(3, p=(0.5, 0.32, 0.18))) + 1
+    number_of_groups = int(rng.choice(3, p=(0.44, 0.36, 0.2))) + 1
     allowed = [name for name, kind in KINDS.items() if ground in kind.grounds]
     while True:
         weights = np.array([KINDS[name].weight for name in allowed])
