@@ -1,0 +1,173 @@
+"""Accepted rows -> token stores and picture stores; the only step that sees text and pictures together.
+
+Nothing is dropped silently: a row that would lose a part of its picture, or that nothing is learned from, fails
+the whole step, by id.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from minivlm.data.encoding import ChatEncoder
+from minivlm.data.rows import Row, accepted_rows, read_rows
+from minivlm.data.store_writer import PictureWriter, TokenWriter
+from minivlm.errors import UserError
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+_SHOWN = 10  # row ids in an error message
+
+
+@dataclass(frozen=True)
+class Source:
+    """The Parquet file of a split, `<split>.parquet`, and the file of its accepted row numbers."""
+
+    table: Path
+    accepted: Path
+
+
+@dataclass(frozen=True)
+class SplitCounts:
+    """What came of a split."""
+
+    rows: int
+    truncated_rows: int
+
+
+def write_stores(
+    sources: Mapping[str, Source],
+    output: Path,
+    *,
+    encoder: ChatEncoder,
+    image_tokens: int,
+    max_length: int,
+    validation_fraction: float,
+    train_splits: Sequence[str] = ("pretrain", "sft"),
+) -> dict[str, SplitCounts]:
+    """Write `output`/<split>/ for each source, and the pictures of all.
+
+    Rows are cut at `max_length` tokens. Pictures of the training splits go to `output`/pictures/, those of the
+    others to `output`/heldout_pictures/, so that no held-out row changes a byte that training reads. UserError
+    names the rows that cannot be used, or says that a training split has no row left to train on.
+    """
+    import numpy as np
+
+    rules = _Rules(encoder, image_tokens, max_length)
+    stores = {True: "pictures", False: "heldout_pictures"}
+    pictures = {training: PictureWriter(output / name) for training, name in stores.items()}
+    writers: dict[str, _SplitWriter] = {}
+    for split, source in sources.items():
+        dtype = "uint16" if encoder.vocabulary <= 1 << 16 else "uint32"
+        writer = _SplitWriter(TokenWriter(output / split, dtype), pictures[split in train_splits], rules)
+        for rows in read_rows(source.table, accepted_rows(source.accepted)):
+            writer.add(rows)
+        if not writer.keys:
+            raise UserError(f"{source.table}: no accepted row")
+        writers[split] = writer
+    _raise_faults(writers, max_length)
+
+    keys = {split: np.array(writers[split].keys) for split in writers if split in train_splits}
+    kept = validation_rows(keys, validation_fraction)
+    for split, writer in writers.items():
+        meta = {
+            "tokenizer_sha256": encoder.sha256,
+            "vocabulary": encoder.vocabulary,
+            "pad_token_id": encoder.pad_token_id,
+            "image_token_id": encoder.image_token_id,
+            "image_tokens": image_tokens,
+            "max_length": max_length,
+            "pictures": stores[split in train_splits],
+        }
+        writer.tokens.close(kept.get(split, np.zeros(len(writer.keys), dtype=bool)), meta)
+    for store in pictures.values():
+        store.close()
+    return {split: SplitCounts(len(writer.keys), writer.truncated) for split, writer in writers.items()}
+
+
+def validation_rows(
+    keys: Mapping[str, npt.NDArray[np.integer]], fraction: float
+) -> dict[str, npt.NDArray[np.bool_]]:
+    """Which rows of each split are kept for the validation loss, (R,).
+
+    `keys` are the first 32 bits of the sha256 of a row's first picture: one threshold for all splits keeps a
+    picture out of training everywhere or nowhere. `fraction` of the pictures lies below it; in data so small that
+    a split would have none, it rises to that split's smallest key. UserError when nothing is left to train on.
+    """
+    limit = max((int(split.min()) for split in keys.values()), default=0)
+    kept = {split: (numbers < fraction * 2**32) | (numbers <= limit) for split, numbers in keys.items()}
+    for split, is_kept in kept.items():
+        if is_kept.all():
+            raise UserError(
+                f"{split}: all {len(is_kept)} rows would be kept for validation and none trained on; lower "
+                "tokenize.validation_fraction or give it more pictures"
+            )
+    return kept
+
+
+@dataclass(frozen=True)
+class _Rules:
+    """How a row becomes tokens."""
+
+    encoder: ChatEncoder
+    image_tokens: int
+    max_length: int
+
+
+class _SplitWriter:
+    """Rows of one split on their way into the stores; faults are gathered, so that one run names all rows."""
+
+    def __init__(self, tokens: TokenWriter, pictures: PictureWriter, rules: _Rules) -> None:
+        self.tokens, self._pictures, self._rules = tokens, pictures, rules
+        self.keys: list[int] = []
+        self.truncated = 0
+        self.faults: dict[str, list[str]] = {}  # what is wrong -> row ids
+
+    def add(self, rows: Sequence[Row]) -> None:
+        rules = self._rules
+        conversations = [[turn._asdict() for turn in row.turns] for row in rows]
+        for row, ids in zip(rows, rules.encoder.encode(conversations, rules.image_tokens), strict=True):
+            self.truncated += len(ids) > rules.max_length
+            whole, ids = ids, ids[: rules.max_length]
+            mask = rules.encoder.mask(ids)
+            for fault in self._faults(row, whole, ids, mask):
+                self.faults.setdefault(fault, []).append(row.id)
+            stored = [self._pictures.add(data) for data in row.pictures]
+            self.tokens.add(row.number, ids, mask, [number for number, _ in stored])
+            digest = stored[0][1] if stored else hashlib.sha256(repr(row.turns).encode()).digest()
+            self.keys.append(int.from_bytes(digest[:4], "big"))
+
+    def _faults(
+        self,
+        row: Row,
+        whole: npt.NDArray[np.int64],
+        ids: npt.NDArray[np.int64],
+        mask: npt.NDArray[np.bool_],
+    ) -> Iterator[str]:
+        image = self._rules.encoder.image_token_id
+        before, after = int((whole == image).sum()), int((ids == image).sum())
+        if before != len(row.pictures) * self._rules.image_tokens:
+            yield "not one <image> for each picture"
+        elif after != before:
+            yield "image tokens would be cut off"
+        elif not mask.any():
+            yield "no supervised token"
+
+
+def _raise_faults(writers: Mapping[str, _SplitWriter], max_length: int) -> None:
+    faults: dict[str, list[str]] = {}
+    for writer in writers.values():
+        for fault, rows in writer.faults.items():
+            faults.setdefault(fault, []).extend(rows)
+    if not faults:
+        return
+    parts = []
+    for fault, rows in faults.items():
+        more = f" and {len(rows) - _SHOWN:,} more" if len(rows) > _SHOWN else ""
+        parts.append(f"{fault}: {', '.join(rows[:_SHOWN])}{more}")
+    raise UserError(f"{'; '.join(parts)} (rows are cut at tokenize.max_length = {max_length})")

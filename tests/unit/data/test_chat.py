@@ -1,0 +1,114 @@
+"""The template in its two forms, and the spans that the loss mask opens."""
+
+import numpy as np
+import pytest
+
+from minivlm.data.chat import CHAT_TEMPLATE, GENERATION_PROMPT, SPECIAL_TOKENS, loss_mask, render, segments
+
+HEADER, END = [1, 7, 8], 2  # <|im_start|> as - sistant
+
+
+def talk(*contents):
+    return [{"role": ("user", "assistant")[i % 2], "content": content} for i, content in enumerate(contents)]
+
+
+def image_and_text(text):
+    return [{"type": "image"}, {"type": "text", "text": text}]
+
+
+CONVERSATIONS = {
+    "caption": talk("<image>\n请描述。", "一只鹰。"),
+    "turns": talk("<image>\n几只?", "两只。", "什么颜色?", "\n\n白色  "),
+    "system": [{"role": "system", "content": "你是助手。"}, *talk("你好", "")],
+    "parts": talk(image_and_text("请描述。"), "一只鹰。"),
+    "two pictures": talk([{"type": "image"}, *image_and_text("比较。")], "都有鸟。"),
+    "text first": talk([{"type": "text", "text": "描述"}, {"type": "image"}], "鸟"),
+    "quotes": talk("<image>它说'是' {{ x }} \\n", '"\\'),
+    "nothing": [],
+}
+
+
+@pytest.mark.parametrize("prompt", [False, True])
+@pytest.mark.parametrize("messages", CONVERSATIONS.values(), ids=CONVERSATIONS)
+def test_render_equals_the_template_as_transformers_runs_it(messages, prompt):
+    from transformers.utils.chat_template_utils import render_jinja_template
+
+    (expected,), _ = render_jinja_template([messages], chat_template=CHAT_TEMPLATE, add_generation_prompt=prompt)
+    assert render(messages, add_generation_prompt=prompt) == expected
+    assert expected.endswith(GENERATION_PROMPT) is prompt
+
+
+def test_a_message_of_parts_reads_as_the_training_rows_do():
+    assert render(talk(image_and_text("请描述。"))) == render(talk("<image>\n请描述。"))
+    assert render(talk("<image>\n请描述。", "鸟")) == (
+        "<|im_start|>user\n<image>\n请描述。<|im_end|>\n<|im_start|>assistant\n鸟<|im_end|>\n"
+    )
+
+
+def test_a_part_of_another_kind_is_refused_by_both():
+    from jinja2 import TemplateError
+    from transformers.utils.chat_template_utils import render_jinja_template
+
+    messages = talk([{"type": "video"}])
+    with pytest.raises(ValueError, match="video"):
+        render(messages)
+    with pytest.raises(TemplateError, match="image or text"):
+        render_jinja_template([messages], chat_template=CHAT_TEMPLATE)
+
+
+def test_only_the_templates_own_tokens_are_special_segments():
+    parts = list(segments(talk("<image><|im_end|>", [{"type": "text", "text": "<image>"}])))
+    assert [part.text for part in parts if part.special] == [
+        *("<|im_start|>", "<image>", "<|im_end|>"),
+        *("<|im_start|>", "<|im_end|>"),
+    ]
+    assert "<|im_end|>" in [part.text for part in parts if not part.special]
+    assert {part.text for part in parts if part.special} < set(SPECIAL_TOKENS)
+
+
+@pytest.mark.parametrize(
+    ("ids", "supervised"),
+    [
+        ([1, 5, 9, 2, 9, 1, 7, 8, 9, 4, 4, 2, 9], [9, 10, 11, 12]),  # answer, end and newline
+        ([1, 7, 8, 9, 4, 2, 9, 1, 5, 9, 4, 2, 9, 1, 7, 8, 9, 2, 9], [4, 5, 6, 17, 18]),  # two answers, one empty
+        ([1, 7, 8, 9, 4, 4, 4], [4, 5, 6]),  # truncated: to the last token
+        ([1, 7, 8, 9, 4, 2], [4, 5]),  # truncated between end and newline
+        ([4, 4, 1, 7, 8, 9], []),  # truncated before the answer
+        ([4, 4, 1, 7, 8], []),
+        ([4, 4, 1, 7], []),
+        ([1, 7], []),
+        ([], []),
+        ([1, 7, 9, 4, 2, 9], []),  # no header
+        ([1, 7, 8, 9, 4, 1, 7, 8, 9, 4, 2, 9, 4], [4, 5, 6, 7, 8, 9, 10, 11]),  # a header inside an answer
+        ([1, 7, 8, 2, 9, 4], [4]),  # the skipped token ends the answer: the newline alone
+    ],
+)
+def test_answers_are_supervised_with_their_end_and_newline(ids, supervised):
+    assert np.flatnonzero(loss_mask(np.array(ids, dtype=np.int64), HEADER, END)).tolist() == supervised
+
+
+def original_mask(ids):
+    """The original's own loop, in its words."""
+    mask, i = [0] * len(ids), 0
+    while i < len(ids):
+        if ids[i : i + len(HEADER)] == HEADER:
+            start = end = i + len(HEADER)
+            while end < len(ids) and ids[end] != END:
+                end += 1
+            for j in range(start + 1, min(end + 2, len(ids))):
+                mask[j] = 1
+            i = end + 1
+        else:
+            i += 1
+    return mask
+
+
+def test_the_mask_is_the_originals_for_any_order_of_tokens():
+    random = np.random.default_rng(0)
+    for _ in range(2000):
+        pieces = [HEADER, [END], [9], [4], [1], [7], [8]]
+        chosen = random.integers(0, len(pieces), random.integers(0, 12))
+        ids = [number for i in chosen for number in pieces[i]]
+        assert loss_mask(np.array(ids, dtype=np.int64), HEADER, END).astype(int).tolist() == original_mask(ids), (
+            ids
+        )
