@@ -2,18 +2,26 @@
 
 import os
 import socket
-import subprocess
 import sys
 from typing import Annotated
 
 import typer
 
+from minivlm.config import load_params
 from minivlm.errors import UserError
 from minivlm.paths import Paths
 from minivlm.stage import one_line_errors
+from minivlm.tracking.page import address
 from minivlm.tracking.store import local_uri, prepare_environment
 
 HOST = "127.0.0.1"
+SERVER_ENVIRONMENT = {
+    # Eight more processes of 240 MB, for jobs over chats and traces that this project has none of.
+    "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+    # MLflow's own deprecation warnings are nothing that a reader of the page can act on.
+    "PYTHONWARNINGS": "ignore",
+    "MLFLOW_LOGGING_LEVEL": "WARNING",
+}
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 
@@ -34,7 +42,8 @@ def server_command(uri: str, artifacts: str, port: int) -> list[str]:
     """The command line that serves the store at `uri` on `port` of the loopback interface."""
     return [
         *(sys.executable, "-m", "mlflow", "server", "--host", HOST, "--port", str(port), "--workers", "1"),
-        *("--backend-store-uri", uri, "--default-artifact-root", artifacts),
+        *("--backend-store-uri", uri, "--registry-store-uri", uri, "--default-artifact-root", artifacts),
+        *("--uvicorn-opts", "--log-level=warning"),
     ]
 
 
@@ -48,20 +57,18 @@ def ui(port: Annotated[int, typer.Option(help="Port; the next free one when it i
         )
         return
     with one_line_errors():
-        home = Paths().tracking
-        home.mkdir(exist_ok=True)
+        paths = Paths()
+        home = paths.tracking
+        home.mkdir(parents=True, exist_ok=True)
         chosen = free_port(port)
         prepare_environment()
-        typer.echo(f"MLflow: http://{HOST}:{chosen}  (Ctrl-C ends it)")
         command = server_command(uri or local_uri(home), (home / "artifacts").resolve().as_uri(), chosen)
-        server = subprocess.Popen(command)
-        try:
-            code = server.wait()
-        except KeyboardInterrupt:
-            # The terminal has sent Ctrl-C to the server too.
-            server.wait()
-            return
-    raise typer.Exit(code)
+        experiment = load_params(paths.params).tracking.experiment
+        page = address(f"http://{HOST}:{chosen}", home / "mlflow.db", experiment)
+    typer.echo(f"MLflow: {page}  (ready in a few seconds; Ctrl-C ends it)")
+    sys.stdout.flush()
+    # The server takes this process's place, so that Ctrl-C and a supervisor's signal reach it.
+    os.execve(command[0], command, os.environ | SERVER_ENVIRONMENT)
 
 
 if __name__ == "__main__":

@@ -10,6 +10,8 @@ from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import getproxies
 
+from minivlm.tracking.page import experiment_tags
+
 CONNECT_SECONDS = 3.0
 """How long a server may take to accept a connection before it counts as dead."""
 
@@ -27,10 +29,6 @@ ENVIRONMENT = {
     # The update check of gitpython: a missing git is no error here.
     "GIT_PYTHON_REFRESH": "quiet",
 }
-
-
-# The page opens on training runs, not on chats and traces.
-EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
 
 
 def prepare_environment() -> None:
@@ -103,7 +101,7 @@ def connect(home: Path, experiment: str) -> tuple[Any, str]:
         try:
             # A server decides for itself where its artifacts lie.
             folder = (home.resolve() / "artifacts").as_uri() if local else None
-            return client, client.create_experiment(experiment, folder, EXPERIMENT_TAGS)
+            return client, client.create_experiment(experiment, folder, experiment_tags())
         except MlflowException:  # someone on another machine was quicker
             found = client.get_experiment_by_name(experiment)
             if found is None:

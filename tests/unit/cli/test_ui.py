@@ -1,12 +1,15 @@
 """The page of the runs: which port, which store, on loopback alone."""
 
 import socket
+import sqlite3
+from contextlib import closing
 
 import pytest
 from typer.testing import CliRunner
 
 from minivlm.cli.ui import HOST, app, free_port, server_command
 from minivlm.errors import UserError
+from minivlm.tracking.page import address, experiment_tags
 
 
 def test_a_port_in_use_is_passed_over():
@@ -31,3 +34,17 @@ def test_a_server_has_its_own_page(monkeypatch):
     assert result.exit_code == 0
     assert "runs.example.org" in result.output
     assert "secret" not in result.output
+
+
+def test_the_address_leads_to_the_view_of_the_experiment(tmp_path):
+    database = tmp_path / "mlflow.db"
+    assert address("http://here", database, "minivlm") == "http://here"
+    with closing(sqlite3.connect(database)) as connection:
+        connection.execute("CREATE TABLE experiments (experiment_id, name, lifecycle_stage)")
+        connection.execute("INSERT INTO experiments VALUES (7, 'minivlm', 'active')")
+        connection.commit()
+    assert address("http://here", database, "other") == "http://here"
+    (view,) = [key for key in experiment_tags() if "sharedViewState" in key]
+    shared = address("http://here", database, "minivlm")
+    assert shared.startswith("http://here/#/experiments/7/runs?")
+    assert f"viewStateShareKey={view.rpartition('.')[2]}&" in shared
