@@ -18,7 +18,7 @@ _SKY: dict[str, str] = {
     "sunset": "日落 夕阳 傍晚 黄昏 落日 晚霞 太阳正落 夕照 余晖",
     "day": "晴天 晴空 晴朗 蓝天 阳光 白天 白昼 湛蓝的天空 蓝色的天空 晴",
     "night": "夜晚 夜空 夜里 夜色 夜幕 星空 星光 月亮 月光 星星 晚上 深夜 黑夜 夜",
-    "overcast": "阴天 阴沉 阴云 乌云 多云 天色灰暗 灰暗 看不到太阳 看不到一点阳光 没有阳光 没有太阳",
+    "overcast": "阴天 阴沉 阴云 乌云 多云 天色灰暗 灰暗 灰蒙蒙 看不到太阳 看不到一点阳光 没有阳光 没有太阳",
     "rain": "下雨天 下雨 雨天 细雨 雨中 雨丝 雨水 雨滴 大雨 小雨 下着雨 雨",
 }
 _GROUND: dict[str, str] = {
@@ -48,9 +48,15 @@ _COLOUR: dict[str, str] = {
     "green": "绿 翠绿 碧绿 嫩绿",
     "white": "白 雪白 洁白",
     "purple": "紫",
+    # No thing has these, so to state one is a mistake, not silence.
+    "black": "黑",
+    "grey": "灰",
+    "orange": "橙 橘 橙红 橙黄 橘红",
+    "pink": "粉 粉红",
+    "brown": "棕 褐",
 }
 # Places without a claim, and words that only look as if they held one of the above.
-_NEUTRAL = "天空 天上 空中 水面 海水 海浪 浪花 雪花 地面 山坡 山脚 开花 花园 风车 车轮 草叶 阴影"
+_NEUTRAL = "天空 天上 空中 水面 海水 海浪 浪花 雪花 地面 山坡 山脚 开花 花园 风车 车轮 草叶 阴影 黑暗"
 _DIGITS = {"一": 1, "二": 2, "两": 2, "三": 3, "四": 4, "五": 5, "六": 6, "七": 7, "八": 8, "九": 9, "十": 10}
 _MEASURES = "".join(sorted({words.measure for words in KIND_WORDS.values()})) + "条间栋幢片顶架株颗束匹部台"
 # A measure word said twice counts nothing: 一朵朵白云.
