@@ -18,10 +18,10 @@ from minivlm.data.progress import Progress
 from minivlm.data.scenes.conversations import heldout_rows, pretrain_row, sft_row
 from minivlm.data.scenes.draw import encode, render
 from minivlm.data.scenes.layout import sample_scene, stream
+from minivlm.data.tables import ROW_GROUP, table_schema, table_writer
 from minivlm.files import atomic_directory
 from minivlm.parallel import ordered_map
 
-ROW_GROUP = 1000
 CHUNK = 200  # pictures a worker draws at a time: about half a second
 TRAINING = "train"  # the name of the training pictures' random streams
 WITH_SCENE = {"pretrain": False, "sft": False, "heldout": True, "compositional": True}
@@ -87,22 +87,20 @@ def build_scenes(
     seen: set[bytes] = set()
     workers = max(1, min(workers, len(chunks) // 2))  # starting a process costs as much as drawing two chunks
     with atomic_directory(out_dir) as folder, ExitStack() as stack:
-        writers = {
-            file: TableWriter(folder / f"{file}.parquet", with_scene) for file, with_scene in WITH_SCENE.items()
-        }
-        for writer in writers.values():
-            stack.callback(writer.close)
+        tables = {file: _Table(folder / f"{file}.parquet", truth) for file, truth in WITH_SCENE.items()}
+        for table in tables.values():
+            stack.callback(table.close)
         progress = stack.enter_context(Progress("drawing", total, "pictures"))
         for drawn in ordered_map(draw_chunk, chunks, workers):
             for picture in drawn:
                 seen.add(picture.digest)
                 several += picture.kinds > 1
                 for row in picture.rows:
-                    writers[row.file].add(row)
+                    tables[row.file].add(row)
             progress.advance(len(drawn))
         if len(seen) != total:
             raise RuntimeError(f"{total - len(seen)} of {total} pictures are not distinct")
-    rows = {f"{file}_rows": writer.count for file, writer in writers.items()}
+    rows = {f"{file}_rows": table.count for file, table in tables.items()}
     return {**rows, "pictures": total, "several_kinds": several / total}
 
 
@@ -126,20 +124,12 @@ def _draw(chunk: Chunk, index: int) -> Picture:
     return Picture(hashlib.sha256(image).digest(), len(scene.groups), rows)
 
 
-class TableWriter:
-    """Streams rows into a Parquet file in groups of `ROW_GROUP`, with options that fix its bytes."""
+class _Table:
+    """Rows on their way into one Parquet file, in groups of `ROW_GROUP`."""
 
     def __init__(self, path: Path, with_scene: bool) -> None:
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-
-        fields = [("conversations", pa.string()), ("image_bytes", pa.binary())]
-        self._schema = pa.schema([*fields, ("scene", pa.string())] if with_scene else fields)
-        # JPEG does not compress; statistics of pictures would be whole pictures
-        compression = {name: "none" if name == "image_bytes" else "zstd" for name in self._schema.names}
-        self._writer = pq.ParquetWriter(
-            path, self._schema, compression=compression, use_dictionary=False, write_statistics=False
-        )
+        self._schema = table_schema(with_scene)
+        self._writer = table_writer(path, self._schema)
         self._rows: list[Row] = []
         self.count = 0
 
@@ -157,8 +147,6 @@ class TableWriter:
         import pyarrow as pa
 
         if self._rows:
-            columns = [
-                pa.array([getattr(row, field.name) for row in self._rows], field.type) for field in self._schema
-            ]
+            columns = [pa.array([getattr(row, f.name) for row in self._rows], f.type) for f in self._schema]
             self._writer.write_table(pa.table(columns, schema=self._schema))
             self._rows = []
