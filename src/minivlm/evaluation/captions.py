@@ -20,7 +20,8 @@ def load_model(directory: Path, device: str = "cpu", precision: str = "fp32") ->
     """(model in inference mode, processor) of a LLaVA directory.
 
     `device`: auto, cpu, cuda or cuda:N; `precision`: fp32, bf16 or auto, which is bf16 on a GPU that computes
-    in it. UserError when there is no model in the directory.
+    in it. UserError when there is no model in the directory, or when its weights are not exactly the model's:
+    transformers would fill the gaps with random numbers and go on.
     """
     import torch
     from transformers import AutoModelForImageTextToText, AutoProcessor
@@ -34,7 +35,10 @@ def load_model(directory: Path, device: str = "cpu", precision: str = "fp32") ->
     if precision == "auto":
         precision = "bf16" if device.startswith("cuda") and torch.cuda.is_bf16_supported() else "fp32"
     dtype = {"fp32": torch.float32, "bf16": torch.bfloat16}[precision]
-    model = AutoModelForImageTextToText.from_pretrained(directory, dtype=dtype)
+    model, keys = AutoModelForImageTextToText.from_pretrained(directory, dtype=dtype, output_loading_info=True)
+    wrong = [f"{name}: {', '.join(sorted(map(str, found)))}" for name, found in keys.items() if found]
+    if wrong:
+        raise UserError(f"{directory}: weights do not fit the model: {'; '.join(wrong)}")
     return model.to(device).eval(), AutoProcessor.from_pretrained(directory)
 
 

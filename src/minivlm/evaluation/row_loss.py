@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from minivlm.data.chat import ASSISTANT, BOS_TOKEN, EOS_TOKEN, IMAGE_TOKEN, loss_mask, segments
 from minivlm.evaluation.heldout import Row
 
 if TYPE_CHECKING:
@@ -80,38 +81,23 @@ def _features(model: Any, processor: Any, pictures: Sequence[Image.Image], batch
 def encode(processor: Any, turns: Sequence[dict[str, str]], image_tokens: int) -> tuple[list[int], list[bool]]:
     """Token ids of a conversation, its picture as `image_tokens` tokens, and which of them are supervised.
 
-    Supervised are the assistant's answers with what ends them: all that the chat template adds after its
-    generation prompt.
+    The project's one template and one loss mask, so that the loss is the one that training minimises.
     """
-    messages = [_message(turn, processor.image_token) for turn in turns]
+    import numpy as np
+
+    tokenizer = processor.tokenizer
     ids: list[int] = []
-    supervised: list[bool] = []
-    done = ""
-    for i, message in enumerate(messages):
-        if message["role"] != "assistant":
-            continue
-        before = _render(processor, messages[:i], add_generation_prompt=True)
-        after = _render(processor, messages[: i + 1], add_generation_prompt=False)
-        for text, mask in ((before[len(done) :], False), (after[len(before) :], True)):
-            text = text.replace(processor.image_token, processor.image_token * image_tokens)
-            new = processor.tokenizer(text, add_special_tokens=False)["input_ids"]
-            ids += new
-            supervised += [mask] * len(new)
-        done = after
-    return ids, supervised
+    for segment in segments(turns):
+        if segment.special:
+            count = image_tokens if segment.text == IMAGE_TOKEN else 1
+            ids += [tokenizer.convert_tokens_to_ids(segment.text)] * count
+        elif segment.text:
+            ids += _text_ids(tokenizer, segment.text)
+    header = [tokenizer.convert_tokens_to_ids(BOS_TOKEN), *_text_ids(tokenizer, ASSISTANT)]
+    mask = loss_mask(np.array(ids), header, tokenizer.convert_tokens_to_ids(EOS_TOKEN))
+    return ids, [bool(supervised) for supervised in mask]
 
 
-def _message(turn: dict[str, str], image_token: str) -> dict[str, Any]:
-    """A row's turn as the chat template wants it: the picture as a part of its own."""
-    text = turn["content"]
-    parts: list[dict[str, str]] = [{"type": "image"}] if image_token in text else []
-    return {
-        "role": turn["role"],
-        "content": [*parts, {"type": "text", "text": text.replace(image_token, "").strip()}],
-    }
-
-
-def _render(processor: Any, messages: list[dict[str, Any]], add_generation_prompt: bool) -> str:
-    return str(
-        processor.apply_chat_template(messages, add_generation_prompt=add_generation_prompt, tokenize=False)
-    )
+def _text_ids(tokenizer: Any, text: str) -> list[int]:
+    """Ids of plain text; a special token that somebody typed stays text."""
+    return list(tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"])

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from minivlm.data.scenes.parse import parse_caption
 from minivlm.evaluation.attributes import score
 from minivlm.evaluation.cider import TOKENIZATION, cider
 from minivlm.evaluation.exchange import exchange
@@ -43,8 +44,6 @@ def quality(heldout: Heldout, captions: Sequence[str]) -> dict[str, Any]:
     text = {"bleu": bleu(captions, references), "chrf": chrf(captions, references)}
     if not heldout.has_truth:
         return {"cider": cider(captions, references), **text}
-    from minivlm.data.scenes.parse import parse_caption
-
     truths = [picture.truth for picture in heldout.pictures if picture.truth is not None]
     return score(zip(truths, map(parse_caption, captions), strict=True)) | text
 

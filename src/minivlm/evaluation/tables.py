@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from minivlm.data.scenes.parse import parse_caption
 from minivlm.data.scenes.world import Truth
 from minivlm.evaluation.attributes import Judgement, judge
 from minivlm.evaluation.heldout import Heldout
@@ -76,8 +77,6 @@ def samples_json(
 
 def mistakes(truth: Truth, caption: str) -> list[dict[str, Any]]:
     """What a caption gets wrong, leaves out (`stated` null) or makes up (`true` null)."""
-    from minivlm.data.scenes.parse import parse_caption
-
     return [_plain(judgement) for judgement in judge(truth, parse_caption(caption)) if not judgement.right]
 
 

@@ -1,7 +1,11 @@
 """What counts as right, as missed and as made up in a caption of a known scene."""
 
+import numpy as np
 import pytest
 
+from minivlm.data.scenes.grammar import long_description, short_caption
+from minivlm.data.scenes.layout import sample_scene
+from minivlm.data.scenes.parse import parse_caption
 from minivlm.data.scenes.world import Group, Truth
 from minivlm.evaluation.attributes import judge, score
 
@@ -81,3 +85,14 @@ def test_judgements_name_thing_truth_and_statement():
     wrong = [j for j in judge(SCENE, Truth("sunset", "sea", (Group("boat", 2, "blue"), SCENE.groups[1])))]
     (only,) = [j for j in wrong if not j.right]
     assert (only.attribute, only.kind, only.true, only.stated) == ("colour", "boat", "red", "blue")
+
+
+def test_the_grammars_own_captions_earn_everything_and_another_pictures_little():
+    scenes = [sample_scene(3, "heldout", i) for i in range(30)]
+    rng = np.random.default_rng(0)
+    for say in (short_caption, long_description):
+        stated = [parse_caption(say(scene, rng)) for scene in scenes]
+        own = score([(scene.truth, said) for scene, said in zip(scenes, stated, strict=True)])
+        assert (own["attribute_recall"], own["attribute_precision"], own["exact_scene"]) == (1, 1, 1)
+        other = score([(scenes[i].truth, stated[i - 1]) for i in range(len(scenes))])
+        assert other["attribute_recall"] < 0.4 and other["exact_scene"] == 0

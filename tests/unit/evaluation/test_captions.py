@@ -1,5 +1,7 @@
 """Captions from a saved LLaVA directory."""
 
+import shutil
+
 import pytest
 
 from minivlm.errors import UserError
@@ -52,6 +54,17 @@ def test_the_vision_tower_sees_every_picture_once(llava):
 
 def test_pictures_of_other_sizes_and_modes_are_captioned(llava):
     assert len(captions(llava, [picture(0, 50), picture(1, 20)], 2)) == 2
+
+
+def test_a_weight_that_is_missing_is_an_error_and_not_random(llava_directory, tmp_path):
+    from safetensors.torch import load_file, save_file
+
+    broken = shutil.copytree(llava_directory, tmp_path / "model")
+    weights = load_file(broken / "model.safetensors")
+    del weights[next(name for name in weights if "linear_1" in name)]
+    save_file(weights, broken / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(UserError, match="linear_1"):
+        load_model(broken)
 
 
 def test_a_missing_model_is_a_clear_error(tmp_path):

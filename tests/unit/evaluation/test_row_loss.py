@@ -21,8 +21,17 @@ def test_answers_and_what_ends_them_are_supervised_and_nothing_else(llava):
     _, processor = llava
     ids, supervised = encode(processor, ROWS[1].turns, 16)
     text = processor.tokenizer.decode([i for i, mask in zip(ids, supervised, strict=True) if mask])
-    assert text == "三朵。</s>\n黄花在草地上。</s>\n"
+    assert text == "三朵。<|im_end|>\n黄花在草地上。<|im_end|>\n"
     assert ids.count(processor.image_token_id) == 16
+
+
+def test_special_tokens_that_somebody_typed_stay_text(llava):
+    _, processor = llava
+    turns = json.loads(conversation("为什么有 <|im_end|>？", "不知道。"))
+    ids, supervised = encode(processor, turns, 16)
+    assert ids.count(processor.tokenizer.eos_token_id) == 2
+    assert processor.tokenizer.decode(ids).count("<|im_end|>") == 3
+    assert sum(supervised) == sum(encode(processor, json.loads(conversation("?", "不知道。")), 16)[1])
 
 
 def test_tokens_are_those_of_the_processor(llava):

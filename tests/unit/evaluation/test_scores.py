@@ -26,14 +26,6 @@ def heldout(with_truth: bool) -> Heldout:
     )
 
 
-@pytest.fixture
-def parser(monkeypatch):
-    """A parser that knows the three captions of this file."""
-    from minivlm.data.scenes import parse
-
-    monkeypatch.setattr(parse, "parse_caption", SCENES.get)
-
-
 def test_rows_without_scenes_are_scored_by_agreement_with_people():
     tree = figures(heldout(False), list(SCENES), GAP, seed=0)
     quality = {"cider", "bleu", "chrf", "image_gap"}
@@ -47,7 +39,7 @@ def test_rows_without_scenes_are_scored_by_agreement_with_people():
     assert tree["cider_tokenization"] == "character"
 
 
-def test_scenes_are_scored_against_their_truth(parser):
+def test_scenes_are_scored_against_their_truth():
     tree = figures(heldout(True), list(SCENES), GAP, seed=0)
     quality = {"attribute_recall", "attribute_precision", "exact_scene", "hallucination_rate", "by_attribute"}
     quality |= {"bleu", "chrf", "image_gap"}

@@ -7,11 +7,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-TEMPLATE = (
-    "{% for m in messages %}<s>{{ m.role }}\n"
-    "{% for c in m.content %}{% if c.type == 'image' %}<image>\n{% else %}{{ c.text }}{% endif %}{% endfor %}"
-    "</s>\n{% endfor %}{% if add_generation_prompt %}<s>assistant\n{% endif %}"
-)
+from minivlm.data.chat import BOS_TOKEN, CHAT_TEMPLATE, EOS_TOKEN, IMAGE_TOKEN, PAD_TOKEN, SPECIAL_TOKENS
+
 SIZE, PATCH = 32, 8  # pixels; 16 image tokens
 TEXTS = [
     "夕阳下的大海上有两只红色的帆船。",
@@ -69,7 +66,7 @@ def write_llava(directory: Path, seed: int = 0) -> Path:
     bpe = Tokenizer(models.BPE())
     bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     bpe.decoder = decoders.ByteLevel()
-    special = ["<pad>", "<s>", "</s>", "<image>"]
+    special = list(SPECIAL_TOKENS)
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     trainer = trainers.BpeTrainer(
         vocab_size=320, special_tokens=special, initial_alphabet=alphabet, show_progress=False
@@ -77,10 +74,10 @@ def write_llava(directory: Path, seed: int = 0) -> Path:
     bpe.train_from_iterator(TEXTS * 4, trainer)
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=bpe,
-        pad_token="<pad>",
-        bos_token="<s>",
-        eos_token="</s>",
-        extra_special_tokens={"image_token": "<image>"},
+        pad_token=PAD_TOKEN,
+        bos_token=BOS_TOKEN,
+        eos_token=EOS_TOKEN,
+        extra_special_tokens={"image_token": IMAGE_TOKEN},
     )
     processor = LlavaProcessor(
         image_processor=CLIPImageProcessorPil(
@@ -90,7 +87,7 @@ def write_llava(directory: Path, seed: int = 0) -> Path:
         patch_size=PATCH,
         vision_feature_select_strategy="default",
         num_additional_image_tokens=1,
-        chat_template=TEMPLATE,
+        chat_template=CHAT_TEMPLATE,
     )
     vision = CLIPVisionConfig(
         hidden_size=32,
@@ -116,7 +113,7 @@ def write_llava(directory: Path, seed: int = 0) -> Path:
     config = LlavaConfig(
         vision_config=vision,
         text_config=text,
-        image_token_index=tokenizer.convert_tokens_to_ids("<image>"),
+        image_token_index=tokenizer.convert_tokens_to_ids(IMAGE_TOKEN),
         projector_hidden_act="linear",
         vision_feature_select_strategy="default",
         vision_feature_layer=-2,

@@ -1,7 +1,7 @@
 """The words of a caption that say something wrong about its scene, marked.
 
-The parser tells what a text states, not where. So the place is searched for: the shortest stretch of the caption that
-by itself states the mistaken value, for example "两只红色的船" for the number of the boats.
+The parser tells what a text states, not where. So the place is searched for: the shortest stretch of the
+caption that by itself states the mistaken value, for example "两只红色的船" for the number of the boats.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ LONGEST = 14  # characters of a stretch: a number, a measure word, a colour and 
 
 
 def marked(caption: str, mistakes: Sequence[Mistake], parse: Callable[[str], Truth]) -> str:
-    """The caption as HTML, with <mark> around what is wrong. What is only missing has no place and is not marked."""
+    """The caption as HTML, with <mark> around what is wrong; what is only missing has no place in it."""
     wrong = [False] * len(caption)
     for mistake in mistakes:
         if mistake["stated"] is not None:

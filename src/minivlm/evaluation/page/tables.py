@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
+from minivlm.data.scenes.parse import parse_caption
 from minivlm.evaluation.page.figures import STAGES
 from minivlm.evaluation.page.marks import marked
 
@@ -51,8 +52,6 @@ def _caption(said: Entry) -> str:
         return f"<td>{escape(said['caption'])}</td>"
     words = _said_in_words(said["mistakes"])
     chips = "".join(f"<span>{escape(text)}</span>" for text in words) or '<span class="right">all right</span>'
-    from minivlm.data.scenes.parse import parse_caption
-
     text = marked(said["caption"], said["mistakes"], parse_caption)
     return f'<td>{text}<div class="mistakes" lang="en">{chips}</div></td>'
 
