@@ -6,6 +6,8 @@ ground. Canvas coordinates are pixels of the supersampled picture; scene coordin
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 from PIL import Image, ImageDraw
 
@@ -21,6 +23,13 @@ _GROUND: dict[str, tuple[Rgb, Rgb]] = {
     "snow": ((252, 253, 255), (214, 228, 246)),
     "wheat": ((238, 190, 84), (206, 142, 40)),
 }
+
+
+@lru_cache(maxsize=16)
+def _glow_mask(size: int, strength: float) -> Image.Image:
+    """A round light that fades with the square of the distance, opaque by `strength` in the middle."""
+    fading = [max(0, round((1 - v / 181) ** 2 * 255 * strength)) if v < 181 else 0 for v in range(256)]
+    return Image.radial_gradient("L").resize((size, size), Image.Resampling.BILINEAR).point(fading)
 
 
 class Stage:
@@ -64,10 +73,7 @@ class Stage:
     def _glow(self, radius: float, colour: Rgb, strength: float) -> None:
         c = self.canvas
         size = max(2, int(radius * 2 * c))
-        mask = Image.radial_gradient("L").resize((size, size), Image.Resampling.BILINEAR)
-        mask = mask.point(
-            [max(0, round((1 - v / 181) ** 2 * 255 * strength)) if v < 181 else 0 for v in range(256)]
-        )
+        mask = _glow_mask(size, strength)
         corner = (int(self.scene.sun_x * c) - size // 2, int(self.scene.sun_y * c) - size // 2)
         self.image.paste(Image.new("RGB", (size, size), colour), corner, mask)
 

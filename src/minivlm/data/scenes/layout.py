@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -30,6 +31,7 @@ MAX_PER_ZONE = 7
 _GAP = 0.012  # free space between boxes; slim things such as kites leave more
 _SIZES = {1: (0.26, 0.37), 2: (0.22, 0.32), 3: (0.19, 0.27), 4: (0.165, 0.235)}
 _SMALLEST = 0.15
+_REACH = 0.17  # half the width of the side that a group keeps to
 
 Box = tuple[float, float, float, float]
 
@@ -85,9 +87,13 @@ def _sample_truth(
 
 def _sample_colour(rng: np.random.Generator, kind: str) -> str:
     """One of the kind's natural colours; those that few kinds have come a little more often."""
-    colours = KINDS[kind].colours
-    rarity = np.array([1.0 / sum(c in k.colours for k in KINDS.values()) for c in colours])
-    return str(rng.choice(colours, p=rarity / rarity.sum()))
+    return str(rng.choice(KINDS[kind].colours, p=_colour_shares(kind)))
+
+
+@lru_cache(maxsize=len(KINDS))
+def _colour_shares(kind: str) -> np.ndarray:
+    rarity = np.array([1.0 / sum(c in k.colours for k in KINDS.values()) for c in KINDS[kind].colours])
+    return rarity / rarity.sum()
 
 
 def _sample_compositional(rng: np.random.Generator) -> Truth:
@@ -217,26 +223,19 @@ def _place(
     for trial in range(24):
         own_size = max(_SMALLEST, size * rng.uniform(0.92, 1.08))
         half_width, half_height = own_size * about.width / 2, own_size * about.height / 2
-        reach = 0.5 if middle is None or trial >= 14 else 0.17
-        centre = 0.5 if middle is None or trial >= 14 else middle
-        x = (
-            rng.uniform(max(MARGIN + half_width, centre - reach), min(1 - MARGIN - half_width, centre + reach))
-            if centre + reach > MARGIN + half_width and centre - reach < 1 - MARGIN - half_width
-            else 0.5
-        )
+        left, right = MARGIN + half_width, 1 - MARGIN - half_width
+        if middle is not None and trial < 14 and middle - _REACH < right and middle + _REACH > left:
+            left, right = max(left, middle - _REACH), min(right, middle + _REACH)
+        x = rng.uniform(left, right)
         y = _height(about.zone, half_height, x, ground, view, rng)
         if y is None:
             return None
-        item = Item(group, _rounded(x), _rounded(y), _rounded(own_size), flip, _rounded(rng.random() * 0.999))
-        box = item.box(kind)
-        inside = (
-            box[0] >= MARGIN * 0.9
-            and box[2] <= 1 - MARGIN * 0.9
-            and box[1] >= MARGIN * 0.9
-            and box[3] <= 1 - MARGIN * 0.9
-        )
-        if inside and not any(_touch(box, other) for other in boxes):
-            return item
+        top, bottom = y - half_height, y + half_height
+        if top < MARGIN or bottom > 1 - MARGIN:
+            continue
+        if not _covered((x - half_width, top, x + half_width, bottom), boxes):
+            variant = 0.999 * rng.random()  # stays below 1 when rounded
+            return Item(group, _rounded(x), _rounded(y), _rounded(own_size), flip, _rounded(variant))
     return None
 
 
@@ -258,5 +257,7 @@ def _height(
     return float(rng.uniform(far, 1 - MARGIN - 0.02)) - half_height
 
 
-def _touch(a: Box, b: Box) -> bool:
-    return a[0] < b[2] + _GAP and b[0] < a[2] + _GAP and a[1] < b[3] + _GAP and b[1] < a[3] + _GAP
+def _covered(box: Box, boxes: list[Box]) -> bool:
+    """Whether the box is closer than `_GAP` to one of the others."""
+    left, top, right, bottom = box[0] - _GAP, box[1] - _GAP, box[2] + _GAP, box[3] + _GAP
+    return any(left < b[2] and b[0] < right and top < b[3] and b[1] < bottom for b in boxes)
