@@ -13,6 +13,7 @@ from PIL import Image
 from minivlm.errors import UserError
 from minivlm.evaluation.page.charts import bar_chart, line_chart, nice_ticks
 from minivlm.evaluation.page.figures import attributes, cards, table
+from minivlm.evaluation.page.style import CSS
 from minivlm.evaluation.page.tables import captions, cost, data, duration
 from minivlm.evaluation.report import write_report
 from minivlm.paths import Paths
@@ -74,6 +75,13 @@ def test_the_page_loads_nothing_from_outside_and_runs_nothing(reports):
     assert outside.scripts == 0
     assert "@import" not in page and not re.search(r"url\((?!['\"]?data:)", page)
     assert "&lt;script&gt;" in page
+
+
+def test_the_style_sheet_is_sound():
+    assert CSS.count("{") == CSS.count("}")
+    assert all(line.count('"') % 2 == 0 for line in CSS.splitlines()), "a string over two lines voids its rule"
+    used, defined = set(re.findall(r"var\((--[a-z-]+)\)", CSS)), set(re.findall(r"(--[a-z-]+):", CSS))
+    assert used == defined
 
 
 def test_large_pictures_are_embedded_small(reports):

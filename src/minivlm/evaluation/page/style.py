@@ -1,17 +1,24 @@
 """The page's style sheet. Colours are Okabe and Ito's, which colour-blind readers can tell apart."""
 
 CSS = """
-:root { color-scheme: light dark; --page: #f7f7f5; --card: #ffffff; --ink: #1d2129; --soft: #5d6673; --line:
-  #e2e4e8; --pretrain: #b36b00; --sft: #0072b2; --guess: #8a919c; --wrong: #fde0d2; --wrong-ink: #9a3412; --good:
-  #006d4f; }
+:root {
+  color-scheme: light dark;
+  --page: #f7f7f5; --card: #ffffff; --ink: #1d2129; --soft: #5d6673; --line: #e2e4e8;
+  --pretrain: #b36b00; --sft: #0072b2; --wrong: #fde0d2; --wrong-ink: #9a3412; --good: #006d4f;
+}
 @media (prefers-color-scheme: dark) {
-  :root { --page: #14171c; --card: #1d2128; --ink: #e8eaed; --soft: #a2abb8; --line: #343a44; --pretrain:
-    #e69f00; --sft: #56b4e9; --guess: #7d8693; --wrong: #57291a; --wrong-ink: #ffb999; --good: #4fd1a5; }
+  :root {
+    --page: #14171c; --card: #1d2128; --ink: #e8eaed; --soft: #a2abb8; --line: #343a44;
+    --pretrain: #e69f00; --sft: #56b4e9; --wrong: #57291a; --wrong-ink: #ffb999; --good: #4fd1a5;
+  }
 }
 * { box-sizing: border-box; }
-body { margin: 0; background: var(--page); color: var(--ink); font-size: 15px; line-height: 1.55; font-family:
-  system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", "Noto Sans", "Noto Sans CJK SC", "Noto Sans
-  SC", "PingFang SC", "Hiragino Sans GB", "Microsoft YaHei", "WenQuanYi Micro Hei", sans-serif; }
+body {
+  margin: 0; background: var(--page); color: var(--ink); font-size: 15px; line-height: 1.55;
+  font-family: system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", "Noto Sans",
+    "Noto Sans CJK SC", "Noto Sans SC", "PingFang SC", "Hiragino Sans GB", "Microsoft YaHei",
+    "WenQuanYi Micro Hei", sans-serif;
+}
 main { max-width: 1120px; margin: 0 auto; padding: 40px 24px 64px; }
 h1 { font-size: 30px; line-height: 1.2; margin: 0 0 6px; letter-spacing: -0.01em; }
 h2 { font-size: 20px; margin: 44px 0 4px; }
@@ -44,10 +51,10 @@ td.number small { display: block; color: var(--soft); font-size: 12.5px; }
 .captions img { display: block; width: 168px; border-radius: 8px; }
 .captions figcaption { font-size: 13px; color: var(--soft); margin-top: 4px; }
 .captions figure { margin: 0; }
-mark { background: var(--wrong); color: var(--wrong-ink); border-radius: 3px; padding: 0 2px; text-decoration:
-  underline wavy 1px; text-underline-offset: 4px; }
-.mistakes { display: flex; flex-wrap: wrap; gap: 4px 6px; margin-top: 8px; font-size: 12.5px; color: var(--soft);
-  }
+mark { background: var(--wrong); color: var(--wrong-ink); border-radius: 3px; padding: 0 2px;
+  text-decoration: underline wavy 1px; text-underline-offset: 4px; }
+.mistakes { display: flex; flex-wrap: wrap; gap: 4px 6px; margin-top: 8px; font-size: 12.5px;
+  color: var(--soft); }
 .mistakes span { border: 1px solid var(--line); border-radius: 99px; padding: 0 9px; }
 .mistakes .right { color: var(--good); border-color: currentColor; }
 .key { display: flex; flex-wrap: wrap; gap: 4px 18px; font-size: 13px; color: var(--soft); margin: 2px 0 10px; }
