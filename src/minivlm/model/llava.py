@@ -2,7 +2,6 @@
 
 The projector is one linear map: transformers' class has two with an activation between, so the activation is
 `linear` and the second map an identity, frozen. Everything that loads LLaVA then loads this model without code.
-Loading is strict: a key that is missing, left over or of another shape is an error, never fresh random weights.
 
 `P` patches of a picture, `V` width of the vision tower, `D` width of the language model.
 """
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from minivlm.errors import UserError
 from minivlm.files import read_json
+from minivlm.model.checkpoint import load_strictly
 
 if TYPE_CHECKING:
     import torch
@@ -30,7 +30,13 @@ def assemble(base: Path, *, seed: int, projector_bias: bool = False) -> LlavaFor
     on the CPU. UserError when a part is missing or does not fit.
     """
     import torch
-    from transformers import CLIPVisionModel, LlamaForCausalLM, LlavaConfig, LlavaForConditionalGeneration
+    from transformers import (
+        CLIPVisionModel,
+        GenerationConfig,
+        LlamaForCausalLM,
+        LlavaConfig,
+        LlavaForConditionalGeneration,
+    )
 
     tower = load_strictly(CLIPVisionModel, base / "vision_tower")
     llm = load_strictly(LlamaForCausalLM, base / "llm")
@@ -56,43 +62,10 @@ def assemble(base: Path, *, seed: int, projector_bias: bool = False) -> LlavaFor
     left = [name for name, tensor in model.state_dict().items() if tensor.is_meta]
     if left:
         raise UserError(f"{base}: no weights for {', '.join(left)}")
-    model.generation_config = _generation_config(llm)
-    return model.eval()
-
-
-def load(directory: Path) -> LlavaForConditionalGeneration:
-    """The model that `save` wrote, float32 on the CPU; UserError when a weight is missing or left over."""
-    from transformers import LlavaForConditionalGeneration
-
-    model = load_strictly(LlavaForConditionalGeneration, directory)
-    if not is_one_linear_map(model.model.multi_modal_projector):
-        raise UserError(f"{directory}: its projector is not one linear map, which training here takes it for")
-    return model
-
-
-def load_strictly(kind: Any, directory: Path) -> Any:
-    """`kind.from_pretrained(directory)` in float32; UserError unless every key is accounted for."""
-    import torch
-    from safetensors import SafetensorError
-    from transformers.utils import logging
-
-    if not (directory / "config.json").is_file():
-        raise UserError(f"{directory}: no model there; run the stage that makes it")
-    shown, verbosity = logging.is_progress_bar_enabled(), logging.get_verbosity()
-    logging.disable_progress_bar()
-    logging.set_verbosity_error()  # what it would say about keys is said below, as an error
-    try:
-        model, keys = kind.from_pretrained(directory, dtype=torch.float32, output_loading_info=True)
-    except (RuntimeError, ValueError, OSError, SafetensorError) as error:
-        raise UserError(f"{directory}: {' '.join(str(error).split())}") from error
-    finally:
-        logging.set_verbosity(verbosity)
-        if shown:
-            logging.enable_progress_bar()
-    wrong = {name: sorted(map(str, found)) for name, found in keys.items() if found}
-    if wrong:
-        listed = "; ".join(f"{name.replace('_', ' ')}: {', '.join(found)}" for name, found in wrong.items())
-        raise UserError(f"{directory}: its weights are not those of {kind.__name__}: {listed}")
+    text = llm.config
+    model.generation_config = GenerationConfig(  # greedy, and it stops where the language model's turns end
+        bos_token_id=text.bos_token_id, eos_token_id=text.eos_token_id, pad_token_id=text.pad_token_id
+    )
     return model.eval()
 
 
@@ -124,16 +97,6 @@ def initialize_projector(
                 linear.bias.zero_()
 
 
-def is_one_linear_map(projector: Any) -> bool:
-    """Whether activation and second map of a LLaVA projector change nothing."""
-    import torch
-    from torch import nn
-
-    second = projector.linear_2
-    identity = torch.equal(second.weight, torch.eye(second.out_features, dtype=second.weight.dtype))
-    return isinstance(projector.act, nn.Identity) and identity and (second.bias is None or not second.bias.any())
-
-
 def tower_features(tower: Any, pixels: torch.Tensor, layer: int) -> torch.Tensor:
     """(N, 3, side, side) normalised → (N, P, V): what LLaVA calls hidden state `layer`, without the class token.
 
@@ -156,13 +119,3 @@ def _image_token_id(tokenizer: Path, vocabulary: int) -> int:
     if image_token is None or image_token >= vocabulary:
         raise UserError(f"{tokenizer}: no token {IMAGE_TOKEN} that the language model knows")
     return int(image_token)
-
-
-def _generation_config(llm: Any) -> Any:
-    """Greedy by default; stops at the end-of-sequence token of the language model."""
-    from transformers import GenerationConfig
-
-    config = llm.config
-    return GenerationConfig(
-        bos_token_id=config.bos_token_id, eos_token_id=config.eos_token_id, pad_token_id=config.pad_token_id
-    )

@@ -1,0 +1,116 @@
+"""Models to disk and back: plain transformers directories, loaded strictly.
+
+A key that is missing, left over or of another shape is an error, never fresh random weights. What is saved depends
+on the weights alone: the same ones give the same bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from minivlm.errors import UserError
+from minivlm.files import atomic_directory, read_json
+from minivlm.model.fingerprint import write_fingerprint
+
+if TYPE_CHECKING:
+    from transformers import LlavaForConditionalGeneration, LlavaProcessor
+
+
+def load_strictly(kind: Any, directory: Path) -> Any:
+    """`kind.from_pretrained(directory)` in float32; UserError unless every key is accounted for."""
+    import torch
+    from safetensors import SafetensorError
+
+    if not (directory / "config.json").is_file():
+        raise UserError(f"{directory}: no model there; run the stage that makes it")
+    try:
+        with _quiet():
+            model, keys = kind.from_pretrained(directory, dtype=torch.float32, output_loading_info=True)
+    except (RuntimeError, ValueError, OSError, SafetensorError) as error:
+        raise UserError(f"{directory}: {' '.join(str(error).split())}") from error
+    wrong = {name: sorted(map(str, found)) for name, found in keys.items() if found}
+    if wrong:
+        listed = "; ".join(f"{name.replace('_', ' ')}: {', '.join(found)}" for name, found in wrong.items())
+        raise UserError(f"{directory}: its weights are not those of {kind.__name__}: {listed}")
+    model.config._name_or_path = ""  # or the path on this machine would be saved within another model's config
+    return model.eval()
+
+
+def load(directory: Path) -> LlavaForConditionalGeneration:
+    """The model that `save` wrote, float32 on the CPU; UserError when a weight is missing or left over."""
+    from transformers import LlavaForConditionalGeneration
+
+    model = load_strictly(LlavaForConditionalGeneration, directory)
+    if not is_one_linear_map(model):
+        raise UserError(f"{directory}: its projector is not one linear map, which training here takes it for")
+    return model
+
+
+def save(model: LlavaForConditionalGeneration, base: Path, directory: Path, *, seed: int) -> None:
+    """Write a LLaVA directory: weights, config, generation config, processor and tokenizer of `base`, fingerprint.
+
+    AutoModelForImageTextToText, AutoProcessor and the `image-text-to-text` pipeline load it without this project.
+    """
+    with _quiet(), atomic_directory(directory) as temporary:
+        model.save_pretrained(temporary)
+        make_processor(base, model.config).save_pretrained(temporary)
+        (temporary / "model.safetensors").chmod(0o644)
+        write_fingerprint(model, temporary, seed)
+
+
+def make_processor(base: Path, config: Any) -> LlavaProcessor:
+    """The processor of a LLaVA made from `base`: its tokenizer with the chat template, its picture preparation.
+
+    Pictures are resized by Pillow, as in training. Once torchvision is installed, transformers takes it for every
+    image processor that exists in both ways, whichever of them is named, and it gives other pixels. Hence the
+    plain `PilBackend` with all values spelt out: CLIPImageProcessorPil is that class with default values.
+    """
+    from transformers import AutoTokenizer, LlavaProcessor
+    from transformers.image_processing_backends import PilBackend
+
+    values = read_json(base / "vision_tower" / "preprocessor_config.json")
+    del values["image_processor_type"]
+    tokenizer = AutoTokenizer.from_pretrained(base / "tokenizer")
+    return LlavaProcessor(
+        image_processor=PilBackend(**values),
+        tokenizer=tokenizer,
+        patch_size=config.vision_config.patch_size,
+        vision_feature_select_strategy=config.vision_feature_select_strategy,
+        num_additional_image_tokens=1,  # the class token, which the strategy "default" takes off again
+        chat_template=tokenizer.chat_template,
+    )
+
+
+def normalization(base: Path) -> tuple[list[float], list[float]]:
+    """Mean and deviation by channel of the pictures that the vision tower in `base` was trained on."""
+    values = read_json(base / "vision_tower" / "preprocessor_config.json")
+    return values["image_mean"], values["image_std"]
+
+
+def is_one_linear_map(model: LlavaForConditionalGeneration) -> bool:
+    """Whether activation and second map of a LLaVA's projector change nothing."""
+    import torch
+
+    second = model.model.multi_modal_projector.linear_2
+    identity = torch.equal(second.weight, torch.eye(second.out_features, dtype=second.weight.dtype))
+    no_bias = second.bias is None or not second.bias.any()
+    return bool(model.config.projector_hidden_act == "linear" and identity and no_bias)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """transformers without its progress bars and warnings: what matters of them is raised as an error."""
+    from transformers.utils import logging
+
+    shown, verbosity = logging.is_progress_bar_enabled(), logging.get_verbosity()
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if shown:
+            logging.enable_progress_bar()
