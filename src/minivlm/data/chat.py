@@ -112,18 +112,14 @@ def loss_mask(ids: npt.NDArray[np.integer], header_ids: Sequence[int], end_id: i
     """
     import numpy as np
 
-    length, width = len(ids), len(header_ids)
-    if length < width:
-        return np.zeros(length, dtype=bool)
-    is_header = np.ones(length - width + 1, dtype=bool)
-    for offset, header_id in enumerate(header_ids):
-        is_header &= ids[offset : length - width + 1 + offset] == header_id
-    starts = np.flatnonzero(is_header) + width  # the token that is skipped
-    ends = np.append(np.flatnonzero(ids == end_id), length)
-    stops = np.minimum(ends[np.searchsorted(ends, starts)] + 2, length)
-    starts = np.minimum(starts + 1, stops)  # a row may be cut right behind a header
-    # A header inside an answer opens a span within the answer's own: spans are counted, not switched.
-    depth = np.zeros(length + 1, dtype=np.int64)
-    np.add.at(depth, starts, 1)
-    np.add.at(depth, stops, -1)
-    return np.cumsum(depth[:-1]) > 0
+    width = len(header_ids)
+    starts = np.flatnonzero(ids[: max(0, len(ids) - width + 1)] == header_ids[0])
+    for offset in range(1, width):
+        starts = starts[ids[starts + offset] == header_ids[offset]]
+    starts += width  # the token that is skipped
+    ends = np.append(np.flatnonzero(ids == end_id), len(ids))
+    stops = ends[np.searchsorted(ends, starts)] + 2
+    mask = np.zeros(len(ids), dtype=bool)
+    for start, stop in zip(starts.tolist(), stops.tolist(), strict=True):  # one for each answer
+        mask[start + 1 : stop] = True
+    return mask

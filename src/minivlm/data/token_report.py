@@ -69,7 +69,7 @@ def samples_markdown(stores: Mapping[str, TokenStore], encoder: ChatEncoder) -> 
 
 
 def marked_text(ids: npt.NDArray[np.integer], mask: npt.NDArray[np.bool_], encoder: ChatEncoder) -> str:
-    """A row, `ids` and `mask` (T,), as one line of Markdown; special tokens look like `code`, typed ones do not."""
+    """A row, `ids` and `mask` (T,), as one line of Markdown; special tokens as `code`, typed ones as text."""
     import numpy as np
 
     special = np.isin(ids, encoder.special_ids)

@@ -149,8 +149,10 @@ class _SplitWriter:
         ids: npt.NDArray[np.int64],
         mask: npt.NDArray[np.bool_],
     ) -> Iterator[str]:
+        import numpy as np
+
         image = self._rules.encoder.image_token_id
-        before, after = int((whole == image).sum()), int((ids == image).sum())
+        before, after = np.count_nonzero(whole == image), np.count_nonzero(ids == image)
         if before != len(row.pictures) * self._rules.image_tokens:
             yield "not one <image> for each picture"
         elif after != before:
