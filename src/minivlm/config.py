@@ -123,6 +123,9 @@ class Base(Section):
     """Tokenizer, vision tower and language model that both stages start from."""
 
     source: Literal["train"] = Field(description="train = from scratch on the training rows")
+    vision_feature_layer: int = Field(
+        default=-1, description="hidden state of the tower that is read: -1 the last layer's output, -2 one before"
+    )
     tokenizer: Tokenizer
     vision_tower: VisionTower
     llm: BaseLLM

@@ -44,6 +44,17 @@ def cpu_computes_bf16(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
     return any(flag in flags for flag in _BF16_FLAGS)
 
 
+def loader_workers(workers: int, threads: int, device: str) -> int:
+    """Processes that prepare batches; 0: the training's own does.
+
+    On a CPU only the cores that the training leaves over: a worker there would take time from it, and its start
+    costs seconds.
+    """
+    from minivlm.hardware import cores
+
+    return workers if device.startswith("cuda") else max(0, min(workers, cores() - threads))
+
+
 def seed_everything(seed: int, threads: int) -> None:
     """Seed Python, NumPy and torch, fix the number of threads and ask for deterministic kernels.
 

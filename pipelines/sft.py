@@ -1,0 +1,32 @@
+"""sft: the second stage. Go on from the pretrain model and train projector and language model on conversations."""
+
+from minivlm.stage import StageRun, stage_app
+
+
+def run(stage: StageRun) -> None:
+    """Write artifacts/sft/ and reports/sft/."""
+    from minivlm.training.vision_language import Machine, Places, train_vision_language
+
+    paths, runtime = stage.paths, stage.params.runtime
+    train_vision_language(
+        "sft",
+        places=Places(
+            base=paths.artifacts("base"),
+            start=paths.model("pretrain"),
+            tokens=paths.tokens("sft"),
+            pictures=paths.tokens("pictures"),
+            artifacts=stage.artifacts,
+            reports=stage.reports,
+            state=paths.state / "sft",
+        ),
+        machine=Machine(runtime.device, stage.params.threads, stage.workers, stage.params.prices),
+        tracker=stage.tracker,
+        seed=stage.params.seed,
+        **stage.params.sft.model_dump(),
+    )
+
+
+app = stage_app("sft", "Train the projector and the language model on descriptions and conversations.", run)
+
+if __name__ == "__main__":
+    app()
