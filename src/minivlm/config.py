@@ -77,6 +77,7 @@ class Tokenizer(Section):
 
     vocabulary: Annotated[int, Field(ge=300)] = Field(description="tokens, special ones included")
     min_frequency: Positive = Field(description="a merge must occur this often")
+    longest_token: Positive = Field(description="bytes of a token, at most; a Chinese character has three")
 
 
 class Optimization(Section):
@@ -125,6 +126,9 @@ class Base(Section):
     source: Literal["train"] = Field(description="train = from scratch on the training rows")
     vision_feature_layer: int = Field(
         default=-1, description="hidden state of the tower that is read: -1 the last layer's output, -2 one before"
+    )
+    validation_fraction: Annotated[float, Field(ge=0, lt=1)] = Field(
+        description="share of the pictures that tower and language model are not trained on"
     )
     tokenizer: Tokenizer
     vision_tower: VisionTower

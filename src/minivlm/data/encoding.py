@@ -82,6 +82,14 @@ class ChatEncoder:
             rows.append(np.array(ids, dtype=np.int64))
         return rows
 
+    def encode_plain(self, texts: Sequence[str], framed: bool = True) -> list[npt.NDArray[np.int64]]:
+        """The ids of each text without a template; `framed`: between `<|im_start|>` and `<|im_end|>`."""
+        import numpy as np
+
+        before, after = ([self._ids[BOS_TOKEN]], [self._ids[EOS_TOKEN]]) if framed else ([], [])
+        encodings = self._tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
+        return [np.array([*before, *encoding.ids, *after], dtype=np.int64) for encoding in encodings]
+
     def mask(self, ids: npt.NDArray[np.integer]) -> npt.NDArray[np.bool_]:
         """Which tokens of a row are supervised."""
         return _loss_mask(ids, self.header_ids, self._ids[EOS_TOKEN])

@@ -54,11 +54,13 @@ def fit(
     label: str,
     price_per_hour: float | None,
     currency: str = "",
+    optimizer: Callable[[nn.Module, float], Any] = adamw,
 ) -> FitResult:
     """Train what requires a gradient in `objective` for `total_steps` steps; it is left with the last weights.
 
     `validate()` returns the validation loss (see `mean_loss`); it runs in the training's precision, `validations`
-    times at even distances, the last time after the last step. `on_log(step, metrics)` is called for every row of
+    times at even distances, the last time after the last step. `optimizer(objective, weight_decay)` makes the
+    optimizer, whose learning rate the loop sets. `on_log(step, metrics)` is called for every row of
     the history. ValueError when `steps` ends early. DivergedError (a TrainingError) when a loss or a gradient norm
     is not finite, or a step has no term at all: that step is not taken.
     """
@@ -71,7 +73,7 @@ def fit(
         TrainingProgress(label, total_steps, price_per_hour, currency) as progress,
     ):
         objective.to(accelerator.device).train()
-        optimizer = accelerator.prepare(adamw(objective, weight_decay))
+        prepared = accelerator.prepare(optimizer(objective, weight_decay))
         start = time.monotonic()
         for step, batches in zip(range(1, total_steps + 1), steps, strict=False):
             rate = rate_of(step, total_steps, learning_rate, warmup_ratio, min_learning_rate_ratio)
@@ -79,10 +81,10 @@ def fit(
             where = f"{label}: step {step}, learning rate {rate:.3g}"
             if not (math.isfinite(nats) and math.isfinite(norm)):
                 raise result.diverged(f"{where}: loss {nats / max(count, 1):.4g}, gradient norm {norm:.4g}")
-            for group in optimizer.param_groups:
+            for group in prepared.param_groups:
                 group["lr"] = rate
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
+            prepared.step()
+            prepared.zero_grad(set_to_none=True)
 
             result.add_step(batches)
             window.add(nats, count)

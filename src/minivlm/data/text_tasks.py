@@ -1,0 +1,133 @@
+"""Text tasks whose answer depends on the prompt: what a language model learns before it has seen a picture.
+
+A model that has only seen captions cannot be conditioned, and a projector has nothing to write to. So each task
+is a conversation of the training rows in which the picture is replaced by a *sketch in words*: a run of slots,
+each holding a few neighbouring tokens of a text about that picture, in random order. A slot's embedding is the
+sum of its tokens' embeddings, which is what a linear projector can later make of a patch.
+
+`K` slots of a sketch, `W` tokens of a slot at most.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+    import torch
+
+WIDEST_SLOT = 5  # tokens
+LEFT_OUT = 0.1  # share of the spans that a sketch leaves out
+
+
+@dataclass(frozen=True)
+class TextTask:
+    """A conversation with a sketch in the place of its picture."""
+
+    ids: npt.NDArray[np.int64]  # (T,), the image token once for each slot
+    mask: npt.NDArray[np.bool_]  # (T,), supervised tokens
+    slots: npt.NDArray[np.int64]  # (K, W), padded with -1
+
+
+def sketch(sources: Sequence[npt.NDArray[np.int64]], random: np.random.Generator) -> npt.NDArray[np.int64]:
+    """(K, W): one or two of the texts about a picture, cut into spans of two to W tokens, in random order.
+
+    A tenth of the spans is left out, so that the model also learns to go on where a sketch is silent; -1 fills up.
+    """
+    import numpy as np
+
+    chosen = random.choice(len(sources), size=min(len(sources), int(random.integers(1, 3))), replace=False)
+    spans = []
+    for source in (sources[int(i)] for i in chosen):
+        start = 0
+        while start < len(source):
+            width = int(random.integers(2, WIDEST_SLOT + 1))
+            spans.append(source[start : start + width])
+            start += width
+    kept = [span for span in spans if random.random() >= LEFT_OUT] or spans
+    result = np.full((len(kept), WIDEST_SLOT), -1, dtype=np.int64)
+    for slot, i in enumerate(random.permutation(len(kept))):
+        result[slot, : len(kept[i])] = kept[i]
+    return result
+
+
+@dataclass(frozen=True)
+class TextTaskBatch:
+    """Tensors of a batch, padded on the right."""
+
+    input_ids: torch.Tensor  # (B, T) int64
+    slots: torch.Tensor  # (K of all rows, W) int64, -1 where a slot has no token, in reading order
+    supervised: torch.Tensor  # (S,) int64 into the flat (B * T): positions whose next token is supervised
+    targets: torch.Tensor  # (S,) int64
+    tokens: int
+
+    @property
+    def samples(self) -> int:
+        """Rows."""
+        return int(self.input_ids.shape[0])
+
+    @property
+    def padded_tokens(self) -> int:
+        """Tokens computed, padding included."""
+        return int(self.input_ids.numel())
+
+    @property
+    def count(self) -> int:
+        """Supervised tokens, S."""
+        return int(self.targets.numel())
+
+    def to(self, device: Any) -> TextTaskBatch:
+        """The same batch on a device."""
+        names = [field.name for field in fields(self) if field.name != "tokens"]
+        return replace(self, **{name: getattr(self, name).to(device) for name in names})
+
+
+def collate_tasks(tasks: Sequence[TextTask], pad_token_id: int) -> TextTaskBatch:
+    """Tasks as one batch."""
+    import numpy as np
+    import torch
+
+    length = max(len(task.ids) for task in tasks)
+    input_ids = np.full((len(tasks), length), pad_token_id, dtype=np.int64)
+    is_target = np.zeros((len(tasks), length), dtype=bool)
+    for i, task in enumerate(tasks):
+        input_ids[i, : len(task.ids)] = task.ids
+        is_target[i, : len(task.ids)] = task.mask
+    is_target[:, 0] = False
+    targets = np.flatnonzero(is_target)
+    return TextTaskBatch(
+        input_ids=torch.from_numpy(input_ids),
+        slots=torch.from_numpy(np.concatenate([task.slots for task in tasks])),
+        supervised=torch.from_numpy(targets - 1),
+        targets=torch.from_numpy(input_ids.reshape(-1)[targets]),
+        tokens=sum(len(task.ids) for task in tasks),
+    )
+
+
+def make_task(
+    ids: npt.NDArray[np.int64],
+    mask: npt.NDArray[np.bool_],
+    sources: Sequence[npt.NDArray[np.int64]],
+    image_token_id: int,
+    random: np.random.Generator,
+) -> TextTask:
+    """The tokens of a conversation, in which the image token stands once, with a sketch of `sources` there."""
+    import numpy as np
+
+    slots = sketch(sources, random)
+    place = int(np.flatnonzero(ids == image_token_id)[0])
+    run = np.full(len(slots), image_token_id, dtype=np.int64)
+    return TextTask(
+        ids=np.concatenate([ids[:place], run, ids[place + 1 :]]),
+        mask=np.concatenate([mask[:place], np.zeros(len(slots), dtype=bool), mask[place + 1 :]]),
+        slots=slots,
+    )
+
+
+def telling(texts: Sequence[npt.NDArray[np.int64]]) -> list[npt.NDArray[np.int64]]:
+    """The texts about a picture that say much: at least a third as long as the longest ("四只。" says little)."""
+    longest = max(map(len, texts), default=0)
+    return [text for text in texts if 3 * len(text) >= longest]

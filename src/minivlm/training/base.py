@@ -1,0 +1,146 @@
+"""Base models from nothing: tokenizer, vision tower and language model, trained on the accepted training rows.
+
+Writes one directory, tokenizer/, vision_tower/, llm/, layout.json and fingerprint.json, whichever way the parts
+came; what follows reads nothing else.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from minivlm.config import Base
+from minivlm.data.rows import Row
+from minivlm.errors import UserError
+from minivlm.files import write_json
+from minivlm.training.result import FitResult
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    from minivlm.data.encoding import ChatEncoder
+
+
+def train_base(
+    rows: Mapping[str, Sequence[Row]], directory: Path, section: Base, *, seed: int, shared: Mapping[str, Any]
+) -> dict[str, dict[str, float]]:
+    """Train all three on the rows of `pretrain` and `sft`; metrics by part. UserError without a picture.
+
+    `shared` goes to `fit` for both models: device, logging, prices.
+    """
+    import torch
+
+    from minivlm.data.bpe import train_tokenizer
+    from minivlm.data.encoding import ChatEncoder
+    from minivlm.model.checkpoint import load_strictly
+    from minivlm.model.fingerprint import write_fingerprint
+
+    everything = [row for split in rows.values() for row in split]
+    texts = [turn.content for row in everything for turn in row.turns]
+    tokens = train_tokenizer(texts, directory / "tokenizer", **section.tokenizer.model_dump())
+    encoder = ChatEncoder(directory / "tokenizer")
+    torch.manual_seed(seed)
+    tower = _train_tower(rows["pretrain"], encoder, directory / "vision_tower", section, seed, shared)
+    torch.manual_seed(seed)
+    llm = _train_llm(everything, encoder, directory / "llm", section, seed, shared)
+
+    from transformers import LlamaForCausalLM
+
+    write_json(directory / "layout.json", {"vision_feature_layer": section.vision_feature_layer})
+    text_loss = write_fingerprint(load_strictly(LlamaForCausalLM, directory / "llm"), directory, seed)
+    return {
+        "tokenizer": {"tokens": tokens},
+        "vision_tower": _figures(tower),
+        "llm": _figures(llm) | {"fingerprint_loss": text_loss},
+    }
+
+
+def _train_tower(
+    rows: Sequence[Row], encoder: ChatEncoder, directory: Path, section: Base, seed: int, shared: Mapping[str, Any]
+) -> FitResult:
+    import numpy as np
+
+    from minivlm.data.pairs import Pairs, is_validation, picture_key
+    from minivlm.training.tower import train_tower
+
+    kept = np.array([is_validation(picture_key(row), section.validation_fraction) for row in rows if row.pictures])
+    pairs = Pairs.read(rows)
+    if len(kept) != len(pairs.captions) or kept.all():
+        raise UserError("base: no row of the training data has a picture and an answer to learn from")
+    values = section.vision_tower.model_dump()
+    names = ("image_size", "patch_size", "hidden_size", "layers", "text_layers", "heads", "intermediate_size")
+    shape = {name: values.pop(name) for name in (*names, "projection_size")}
+    return train_tower(
+        pairs,
+        encoder.encode_plain(pairs.captions),
+        kept,
+        directory,
+        shape=shape,
+        vocabulary=encoder.vocabulary,
+        pad_token_id=encoder.pad_token_id,
+        seed=seed,
+        **values,
+        **shared,
+    )
+
+
+def _train_llm(
+    rows: Sequence[Row], encoder: ChatEncoder, directory: Path, section: Base, seed: int, shared: Mapping[str, Any]
+) -> FitResult:
+    import numpy as np
+
+    from minivlm.data.pairs import is_validation, picture_key
+    from minivlm.data.text_tasks import telling
+    from minivlm.training.base_llm import TaskRow, train_llm
+
+    values = section.llm.model_dump()
+    keys = [picture_key(row) for row in rows]
+    answers = _answers(rows, keys, encoder)
+    ids = encoder.encode([[turn._asdict() for turn in row.turns] for row in rows], image_tokens=1)
+    longest = values["max_position_embeddings"]
+    cut = [row[: longest // 2] for row in ids]  # the rest is for the sketch, whose length is not known yet
+    tasks = [TaskRow(row, encoder.mask(row), telling(answers[key])) for row, key in zip(cut, keys, strict=True)]
+    shape = {
+        "vocab_size": encoder.vocabulary,
+        "hidden_size": values.pop("hidden_size"),
+        "num_hidden_layers": values.pop("layers"),
+        "num_attention_heads": values.pop("heads"),
+        "num_key_value_heads": values.pop("key_value_heads"),
+        "intermediate_size": values.pop("intermediate_size"),
+        "max_position_embeddings": values.pop("max_position_embeddings"),
+        "rope_theta": values.pop("rope_theta"),
+    }
+    pad, bos, eos = encoder.special_ids[:3]
+    return train_llm(
+        tasks,
+        np.array([is_validation(key, section.validation_fraction) for key in keys]),
+        directory,
+        shape=shape,
+        special_ids={"pad_token_id": pad, "bos_token_id": bos, "eos_token_id": eos},
+        image_token_id=encoder.image_token_id,
+        seed=seed,
+        **values,
+        **shared,
+    )
+
+
+def _answers(
+    rows: Sequence[Row], keys: Sequence[str], encoder: ChatEncoder
+) -> dict[str, list[npt.NDArray[np.int64]]]:
+    """Picture → token ids of every first answer about it."""
+    found: dict[str, list[str]] = defaultdict(list)
+    for row, key in zip(rows, keys, strict=True):
+        found[key] += [turn.content for turn in row.turns if turn.role == "assistant"][:1]
+    texts = [text for of_picture in found.values() for text in of_picture]
+    encoded = iter(encoder.encode_plain(texts, framed=False))
+    return {key: [ids for _ in of_picture if len(ids := next(encoded))] for key, of_picture in found.items()}
+
+
+def _figures(result: FitResult) -> dict[str, float]:
+    figures: dict[str, float] = {"train_loss": round(result.train_loss, 6), "steps": result.steps}
+    if result.val_loss is not None:
+        figures |= {"val_loss": round(result.val_loss, 6), "best_step": result.best_step}
+    return figures | {"samples": result.samples, "tokens": result.tokens}

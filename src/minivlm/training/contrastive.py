@@ -1,0 +1,97 @@
+"""The vision tower's objective: contrast of pictures and captions, plus captioning from the patches.
+
+`N` pairs of a batch, `T` tokens of the longest caption, `D` width of the towers, `E` of the shared space.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from minivlm.model.clip import CaptionDecoder
+
+MAX_LOGIT_SCALE = 100.0  # CLIP's own bound (arXiv:2103.00020, section 2.5)
+
+
+@dataclass(frozen=True)
+class PairBatch:
+    """Pictures and a caption for each; captions begin and end with their special tokens, padded on the right."""
+
+    pixels: torch.Tensor  # (N, 3, side, side) uint8
+    input_ids: torch.Tensor  # (N, T) int64
+    lengths: torch.Tensor  # (N,) int64
+
+    @property
+    def samples(self) -> int:
+        """Pairs."""
+        return len(self.pixels)
+
+    @property
+    def count(self) -> int:
+        """Terms that the loss is a mean of: pairs."""
+        return len(self.pixels)
+
+    @property
+    def tokens(self) -> int:
+        """Caption tokens without padding."""
+        return int(self.lengths.sum())
+
+    @property
+    def padded_tokens(self) -> int:
+        """Caption tokens computed."""
+        return int(self.input_ids.numel())
+
+    def to(self, device: Any) -> PairBatch:
+        """The same batch on a device."""
+        return replace(self, **{field.name: getattr(self, field.name).to(device) for field in fields(self)})
+
+
+class TowerLoss(nn.Module):
+    """Sum over the pairs of: contrastive loss + `caption_weight` x mean loss of the caption's tokens."""
+
+    def __init__(
+        self, clip: Any, caption_weight: float, image_mean: Sequence[float], image_std: Sequence[float]
+    ) -> None:
+        """`clip`: a CLIPModel; mean and deviation of the pixels by channel, of values from 0 to 1."""
+        super().__init__()
+        self.scale: torch.Tensor
+        self.shift: torch.Tensor
+        self.clip = clip
+        config = clip.config.vision_config
+        self.decoder = CaptionDecoder(config.hidden_size, config.num_attention_heads)
+        self.caption_weight = caption_weight
+        std = torch.tensor(image_std).view(1, 3, 1, 1)
+        self.register_buffer("scale", 1 / (255 * std), persistent=False)
+        self.register_buffer("shift", -torch.tensor(image_mean).view(1, 3, 1, 1) / std, persistent=False)
+
+    def normalized(self, pixels: torch.Tensor) -> torch.Tensor:
+        """uint8 pixels as the tower wants them."""
+        return pixels * self.scale + self.shift
+
+    def forward(self, batch: PairBatch) -> torch.Tensor:
+        """The sum over the N pairs."""
+        clip = self.clip
+        seen = clip.vision_model(pixel_values=self.normalized(batch.pixels))
+        states = clip.text_model(input_ids=batch.input_ids).last_hidden_state  # (N, T, D), causal
+        # CLIPTextModel takes the largest id for the end token where that token's id is 2, as ours is: not used.
+        last = states[torch.arange(len(states), device=states.device), batch.lengths - 1]
+        pictures = functional.normalize(clip.visual_projection(seen.pooler_output).float(), dim=-1)  # (N, E)
+        texts = functional.normalize(clip.text_projection(last).float(), dim=-1)  # (N, E)
+        similarity = pictures @ texts.T * clip.logit_scale.exp().clamp(max=MAX_LOGIT_SCALE)
+        pairs = torch.arange(len(similarity), device=similarity.device)
+        loss = (
+            functional.cross_entropy(similarity, pairs, reduction="sum")
+            + functional.cross_entropy(similarity.T, pairs, reduction="sum")
+        ) / 2
+        if not self.caption_weight:
+            return loss
+        embedding = clip.text_model.embeddings.token_embedding.weight
+        logits = self.decoder(states[:, :-1], seen.last_hidden_state[:, 1:], embedding)
+        inside = torch.arange(1, batch.input_ids.shape[1], device=states.device) < batch.lengths[:, None]
+        caption = functional.cross_entropy(logits[inside].float(), batch.input_ids[:, 1:][inside])
+        return loss + self.caption_weight * caption * len(pairs)

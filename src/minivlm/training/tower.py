@@ -1,0 +1,141 @@
+"""The embedded vision tower: a small CLIP trained from random weights on picture–caption pairs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from minivlm.data.pairs import DecodedPictures, Pairs
+from minivlm.files import write_json
+from minivlm.training.result import FitResult
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    from minivlm.training.contrastive import PairBatch
+
+IMAGE_MEAN = (0.48145466, 0.4578275, 0.40821073)  # OpenAI CLIP's, by channel
+IMAGE_STD = (0.26862954, 0.26130258, 0.27577711)
+_PICTURES_FOR_INITIALIZATION = 512
+
+
+def train_tower(
+    pairs: Pairs,
+    captions: Sequence[npt.NDArray[np.int64]],
+    validation: npt.NDArray[np.bool_],
+    directory: Path,
+    *,
+    shape: Mapping[str, int],
+    batch_size: int,
+    caption_weight: float,
+    epochs: float,
+    vocabulary: int,
+    pad_token_id: int,
+    seed: int,
+    **optimization: Any,
+) -> FitResult:
+    """Train, and write the vision half as a CLIPVisionModel directory with its preprocessor_config.json.
+
+    `captions`: token ids of each pair's caption, special tokens included; `validation` (pairs,): pairs that are
+    not trained on; `shape`: the sizes that `make_clip` takes; `optimization` goes to `fit` as it is.
+    """
+    import numpy as np
+    import torch
+
+    from minivlm.model.clip import initialize_tower, make_clip
+    from minivlm.training.contrastive import TowerLoss
+    from minivlm.training.loop import fit, mean_loss
+    from minivlm.training.muon import MuonWithAdamW
+    from minivlm.training.optimizer import restore_state
+
+    clip = make_clip(
+        **shape, vocabulary=vocabulary, pad_token_id=pad_token_id, text_length=max(map(len, captions))
+    )
+    objective = TowerLoss(clip, caption_weight, IMAGE_MEAN, IMAGE_STD)
+    decoded = DecodedPictures(pairs.pictures, shape["image_size"])
+    train, held = np.flatnonzero(~validation), np.flatnonzero(validation)
+    some = [decoded[int(pairs.picture[i])] for i in train[:_PICTURES_FOR_INITIALIZATION]]
+    initialize_tower(clip.vision_model, objective.normalized(torch.from_numpy(np.stack(some))))
+
+    def batch(rows: npt.NDArray[np.int64]) -> PairBatch:
+        return _collate(rows, pairs, captions, decoded, pad_token_id)
+
+    total = max(1, int(epochs * (len(train) // batch_size)))
+    checks = [held[i : i + batch_size] for i in range(0, len(held), batch_size)]
+    result = fit(
+        objective,
+        ([batch(rows)] for rows in _batches(train, batch_size, total, seed)),
+        total_steps=total,
+        validate=(lambda: mean_loss(objective, map(batch, checks))) if checks else None,
+        optimizer=MuonWithAdamW,
+        label="base: vision tower",
+        **optimization,
+    )
+    objective.to("cpu")
+    restore_state(objective, result.best_state)
+    _save(clip, directory)
+    return result
+
+
+def _batches(rows: npt.NDArray[np.int64], size: int, total: int, seed: int) -> Iterator[npt.NDArray[np.int64]]:
+    """`total` batches of `size` rows, each epoch in an order of its own; the rest of an epoch is left out."""
+    import numpy as np
+
+    size, epoch = min(size, len(rows)), 0
+    while True:
+        order = np.random.default_rng((seed, epoch)).permutation(rows)
+        for start in range(0, len(order) - size + 1, size):
+            if total == 0:
+                return
+            total -= 1
+            yield order[start : start + size]
+        epoch += 1
+
+
+def _collate(
+    rows: npt.NDArray[np.int64],
+    pairs: Pairs,
+    captions: Sequence[npt.NDArray[np.int64]],
+    decoded: DecodedPictures,
+    pad_token_id: int,
+) -> PairBatch:
+    import numpy as np
+    import torch
+
+    from minivlm.training.contrastive import PairBatch
+
+    texts = [captions[i] for i in rows]
+    lengths = np.array([len(text) for text in texts])
+    input_ids = np.full((len(rows), lengths.max()), pad_token_id, dtype=np.int64)
+    for i, text in enumerate(texts):
+        input_ids[i, : len(text)] = text
+    pixels = np.stack([decoded[int(pairs.picture[i])] for i in rows])
+    return PairBatch(torch.from_numpy(pixels), torch.from_numpy(input_ids), torch.from_numpy(lengths))
+
+
+def _save(clip: Any, directory: Path) -> None:
+    from transformers import CLIPVisionModel
+
+    tower = CLIPVisionModel(clip.config.vision_config)
+    tower.load_state_dict(clip.vision_model.state_dict())
+    tower.save_pretrained(directory)
+    side = clip.config.vision_config.image_size
+    write_json(
+        directory / "preprocessor_config.json",
+        {
+            "image_processor_type": "CLIPImageProcessor",
+            "do_convert_rgb": True,
+            "do_resize": True,
+            "size": {"shortest_edge": side},
+            "resample": 3,  # Pillow's bicubic
+            "do_center_crop": True,
+            "crop_size": {"height": side, "width": side},
+            "do_rescale": True,
+            "rescale_factor": 1 / 255,
+            "do_normalize": True,
+            "image_mean": list(IMAGE_MEAN),
+            "image_std": list(IMAGE_STD),
+        },
+    )
