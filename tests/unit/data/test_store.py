@@ -60,7 +60,9 @@ def damage(change, name):
         elif change == "garbage":
             path.write_bytes(b"garbage")
         elif change == "swap":
-            np.save(path, np.load(path)[::-1])
+            array = np.load(path)
+            array[[1, 2]] = array[[2, 1]]
+            np.save(path, array)
         elif change == "type":
             np.save(path, np.load(path).astype(np.float32))
         else:

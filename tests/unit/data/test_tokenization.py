@@ -156,9 +156,12 @@ def test_only_accepted_rows_are_stored_across_record_batches(tmp_path, encoder, 
     assert [pictures.bytes(int(store.pictures(i)[0])) for i in range(5)] == [picture(row) for row in accepted]
 
 
-def test_accepted_rows_of_another_file_are_refused(tmp_path, encoder):
-    source = write_source(tmp_path, "heldout", captions(3), [0, 3])
-    with pytest.raises(UserError, match="row 3 was accepted"):
+@pytest.mark.parametrize(
+    ("accepted", "message"), [([0, 3], "row 3 was accepted"), ([1, 0], "do not ascend"), ([1, 1], "do not ascend")]
+)
+def test_accepted_rows_of_another_file_are_refused(tmp_path, encoder, accepted, message):
+    source = write_source(tmp_path, "heldout", captions(3), accepted)
+    with pytest.raises(UserError, match=message):
         write_stores(
             {"heldout": source},
             tmp_path / "tokenize",
