@@ -1,11 +1,13 @@
 """The stored text loss tells other weights from the saved ones."""
 
+from contextlib import nullcontext
+
 import pytest
 import torch
 from transformers import LlamaForCausalLM
 
 from minivlm.errors import UserError
-from minivlm.files import read_json
+from minivlm.files import read_json, write_json
 from minivlm.model.fingerprint import check_fingerprint, text_loss, write_fingerprint
 from minivlm.model.llava import assemble
 
@@ -27,10 +29,10 @@ def test_the_loss_is_transformers_own(llm, tmp_path):
     assert text_loss(llm, ids) == pytest.approx(float(llm(input_ids=ids, labels=ids).loss.detach()), rel=1e-6)
 
 
-def test_another_weight_is_refused(llm, tmp_path):
+def test_one_other_weight_is_refused(llm, tmp_path):
     write_fingerprint(llm, tmp_path, seed=1)
     with torch.no_grad():
-        llm.model.layers[1].mlp.down_proj.weight.mul_(1.05)
+        llm.model.layers[1].mlp.down_proj.weight[3, 5] += 0.2
     with pytest.raises(UserError, match="not the same weights"):
         check_fingerprint(llm, tmp_path)
 
@@ -49,6 +51,15 @@ def test_a_model_without_a_fingerprint_is_refused(llm, tmp_path):
     (tmp_path / "fingerprint.json").write_text("{}")
     with pytest.raises(UserError, match="no fingerprint"):
         check_fingerprint(llm, tmp_path)
+
+
+def test_another_stored_loss_is_refused(llm, tmp_path):
+    write_fingerprint(llm, tmp_path, seed=1)
+    stored = read_json(tmp_path / "fingerprint.json")
+    for change, refused in ((5e-4, False), (2e-3, True)):
+        write_json(tmp_path / "fingerprint.json", {**stored, "loss": stored["loss"] + change})
+        with pytest.raises(UserError, match="not the same weights") if refused else nullcontext():
+            check_fingerprint(llm, tmp_path)
 
 
 def test_another_vocabulary_is_refused(llm, tmp_path):

@@ -1,0 +1,195 @@
+"""A stage from stores to reports, and what it refuses to start with."""
+
+import csv
+import io
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+
+from minivlm.config import Prices
+from minivlm.data.store_writer import PictureWriter, TokenWriter
+from minivlm.errors import TrainingError, UserError
+from minivlm.files import read_json, sha256_tree
+from minivlm.model import checkpoint
+from minivlm.model.fingerprint import write_fingerprint
+from minivlm.model.llava import assemble
+from minivlm.tracking import NullRun
+from minivlm.training.optimizer import copy_state
+from minivlm.training.result import DivergedError
+from minivlm.training.vision_language import Machine, Places, train_vision_language
+from tests.unit.model.tiny import IMAGE_ID, IMAGE_TOKENS, picture, rows
+
+OPTIONS = dict(
+    epochs=2.0,
+    learning_rate=1e-2,
+    min_learning_rate_ratio=0.1,
+    warmup_ratio=0.1,
+    weight_decay=0.01,
+    max_grad_norm=1.0,
+    precision="fp32",
+    batch_tokens=128,
+    accumulation=2,
+    validations=2,
+    log_steps=3,
+)
+
+
+class Notes(NullRun):
+    """A tracker that remembers."""
+
+    def __init__(self):
+        super().__init__()
+        self.points, self.results, self.artifacts = [], {}, []
+
+    def log_metrics(self, metrics, step=None):
+        if step is None:
+            self.results.update(metrics)
+        else:
+            self.points.append((step, metrics))
+
+    def log_artifact(self, path, folder=""):
+        self.artifacts.append(path.name)
+
+
+@pytest.fixture(scope="module")
+def root(base, tmp_path_factory):
+    """A base with its fingerprint, and stores of 24 rows over 6 pictures; every sixth row is for validation."""
+    root = tmp_path_factory.mktemp("stage")
+    shutil.copytree(base, root / "base")
+    write_fingerprint(assemble(base, seed=0), root / "base", seed=0)
+    pictures = PictureWriter(root / "pictures")
+    for number in range(6):
+        stream = io.BytesIO()
+        Image.fromarray(picture(number).permute(1, 2, 0).numpy()).save(stream, "PNG")
+        pictures.add(stream.getvalue())
+    pictures.close()
+    torch.manual_seed(3)
+    tokens = TokenWriter(root / "tokens", "uint16")
+    for number, row in enumerate(rows(24, pictures=6)):
+        tokens.add(number, np.array(row.ids), np.array(row.mask), row.pictures)
+    tokens.close(
+        np.arange(24) % 6 == 5,
+        {"image_token_id": IMAGE_ID, "image_tokens": IMAGE_TOKENS, "pad_token_id": 0},
+    )
+    return root
+
+
+def train(root, out, *, stage="pretrain", freeze="projector", start=None, tracker=None, **options):
+    train_vision_language(
+        stage,
+        places=Places(
+            base=root / "base",
+            start=start,
+            tokens=root / "tokens",
+            pictures=root / "pictures",
+            artifacts=out / "artifacts",
+            reports=out / "reports",
+            state=out / "state",
+        ),
+        machine=Machine("cpu", 1, 0, Prices(currency="CNY", cpu_hour=1.0, gpu_hour={"RTX 4090": 2.0})),
+        tracker=tracker or NullRun(),
+        seed=4,
+        freeze=freeze,
+        **{**OPTIONS, **options},
+    )
+    return out
+
+
+@pytest.fixture(scope="module")
+def pretrained(root, tmp_path_factory):
+    return train(root, tmp_path_factory.mktemp("pretrain"))
+
+
+def test_it_writes_the_model_the_last_state_and_the_reports(root, pretrained):
+    metrics = read_json(pretrained / "reports" / "metrics.json")
+    assert metrics.keys() == {
+        "train_loss", "val_loss", "steps", "samples", "tokens", "best_step", "trained_parameters"
+    }  # fmt: skip
+    assert (metrics["samples"], metrics["trained_parameters"]) == (40, 24 * 32)
+    trained = read_json(pretrained / "reports" / "trained_parameters.json")
+    assert trained["parameters"] == {"model.multi_modal_projector.linear_1.weight": 24 * 32}
+    with (pretrained / "reports" / "loss.csv").open(newline="") as stream:
+        history = list(csv.DictReader(stream))
+    assert list(history[0]) == ["step", "loss", "val_loss", "learning_rate", "grad_norm"]
+    assert history[0]["val_loss"] == "" and float(history[-1]["val_loss"]) >= metrics["val_loss"]
+    assert int(history[-1]["step"]) == metrics["steps"]
+    cost = read_json(pretrained / "reports" / "cost.json")
+    assert cost["samples"] == 40 and cost["flops"] > 0 and cost["projected"]["device"] == "RTX 4090"
+    last = load_file(pretrained / "artifacts" / "last.safetensors")
+    assert last.keys() == trained["parameters"].keys()
+
+
+def test_only_the_projector_of_the_base_models_has_changed(root, pretrained):
+    before = assemble(root / "base", seed=4).state_dict()
+    after = checkpoint.load(pretrained / "artifacts" / "model").state_dict()
+    moved = {name for name, tensor in after.items() if not torch.equal(tensor, before[name])}
+    assert moved == {"model.multi_modal_projector.linear_1.weight"}
+
+
+def test_the_saved_model_has_the_best_validation_loss(root, pretrained):
+    """Computed again from what was saved, by transformers' own forward pass over the validation rows."""
+    model = checkpoint.load(pretrained / "artifacts" / "model")
+    mean, std = checkpoint.normalization(root / "base")
+    torch.manual_seed(3)
+    nats = count = 0.0
+    for row in rows(24, pictures=6)[5::6]:
+        labels = torch.tensor([row.ids]).masked_fill(~torch.tensor([row.mask]), -100)
+        pixels = torch.stack([picture(number) for number in row.pictures]) if row.pictures else None
+        if pixels is not None:
+            pixels = (pixels / 255 - torch.tensor(mean)[:, None, None]) / torch.tensor(std)[:, None, None]
+        with torch.no_grad():
+            loss = model(input_ids=torch.tensor([row.ids]), pixel_values=pixels, labels=labels).loss
+        nats += float(loss) * sum(row.mask)
+        count += sum(row.mask)
+    assert nats / count == pytest.approx(read_json(pretrained / "reports" / "metrics.json")["val_loss"], rel=1e-4)
+
+
+def test_the_second_stage_goes_on_from_the_first(root, pretrained, tmp_path):
+    tracker = Notes()
+    start = pretrained / "artifacts" / "model"
+    train(root, tmp_path, stage="sft", freeze="llm", start=start, tracker=tracker)
+    step, first = tracker.points[0]
+    before = read_json(pretrained / "reports" / "metrics.json")["train_loss"]
+    assert step == 1 and first["loss"] == pytest.approx(before, rel=0.1)
+    assert tracker.results["train_loss"] < 0.9 * before and tracker.results["money"] > 0
+    assert tracker.artifacts == ["trained_parameters.json"]
+
+
+def test_the_same_seed_writes_the_same_bytes(root, pretrained, tmp_path):
+    train(root, tmp_path)
+    assert sha256_tree(tmp_path / "artifacts") == sha256_tree(pretrained / "artifacts")
+    for name in ("metrics.json", "loss.csv", "trained_parameters.json"):
+        assert (tmp_path / "reports" / name).read_bytes() == (pretrained / "reports" / name).read_bytes()
+
+
+def test_other_weights_than_were_saved_are_refused(root, pretrained, tmp_path):
+    start = shutil.copytree(pretrained / "artifacts" / "model", tmp_path / "model")
+    model = checkpoint.load(start)
+    with torch.no_grad():
+        model.model.language_model.layers[0].mlp.up_proj.weight.mul_(1.2)
+    model.save_pretrained(start)
+    with pytest.raises(UserError, match="not the same weights"):
+        train(root, tmp_path, stage="sft", start=start)
+    assert not (tmp_path / "artifacts").exists()
+
+
+@pytest.mark.parametrize("validated", [True, False])
+def test_a_run_that_diverges_keeps_the_best_weights_and_writes_no_model(root, tmp_path, monkeypatch, validated):
+    def fit(objective, steps, **options):
+        state = copy_state(objective) if validated else {}
+        raise DivergedError("loss nan", 3, state)
+
+    monkeypatch.setattr("minivlm.training.loop.fit", fit)
+    with pytest.raises(
+        TrainingError, match="loss nan; the weights that validated best" if validated else "loss nan$"
+    ):
+        train(root, tmp_path)
+    assert not (tmp_path / "artifacts").exists()
+    kept = tmp_path / "state" / "best.safetensors"
+    assert kept.exists() is validated
+    if validated:
+        assert load_file(kept).keys() == {"model.multi_modal_projector.linear_1.weight"}
