@@ -39,24 +39,42 @@ def written() -> list[str]:
 
 
 def parameters_read(stage: str) -> set[str]:
-    """What a stage command reads of params, as dotted keys: `run.params.sft.freeze` → `sft.freeze`."""
+    """What a stage command reads of params, as dotted keys: `stage.params.sft.freeze` → `sft.freeze`.
+
+    `params = stage.params` is understood; params as a whole may go nowhere else.
+    """
+    tree = syntax(ROOT / "pipelines" / f"{stage}.py")
+    assignments = [node for node in ast.walk(tree) if isinstance(node, ast.Assign)]
+    renamed = {id(value) for node in assignments for value in _named_params(node)}
     inner: set[int] = set()
     read: set[str] = set()
-    for node in ast.walk(syntax(ROOT / "pipelines" / f"{stage}.py")):
-        if not isinstance(node, ast.Attribute) or id(node) in inner:
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.Attribute | ast.Name) or id(node) in inner | renamed:
             continue
-        chain = [node.attr]
-        value = node.value
-        while isinstance(value, ast.Attribute):
-            inner.add(id(value))
-            chain.insert(0, value.attr)
-            value = value.value
-        chain.insert(0, value.id if isinstance(value, ast.Name) else "")
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            continue
+        chain: list[str] = []
+        part: ast.expr = node
+        while isinstance(part, ast.Attribute):
+            chain.insert(0, part.attr)
+            part = part.value
+            inner.add(id(part))
+        chain.insert(0, part.id if isinstance(part, ast.Name) else "")
         if "params" in chain:
             key = ".".join(chain[chain.index("params") + 1 :])
             assert key, f"pipelines/{stage}.py passes all of params on; a library function takes plain values"
             read.add(key.replace("validate_", "validate"))
     return {key for key in read if key.split(".")[0] in {f.alias or n for n, f in Params.model_fields.items()}}
+
+
+def _named_params(node: ast.Assign) -> list[ast.expr]:
+    """The values that an assignment gives to the name `params`."""
+    target = node.targets[0]
+    if isinstance(target, ast.Tuple) and isinstance(node.value, ast.Tuple):
+        pairs = list(zip(target.elts, node.value.elts, strict=True))
+    else:
+        pairs = [(target, node.value)]
+    return [value for name, value in pairs if isinstance(name, ast.Name) and name.id == "params"]
 
 
 def test_one_name_per_stage_everywhere():
