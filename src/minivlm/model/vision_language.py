@@ -17,6 +17,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from minivlm.model.attention import use_matmul_attention
 from minivlm.model.llava import tower_features
 
 
@@ -39,6 +40,7 @@ class VisionLanguageLoss(nn.Module):
         self.scale: torch.Tensor
         self.shift: torch.Tensor
         self.model = model
+        use_matmul_attention(model.model.language_model)
         # (x / 255 - mean) / std, as one product and one sum.
         std = torch.tensor(image_std).view(1, 3, 1, 1)
         mean = torch.tensor(image_mean).view(1, 3, 1, 1)
