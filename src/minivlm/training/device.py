@@ -9,6 +9,7 @@ from typing import Literal
 from minivlm.config import Precision
 from minivlm.errors import UserError
 
+ROWS_WORTH_A_WORKER = 20_000
 _BF16_FLAGS = ("avx512_bf16", "amx_bf16")
 
 
@@ -44,14 +45,16 @@ def cpu_computes_bf16(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
     return any(flag in flags for flag in _BF16_FLAGS)
 
 
-def loader_workers(workers: int, threads: int, device: str) -> int:
-    """Processes that prepare batches; 0: the training's own does.
+def loader_workers(workers: int, threads: int, device: str, rows: int) -> int:
+    """Processes that prepare batches of `rows` rows in all; 0: the training's own process does.
 
-    On a CPU only the cores that the training leaves over: a worker there would take time from it, and its start
-    costs seconds.
+    Few rows are prepared sooner than a process starts (it imports torch: seconds). On a CPU only the cores that the
+    training leaves over are taken.
     """
     from minivlm.hardware import cores
 
+    if rows < ROWS_WORTH_A_WORKER:
+        return 0
     return workers if device.startswith("cuda") else max(0, min(workers, cores() - threads))
 
 

@@ -90,7 +90,7 @@ def train_vision_language(
             pictures,
             side=model.config.vision_config.image_size,
             image_token_id=model.config.image_token_id,
-            workers=loader_workers(machine.workers, machine.threads, device),
+            workers=loader_workers(machine.workers, machine.threads, device, sum(map(len, plan))),
             pin_memory=device.startswith("cuda"),
         )
 

@@ -35,7 +35,11 @@ def test_a_gpu_that_is_not_there_is_an_error(monkeypatch):
 
 def test_workers_get_the_cores_that_training_leaves(monkeypatch):
     monkeypatch.setattr(hardware, "cores", lambda: 8)
-    assert device.loader_workers(8, 2, "cpu") == 6
-    assert device.loader_workers(3, 2, "cpu") == 3
-    assert device.loader_workers(8, 8, "cpu") == 0
-    assert device.loader_workers(8, 8, "cuda:0") == 8
+    assert device.loader_workers(8, 2, "cpu", 50_000) == 6
+    assert device.loader_workers(3, 2, "cpu", 50_000) == 3
+    assert device.loader_workers(8, 8, "cpu", 50_000) == 0
+    assert device.loader_workers(8, 8, "cuda:0", 50_000) == 8
+
+
+def test_few_rows_are_not_worth_a_worker():
+    assert device.loader_workers(8, 1, "cuda:0", device.ROWS_WORTH_A_WORKER - 1) == 0
