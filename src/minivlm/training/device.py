@@ -48,8 +48,8 @@ def cpu_computes_bf16(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
 def loader_workers(workers: int, threads: int, device: str, rows: int) -> int:
     """Processes that prepare batches of `rows` rows in all; 0: the training's own process does.
 
-    Few rows are prepared sooner than a process starts (it imports torch: seconds). On a CPU only the cores that the
-    training leaves over are taken.
+    Few rows are prepared sooner than a process starts (it imports torch: seconds). On a CPU only the cores that
+    the training leaves over are taken.
     """
     from minivlm.hardware import cores
 
