@@ -25,21 +25,23 @@ def load_model(directory: Path, device: str = "cpu", precision: str = "fp32") ->
     """
     import torch
     from transformers import AutoModelForImageTextToText, AutoProcessor
-    from transformers.utils import logging
+
+    from minivlm.model.checkpoint import quiet
 
     if not (directory / "config.json").is_file():
         raise UserError(f"{directory}: no model there; run the stage that makes it")
-    logging.disable_progress_bar()
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     if precision == "auto":
         precision = "bf16" if device.startswith("cuda") and torch.cuda.is_bf16_supported() else "fp32"
     dtype = {"fp32": torch.float32, "bf16": torch.bfloat16}[precision]
-    model, keys = AutoModelForImageTextToText.from_pretrained(directory, dtype=dtype, output_loading_info=True)
+    with quiet():
+        model, keys = AutoModelForImageTextToText.from_pretrained(directory, dtype=dtype, output_loading_info=True)
+        processor = AutoProcessor.from_pretrained(directory)
     wrong = [f"{name}: {', '.join(sorted(map(str, found)))}" for name, found in keys.items() if found]
     if wrong:
         raise UserError(f"{directory}: weights do not fit the model: {'; '.join(wrong)}")
-    return model.to(device).eval(), AutoProcessor.from_pretrained(directory)
+    return model.to(device).eval(), processor
 
 
 def prompt(processor: Any, question: str) -> str:

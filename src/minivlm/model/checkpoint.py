@@ -27,7 +27,7 @@ def load_strictly(kind: Any, directory: Path) -> Any:
     if not (directory / "config.json").is_file():
         raise UserError(f"{directory}: no model there; run the stage that makes it")
     try:
-        with _quiet():
+        with quiet():
             model, keys = kind.from_pretrained(directory, dtype=torch.float32, output_loading_info=True)
     except (RuntimeError, ValueError, OSError, SafetensorError) as error:
         raise UserError(f"{directory}: {' '.join(str(error).split())}") from error
@@ -54,7 +54,7 @@ def save(model: LlavaForConditionalGeneration, base: Path, directory: Path, *, s
 
     AutoModelForImageTextToText, AutoProcessor and the `image-text-to-text` pipeline load it without this project.
     """
-    with _quiet(), atomic_directory(directory) as temporary:
+    with quiet(), atomic_directory(directory) as temporary:
         model.save_pretrained(temporary)
         make_processor(base, model.config).save_pretrained(temporary)
         (temporary / "model.safetensors").chmod(0o644)
@@ -101,7 +101,7 @@ def is_one_linear_map(model: LlavaForConditionalGeneration) -> bool:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """transformers without its progress bars and warnings: what matters of them is raised as an error."""
     from transformers.utils import logging
 

@@ -54,6 +54,7 @@ def train_llm(
     import numpy as np
     from transformers import LlamaConfig, LlamaForCausalLM
 
+    from minivlm.model.checkpoint import quiet
     from minivlm.training.loop import fit, mean_loss
     from minivlm.training.muon import MuonWithAdamW
     from minivlm.training.optimizer import restore_state
@@ -96,7 +97,8 @@ def train_llm(
     )
     objective.to("cpu")
     restore_state(objective, result.best_state)
-    llm.save_pretrained(directory)
+    with quiet():
+        llm.save_pretrained(directory)
     return result
 
 

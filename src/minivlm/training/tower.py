@@ -118,9 +118,12 @@ def _collate(
 def _save(clip: Any, directory: Path) -> None:
     from transformers import CLIPVisionModel
 
+    from minivlm.model.checkpoint import quiet
+
     tower = CLIPVisionModel(clip.config.vision_config)
     tower.load_state_dict(clip.vision_model.state_dict())
-    tower.save_pretrained(directory)
+    with quiet():
+        tower.save_pretrained(directory)
     side = clip.config.vision_config.image_size
     write_json(
         directory / "preprocessor_config.json",

@@ -29,7 +29,7 @@ MARGIN = 0.025  # nothing stands closer to the border than this share of the pic
 MAX_THINGS = 9
 MAX_PER_ZONE = 7
 _GAP = 0.012  # free space between boxes; slim things such as kites leave more
-_SIZES = {1: (0.26, 0.37), 2: (0.22, 0.32), 3: (0.19, 0.27), 4: (0.165, 0.235)}
+_SIZES = {1: (0.21, 0.28), 2: (0.21, 0.27), 3: (0.205, 0.26), 4: (0.20, 0.25)}
 _SMALLEST = 0.15
 _REACH = 0.17  # half the width of the side that a group keeps to
 
