@@ -54,6 +54,7 @@ def train_llm(
     import numpy as np
     from transformers import LlamaConfig, LlamaForCausalLM
 
+    from minivlm.model.attention import use_matmul_attention
     from minivlm.model.checkpoint import quiet
     from minivlm.training.loop import fit, mean_loss
     from minivlm.training.muon import MuonWithAdamW
@@ -61,6 +62,7 @@ def train_llm(
     from minivlm.training.text_loss import TextTaskLoss
 
     llm = LlamaForCausalLM(LlamaConfig(**shape, **special_ids, tie_word_embeddings=True))
+    use_matmul_attention(llm)
     objective = TextTaskLoss(llm, image_token_id)
     train, held = np.flatnonzero(~validation), np.flatnonzero(validation)
 
