@@ -80,5 +80,9 @@ class MuonWithAdamW(torch.optim.Optimizer):
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
         """One update of both parts."""
+        # Accelerate replaces the groups by copies of them: what the loop set there is handed on.
+        own = (group for part in self.parts for group in part.param_groups)
+        for group, set_by_loop in zip(own, self.param_groups, strict=True):
+            group["lr"] = set_by_loop["lr"]
         for part in self.parts:
             part.step()
