@@ -11,9 +11,14 @@ from pathlib import Path
 
 from minivlm.data.chat import BOS_TOKEN, CHAT_TEMPLATE, EOS_TOKEN, IMAGE_TOKEN, PAD_TOKEN, SPECIAL_TOKENS
 
+NUMERALS = "0-9〇零一二两三四五六七八九十百千万亿"
 # Digits of both scripts and line breaks stand alone; runs of Chinese, of letters (with the space before them) and
-# of everything else are cut apart, as GPT-2's pattern does for English.
-PIECES = r"[0-9〇零一二两三四五六七八九十百千万亿]|\n|\p{Han}+| ?\p{L}+|[^\p{L}\n0-9]+"
+# of everything else are cut apart, as GPT-2's pattern does for English. A numeral is Chinese too, and 〇 is not a
+# letter, so each run has to leave them out by name.
+PIECES = (
+    rf"[{NUMERALS}]|\n|[\p{{Han}}&&[^{NUMERALS}]]+"
+    rf"| ?[\p{{L}}&&[^\p{{Han}}{NUMERALS}]]+|[^\p{{L}}\n{NUMERALS}]+"
+)
 
 
 def train_tokenizer(

@@ -26,8 +26,8 @@ def rows_of(sources: Iterable[tuple[Path, Path]]) -> Iterator[Row]:
 
 
 def picture_key(row: Row) -> str:
-    """sha256 of the row's first picture, in hex; of a row without one, that of its id."""
-    return hashlib.sha256(row.pictures[0] if row.pictures else row.id.encode()).hexdigest()
+    """sha256 of the row's first picture, in hex; of a row without one, that of its turns, as tokenize has it."""
+    return hashlib.sha256(row.pictures[0] if row.pictures else repr(row.turns).encode()).hexdigest()
 
 
 def is_validation(key: str, fraction: float) -> bool:

@@ -29,7 +29,7 @@ MARGIN = 0.025  # nothing stands closer to the border than this share of the pic
 MAX_THINGS = 9
 MAX_PER_ZONE = 7
 _GAP = 0.012  # free space between boxes; slim things such as kites leave more
-_SIZES = {1: (0.21, 0.28), 2: (0.21, 0.27), 3: (0.205, 0.26), 4: (0.20, 0.25)}
+_SIZES = (0.22, 0.255)  # whatever their number: things do not shrink because there are more of them
 _SMALLEST = 0.15
 _REACH = 0.17  # half the width of the side that a group keeps to
 
@@ -71,7 +71,7 @@ def _sample_truth(
     if ground is None:
         choices = KINDS[first.kind].grounds if first and first.kind else GROUNDS
         ground = choices[rng.integers(len(choices))]
-    number_of_groups = int(rng.choice(3, p=(0.44, 0.36, 0.2))) + 1
+    number_of_groups = int(rng.choice(3, p=(0.52, 0.36, 0.12))) + 1
     allowed = [name for name, kind in KINDS.items() if ground in kind.grounds]
     while True:
         weights = np.array([KINDS[name].weight for name in allowed])
@@ -193,8 +193,7 @@ def _place_all(truth: Truth, view: _View, rng: np.random.Generator, shrink: floa
     for index in order:
         group = truth.groups[index]
         assert group.kind is not None and group.number is not None
-        low, high = _SIZES[group.number]
-        size = rng.uniform(low, high) * KINDS[group.kind].scale * crowd * shrink
+        size = rng.uniform(*_SIZES) * KINDS[group.kind].scale * crowd * shrink
         # Half of the groups keep together on one side, so that "left" or "right" can be said of them.
         middle = rng.choice((0.22, 0.5, 0.78)) if rng.random() < 0.5 else None
         flip = bool(rng.random() < 0.5)
@@ -221,7 +220,7 @@ def _place(
     """One thing at a free place of its zone; the wish for one side is given up when there is no room on it."""
     about = KINDS[kind]
     for trial in range(24):
-        own_size = max(_SMALLEST, size * rng.uniform(0.92, 1.08))
+        own_size = max(_SMALLEST, size * rng.uniform(0.95, 1.05))
         half_width, half_height = own_size * about.width / 2, own_size * about.height / 2
         left, right = MARGIN + half_width, 1 - MARGIN - half_width
         if middle is not None and trial < 14 and middle - _REACH < right and middle + _REACH > left:
