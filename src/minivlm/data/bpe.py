@@ -46,7 +46,7 @@ def train_tokenizer(
         min_frequency=min_frequency,
         special_tokens=list(SPECIAL_TOKENS),
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
-        max_token_length=longest_token,
+        max_token_length=longest_token + 1,  # which the trainer takes for the first length not allowed
         show_progress=False,
     )
     tokenizer.train_from_iterator(texts, trainer)
