@@ -1,0 +1,94 @@
+"""Text tasks: what a sketch holds, where it stands in a row, and what a batch of them supervises."""
+
+import numpy as np
+import pytest
+
+from minivlm.data.text_tasks import WIDEST_SLOT, TextTask, collate_tasks, make_task, sketch, telling
+
+IMAGE = 3
+SOURCES = [np.arange(100, 123), np.arange(200, 209), np.arange(300, 301)]
+
+
+def rng(seed=0):
+    return np.random.default_rng(seed)
+
+
+def row(*ids, supervised=()):
+    numbers = np.array(ids, dtype=np.int64)
+    return numbers, np.isin(numbers, supervised)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_sketch_holds_runs_of_one_or_two_sources_each_token_once(seed):
+    slots = sketch(SOURCES, rng(seed))
+    assert slots.shape[1] == WIDEST_SLOT
+    tokens = slots[slots >= 0].tolist()
+    assert len(tokens) == len(set(tokens))
+    assert set(tokens) <= {int(token) for source in SOURCES for token in source}
+    assert 1 <= len({token // 100 for token in tokens}) <= 2
+    for slot in slots:
+        filled = slot[slot >= 0]
+        assert len(filled) >= 1
+        assert (slot[: len(filled)] >= 0).all()  # filled from the left
+        assert (np.diff(filled) == 1).all()  # neighbours in the text
+
+
+def test_a_sketch_leaves_out_about_a_tenth():
+    share = [np.count_nonzero(sketch(SOURCES[:1], rng(seed)) >= 0) / len(SOURCES[0]) for seed in range(400)]
+    assert 0.85 < np.mean(share) < 0.95
+    assert min(share) > 0
+
+
+def test_a_sketch_of_one_short_text_is_never_empty():
+    assert all(len(sketch(SOURCES[2:], rng(seed))) == 1 for seed in range(60))
+
+
+def test_the_slots_stand_in_random_order():
+    firsts = [sketch(SOURCES[:1], rng(seed))[:, 0] for seed in range(20)]
+    assert any((np.diff(first) < 0).any() for first in firsts)
+
+
+def test_nothing_said_gives_no_slot():
+    assert sketch([], rng()).shape == (0, WIDEST_SLOT)
+
+
+def test_a_sketch_is_the_same_for_the_same_seed_only():
+    assert np.array_equal(sketch(SOURCES, rng(5)), sketch(SOURCES, rng(5)))
+    assert not np.array_equal(sketch(SOURCES, rng(5)), sketch(SOURCES, rng(6)))
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_the_sketch_stands_where_the_picture_stood_and_the_same_tokens_are_supervised(seed):
+    ids, mask = row(1, 50, IMAGE, 51, 52, 60, 61, 2, supervised=(60, 61, 2))
+    task = make_task(ids, mask, SOURCES, IMAGE, rng(seed))
+    assert len(task.ids) == len(task.mask) == len(ids) - 1 + len(task.slots)
+    assert np.count_nonzero(task.ids == IMAGE) == len(task.slots)
+    assert np.flatnonzero(task.ids == IMAGE).tolist() == list(range(2, 2 + len(task.slots)))
+    assert task.ids[task.ids != IMAGE].tolist() == ids[ids != IMAGE].tolist()
+    assert task.ids[task.mask].tolist() == [60, 61, 2]
+    assert ids.tolist() == [1, 50, IMAGE, 51, 52, 60, 61, 2]  # the row itself is left as it was
+
+
+def test_a_batch_supervises_the_position_before_each_target():
+    first = TextTask(*row(10, IMAGE, IMAGE, 11, 12, supervised=(11, 12)), np.array([[5, 6, -1, -1, -1]] * 2))
+    second = TextTask(*row(20, 21, 22, supervised=(20, 22)), np.empty((0, WIDEST_SLOT), dtype=np.int64))
+    third = TextTask(*row(IMAGE, 31, supervised=(31,)), np.array([[7, 8, 9, -1, -1]]))
+    batch = collate_tasks([first, second, third], pad_token_id=0)
+    assert batch.input_ids.tolist() == [[10, IMAGE, IMAGE, 11, 12], [20, 21, 22, 0, 0], [IMAGE, 31, 0, 0, 0]]
+    assert batch.supervised.tolist() == [2, 3, 6, 10]  # a first token has nothing before it to predict it
+    assert batch.targets.tolist() == [11, 12, 22, 31]
+    assert batch.slots[:, 0].tolist() == [5, 5, 7]
+    assert (batch.samples, batch.tokens, batch.padded_tokens, batch.count) == (3, 10, 15, 4)
+
+
+def test_a_batch_keeps_its_values_on_its_way_to_a_device():
+    batch = collate_tasks([TextTask(*row(20, 21, supervised=(21,)), np.full((0, WIDEST_SLOT), -1))], 0)
+    moved = batch.to("cpu")
+    assert moved.input_ids.equal(batch.input_ids)
+    assert moved.tokens == 2
+
+
+def test_telling_texts_are_at_least_a_third_as_long_as_the_longest():
+    lengths = [len(text) for text in telling([np.arange(n) for n in (9, 3, 2, 0)])]
+    assert lengths == [9, 3]
+    assert telling([]) == []

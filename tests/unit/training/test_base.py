@@ -1,0 +1,135 @@
+"""The stage base at toy size: one directory whose parts load, fit each other, and are the same every time."""
+
+import json
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from transformers import CLIPVisionModel, LlamaForCausalLM
+
+from minivlm.config import Base
+from minivlm.data.encoding import ChatEncoder, image_token_count
+from minivlm.data.pairs import is_validation, picture_key
+from minivlm.data.rows import Row
+from minivlm.data.validation.conversation import Turn
+from minivlm.errors import UserError
+from minivlm.model.checkpoint import load_strictly, make_processor
+from minivlm.model.fingerprint import check_fingerprint
+from minivlm.training import base_llm, tower
+from minivlm.training.base import train_base
+from tests.unit.data.toys import picture, tree
+
+OPTIMIZATION = {"epochs": 1, "learning_rate": 1e-3, "precision": "fp32"}
+SECTION = Base.model_validate(
+    {
+        "source": "train",
+        "vision_feature_layer": -1,
+        "validation_fraction": 0.2,
+        "tokenizer": {"vocabulary": 300, "min_frequency": 2, "longest_token": 6},
+        "vision_tower": {
+            "image_size": 16, "patch_size": 8, "hidden_size": 16, "layers": 1, "text_layers": 1, "heads": 2,
+            "intermediate_size": 32, "projection_size": 8, "batch_size": 8, "caption_weight": 1.0, **OPTIMIZATION,
+        },
+        "llm": {
+            "hidden_size": 16, "layers": 1, "heads": 2, "key_value_heads": 1, "intermediate_size": 32,
+            "max_position_embeddings": 128, "rope_theta": 1e4, "batch_tokens": 512, **OPTIMIZATION,
+        },
+    }
+)  # fmt: skip
+SHARED = {
+    "device": "cpu", "validations": 1, "log_steps": 10, "price_per_hour": None, "currency": "",
+    "on_log": lambda step, metrics: None,
+}  # fmt: skip
+
+
+def row(split, i, pictures=True):
+    question = "<image>\n有几只鸟?" if pictures else "你好"
+    turns = [Turn("user", question), Turn("assistant", f"图中有{'一二三四'[i % 4]}只红色的鸟。" * (1 + i % 2))]
+    return Row(i, f"{split}:{i}", turns, (picture(i % 20),) if pictures else ())
+
+
+def rows():
+    return {
+        "pretrain": [row("pretrain", i) for i in range(24)],
+        "sft": [row("sft", i, pictures=i % 6 != 5) for i in range(12)],
+    }
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    torch.set_num_threads(1)  # set up before `one_thread` is
+    directory = tmp_path_factory.mktemp("base")
+    return directory, train_base(rows(), directory, SECTION, seed=0, shared=SHARED)
+
+
+def test_every_part_loads_and_they_fit_each_other(trained):
+    directory, metrics = trained
+    encoder = ChatEncoder(directory / "tokenizer")
+    llm = load_strictly(LlamaForCausalLM, directory / "llm")
+    vision = load_strictly(CLIPVisionModel, directory / "vision_tower")
+    assert llm.config.vocab_size == encoder.vocabulary == metrics["tokenizer"]["tokens"]
+    assert [llm.config.pad_token_id, llm.config.bos_token_id, llm.config.eos_token_id] == encoder.special_ids[:3]
+    assert check_fingerprint(llm, directory) == pytest.approx(metrics["llm"]["fingerprint_loss"], abs=1e-5)
+    assert image_token_count(directory / "vision_tower") == 4
+    assert vision.config.hidden_size == 16
+    assert json.loads((directory / "layout.json").read_text()) == {"vision_feature_layer": -1}
+
+
+def test_the_figures_of_every_part_are_finite(trained):
+    _, metrics = trained
+    assert set(metrics) == {"tokenizer", "vision_tower", "llm"}
+    for figures in metrics.values():
+        assert all(np.isfinite(value) for value in figures.values())
+    assert metrics["vision_tower"]["val_loss"] > 0
+    assert metrics["llm"]["val_loss"] > 0
+
+
+def test_the_same_rows_and_seed_give_the_same_bytes(trained, tmp_path):
+    assert train_base(rows(), tmp_path / "base", SECTION, seed=0, shared=SHARED) == trained[1]
+    assert tree(tmp_path / "base") == tree(trained[0])
+    other = train_base(rows(), tmp_path / "other", SECTION, seed=1, shared=SHARED)
+    assert other["llm"]["fingerprint_loss"] != trained[1]["llm"]["fingerprint_loss"]
+
+
+def test_neither_model_is_trained_on_a_picture_that_is_held_back(monkeypatch, tmp_path):
+    seen = {}
+
+    class EnoughError(Exception):
+        pass
+
+    def keep_tower(pairs, captions, validation, directory, **options):
+        seen["tower"] = (pairs, validation)
+
+    def keep_llm(tasks, validation, directory, **options):
+        seen["llm"] = (tasks, validation)
+        raise EnoughError
+
+    monkeypatch.setattr(tower, "train_tower", keep_tower)
+    monkeypatch.setattr(base_llm, "train_llm", keep_llm)
+    with pytest.raises(EnoughError):
+        train_base(rows(), tmp_path / "base", SECTION, seed=0, shared=SHARED)
+    of_split = rows()
+    expected = [is_validation(picture_key(each), 0.2) for split in of_split.values() for each in split]
+    assert any(expected)
+    assert not all(expected)
+    pairs, held = seen["tower"]
+    assert held.tolist() == expected[: len(pairs.captions)]
+    assert seen["llm"][1].tolist() == expected
+    for task, each in zip(seen["llm"][0], [*of_split["pretrain"], *of_split["sft"]], strict=True):
+        assert task.sources, each.id
+        assert task.mask.any(), each.id
+
+
+def test_rows_without_pictures_cannot_make_a_tower(tmp_path):
+    some = {"pretrain": [row("pretrain", i, pictures=False) for i in range(8)], "sft": []}
+    with pytest.raises(UserError, match="no row of the training data has a picture"):
+        train_base(some, tmp_path / "base", SECTION, seed=0, shared=SHARED)
+
+
+def test_the_processor_of_later_stages_can_be_made_of_it(trained):
+    vision = SimpleNamespace(patch_size=8)
+    config = SimpleNamespace(vision_config=vision, vision_feature_select_strategy="default")
+    processor = make_processor(trained[0], config)
+    assert processor.image_token == "<image>"
+    assert processor.chat_template
