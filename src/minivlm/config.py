@@ -10,7 +10,7 @@ import difflib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from minivlm.errors import UserError
 
@@ -105,6 +105,12 @@ class VisionTower(Optimization):
     projection_size: Positive = Field(description="width of the shared contrastive space")
     batch_size: Positive = Field(description="pairs in a step")
     caption_weight: Annotated[float, Field(ge=0)] = Field(description="weight of the captioning loss")
+
+    @model_validator(mode="after")
+    def _patches_fill_the_picture(self) -> VisionTower:
+        if self.image_size % self.patch_size:
+            raise ValueError(f"image_size {self.image_size} is no multiple of patch_size {self.patch_size}")
+        return self
 
 
 class BaseLLM(Optimization):
@@ -233,6 +239,8 @@ def _explain(error: Any, source: str) -> str:
         return f"{source}: unknown key {key!r}; {hint}"
     if error["type"] == "missing":
         return f"{source}: {key} is missing"
+    if error["type"] == "value_error":  # of a whole mapping, which is too long to show
+        return f"{source}: {key}: {error['msg'].removeprefix('Value error, ')}"
     return f"{source}: {key} = {error['input']!r}: {error['msg'].lower()}"
 
 

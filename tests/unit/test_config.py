@@ -117,3 +117,9 @@ def test_what_is_no_mapping_is_a_user_error(tmp_path, content):
 def test_a_missing_file_says_where_to_run(tmp_path):
     with pytest.raises(UserError, match="run from the repository root"):
         load_params(tmp_path / "params.yaml")
+
+
+def test_patches_that_do_not_fill_the_picture_are_one_short_line(values):
+    with pytest.raises(UserError, match=r"base\.vision_tower: image_size 100 is no multiple of patch_size 24") as error:
+        parse_params(put(values, "base.vision_tower.image_size", 100))
+    assert len(str(error.value)) < 120
