@@ -120,6 +120,7 @@ def test_a_missing_file_says_where_to_run(tmp_path):
 
 
 def test_patches_that_do_not_fill_the_picture_are_one_short_line(values):
-    with pytest.raises(UserError, match=r"base\.vision_tower: image_size 100 is no multiple of patch_size 24") as error:
+    message = r"base\.vision_tower: image_size 100 is no multiple of patch_size 24"
+    with pytest.raises(UserError, match=message) as error:
         parse_params(put(values, "base.vision_tower.image_size", 100))
     assert len(str(error.value)) < 120
