@@ -17,6 +17,7 @@ from minivlm.data.scenes.world import (
     HELD_OUT_COLOURS,
     HELD_OUT_PLACES,
     KINDS,
+    NUMBERS,
     SKIES,
     Group,
     Item,
@@ -25,15 +26,19 @@ from minivlm.data.scenes.world import (
     is_held_out,
 )
 
-MARGIN = 0.025  # nothing stands closer to the border than this share of the picture
+MARGIN = 0.012  # nothing stands closer to the border than this share of the picture
+CELLS = 4  # things stand in the cells of a loose lattice of this many rows and columns
 MAX_THINGS = 9
-MAX_PER_ZONE = 7
-_GAP = 0.012  # free space between boxes; slim things such as kites leave more
-_SIZES = (0.22, 0.255)  # whatever their number: things do not shrink because there are more of them
-_SMALLEST = 0.15
-_REACH = 0.17  # half the width of the side that a group keeps to
+MAX_PER_HALF = 6
+NUMBER_SHARES = (0.4, 0.3, 0.2, 0.1)  # how often a group has one, two, three or four things
+_GROUP_SHARES = (0.52, 0.36, 0.12)  # how often a picture shows one, two or three groups
+_JITTER = 0.18  # how far a thing stands from the middle of its cell at most, as a share of the cell
+_GAP = 0.008  # free space between boxes; slim things such as kites leave more
+_SIZES = (0.205, 0.24)  # whatever their number: things do not shrink because there are more of them
 
 Box = tuple[float, float, float, float]
+Cell = tuple[int, int]  # row and column
+_UPPER = ("sky", "horizon")  # the zones above the horizon
 
 
 @dataclass(frozen=True)
@@ -71,18 +76,22 @@ def _sample_truth(
     if ground is None:
         choices = KINDS[first.kind].grounds if first and first.kind else GROUNDS
         ground = choices[rng.integers(len(choices))]
-    number_of_groups = int(rng.choice(3, p=(0.52, 0.36, 0.12))) + 1
+    number_of_groups = int(rng.choice(3, p=_GROUP_SHARES)) + 1
     allowed = [name for name, kind in KINDS.items() if ground in kind.grounds]
     while True:
         weights = np.array([KINDS[name].weight for name in allowed])
         kinds = [str(k) for k in rng.choice(allowed, number_of_groups, replace=False, p=weights / weights.sum())]
-        groups = [Group(k, int(rng.integers(4)) + 1, _sample_colour(rng, k)) for k in kinds]
+        groups = [Group(k, _sample_number(rng), _sample_colour(rng, k)) for k in kinds]
         if first is not None:
             if first.kind in kinds[1:]:
                 continue
             groups[0] = Group(first.kind, groups[0].number, first.colour)
         if _fits(groups):
             return Truth(sky, ground, tuple(groups))
+
+
+def _sample_number(rng: np.random.Generator) -> int:
+    return int(rng.choice(NUMBERS, p=NUMBER_SHARES))
 
 
 def _sample_colour(rng: np.random.Generator, kind: str) -> str:
@@ -106,13 +115,13 @@ def _sample_compositional(rng: np.random.Generator) -> Truth:
 
 
 def _fits(groups: list[Group]) -> bool:
-    """Whether the things have room: few enough in all, per zone, and no more than two groups in one zone."""
-    numbers: dict[str, list[int]] = {}
+    """Whether the things have room: few enough in all and in each half, no more than two groups in one half."""
+    numbers: dict[bool, list[int]] = {}
     for group in groups:
         assert group.kind and group.number and group.colour in COLOURS
-        numbers.setdefault(KINDS[group.kind].zone, []).append(group.number)
+        numbers.setdefault(KINDS[group.kind].zone in _UPPER, []).append(group.number)
     total = sum(map(sum, numbers.values()))
-    return total <= MAX_THINGS and all(sum(n) <= MAX_PER_ZONE and len(n) <= 2 for n in numbers.values())
+    return total <= MAX_THINGS and all(sum(n) <= MAX_PER_HALF and len(n) <= 2 for n in numbers.values())
 
 
 def arrange(truth: Truth, rng: np.random.Generator, attempts: int = 40) -> Scene | None:
@@ -167,93 +176,110 @@ def _rounded(value: float) -> float:
 
 
 def _sample_view(truth: Truth, rng: np.random.Generator) -> _View:
-    """Horizon and tilt; the zone with more things gets more of the picture."""
-
-    def count(*zones: str) -> int:
-        return sum(g.number or 0 for g in truth.groups if g.kind and KINDS[g.kind].zone in zones)
-
-    balance = (count("sky") - count("ground", "water")) * 0.018
-    horizon = float(np.clip(0.57 + balance + rng.uniform(-0.05, 0.05), 0.46, 0.68))
-    tilt = 0.012 if truth.ground in ("sea", "beach") else 0.035
-    swell = 0.0 if truth.ground in ("sea", "beach") else rng.uniform(0.0, 0.016)
+    """Horizon and tilt; the horizon stays near the middle, between the second and the third row of cells."""
+    level = truth.ground in ("sea", "beach")
+    horizon = rng.uniform(0.485, 0.53)
+    tilt = 0.012 if level else 0.03
+    swell = 0.0 if level else rng.uniform(0.0, 0.012)
     water = horizon
     if truth.ground == "beach":
-        has_boats = any(g.kind == "boat" for g in truth.groups)
-        horizon = horizon - (0.06 if has_boats else 0.02)
-        water = horizon + rng.uniform(0.15, 0.2) if has_boats else horizon + rng.uniform(0.1, 0.14)
+        has_boats = _has_boats(truth)
+        horizon = horizon - 0.03
+        water = horizon + (rng.uniform(0.26, 0.29) if has_boats else rng.uniform(0.08, 0.12))
     return _View(_rounded(horizon), _rounded(rng.uniform(-tilt, tilt)), _rounded(swell), _rounded(water))
+
+
+def _has_boats(truth: Truth) -> bool:
+    return any(group.kind == "boat" for group in truth.groups)
 
 
 def _place_all(truth: Truth, view: _View, rng: np.random.Generator, shrink: float) -> list[Item] | None:
     items: list[Item] = []
     boxes: list[Box] = []
-    crowd = 1.0 - 0.02 * max(0, sum(g.number or 0 for g in truth.groups) - 4)
-    # Mountains go first: they need the horizon, which ground things would otherwise take.
-    order = sorted(range(len(truth.groups)), key=lambda i: KINDS[str(truth.groups[i].kind)].zone != "horizon")
+    free = {(row, column) for row in range(CELLS) for column in range(CELLS)}
+    # Mountains and boats go first: they have one row to stand in, which others would otherwise take.
+    order = sorted(range(len(truth.groups)), key=lambda i: len(_rows(truth, truth.groups[i])))
     for index in order:
         group = truth.groups[index]
         assert group.kind is not None and group.number is not None
-        size = rng.uniform(*_SIZES) * KINDS[group.kind].scale * crowd * shrink
-        # Half of the groups keep together on one side, so that "left" or "right" can be said of them.
-        middle = rng.choice((0.22, 0.5, 0.78)) if rng.random() < 0.5 else None
+        rows = _rows(truth, group)
+        cells = sorted(cell for cell in free if cell[0] in rows)
+        if len(cells) < group.number:
+            return None
+        size = rng.uniform(*_SIZES) * KINDS[group.kind].scale * shrink
         flip = bool(rng.random() < 0.5)
-        for _ in range(group.number):
-            item = _place(group.kind, index, size, middle, flip, truth.ground, view, boxes, rng)
+        for cell in _choose(cells, group.number, rng):
+            item = _place(group.kind, index, size, cell, flip, truth.ground, view, boxes, rng)
             if item is None:
                 return None
+            free.remove(cell)
             items.append(item)
             boxes.append(item.box(group.kind))
     return items
+
+
+def _rows(truth: Truth, group: Group) -> tuple[int, ...]:
+    """The rows of cells that a group may stand in; a beach with boats has its water in the third row."""
+    zone = KINDS[str(group.kind)].zone
+    if zone == "sky":
+        return (0, 1)
+    if zone == "horizon":
+        return (1,)
+    if truth.ground == "beach" and _has_boats(truth):
+        return (2,) if zone == "water" else (3,)
+    return (2, 3)
+
+
+def _choose(cells: list[Cell], number: int, rng: np.random.Generator) -> list[Cell]:
+    """Some of the cells. Half of the groups keep together on one side, so that "left" can be said of them."""
+    disorder = rng.random(len(cells))
+    if rng.random() < 0.5:
+        middle = rng.choice((0.22, 0.5, 0.78))
+        disorder = 0.25 * disorder + [abs((column + 0.5) / CELLS - middle) for _, column in cells]
+    return [cells[i] for i in np.argsort(disorder)[:number]]
 
 
 def _place(
     kind: str,
     group: int,
     size: float,
-    middle: float | None,
+    cell: Cell,
     flip: bool,
     ground: str | None,
     view: _View,
     boxes: list[Box],
     rng: np.random.Generator,
 ) -> Item | None:
-    """One thing at a free place of its zone; the wish for one side is given up when there is no room on it."""
+    """One thing near the middle of a cell, as far as its zone allows; None where it has no room."""
     about = KINDS[kind]
-    for trial in range(24):
-        own_size = max(_SMALLEST, size * rng.uniform(0.95, 1.05))
+    row, column = cell
+    for _ in range(12):
+        own_size = size * rng.uniform(0.95, 1.05)
         half_width, half_height = own_size * about.width / 2, own_size * about.height / 2
-        left, right = MARGIN + half_width, 1 - MARGIN - half_width
-        if middle is not None and trial < 14 and middle - _REACH < right and middle + _REACH > left:
-            left, right = max(left, middle - _REACH), min(right, middle + _REACH)
-        x = rng.uniform(left, right)
-        y = _height(about.zone, half_height, x, ground, view, rng)
-        if y is None:
+        x, y = ((0.5 + i + rng.uniform(-_JITTER, _JITTER)) / CELLS for i in (column, row))
+        x = min(max(x, MARGIN + half_width), 1 - MARGIN - half_width)
+        top, bottom = _limits(about.zone, half_height, x, ground, view)
+        if top > bottom:
             return None
-        top, bottom = y - half_height, y + half_height
-        if top < MARGIN or bottom > 1 - MARGIN:
-            continue
-        if not _covered((x - half_width, top, x + half_width, bottom), boxes):
+        y = min(max(y, top), bottom)
+        if not _covered((x - half_width, y - half_height, x + half_width, y + half_height), boxes):
             variant = 0.999 * rng.random()  # stays below 1 when rounded
             return Item(group, _rounded(x), _rounded(y), _rounded(own_size), flip, _rounded(variant))
     return None
 
 
-def _height(
-    zone: str, half_height: float, x: float, ground: str | None, view: _View, rng: np.random.Generator
-) -> float | None:
-    """The y of the centre of a box in its zone, or None where the zone is too low for it."""
+def _limits(zone: str, half_height: float, x: float, ground: str | None, view: _View) -> tuple[float, float]:
+    """The highest and the lowest y that the middle of a box may have in its zone."""
     horizon = view.horizon + view.slope * (x - 0.5)
     if zone == "sky":
-        low, high = MARGIN + half_height, horizon - 0.03 - half_height
-        return float(rng.uniform(low, high)) if low < high else None
+        return MARGIN + half_height, horizon - 0.02 - half_height
     if zone == "horizon":
-        return horizon + 0.012 - half_height
+        return (horizon + 0.012 - half_height,) * 2
     if zone == "water":
-        near = view.water - 0.03 if ground == "beach" else 0.93
-        far = horizon + 0.055
-        return float(rng.uniform(min(far, near), max(far, near))) - half_height
+        near = view.water - 0.02 if ground == "beach" else 1 - MARGIN - 0.02
+        return horizon + 0.055 - half_height, near - half_height
     far = max(horizon + 0.07, view.water + 0.075)
-    return float(rng.uniform(far, 1 - MARGIN - 0.02)) - half_height
+    return far - half_height, 1 - MARGIN - 0.01 - half_height
 
 
 def _covered(box: Box, boxes: list[Box]) -> bool:
