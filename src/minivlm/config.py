@@ -104,7 +104,8 @@ class VisionTower(Optimization):
     intermediate_size: Positive = Field(description="width of the feed-forward part")
     projection_size: Positive = Field(description="width of the shared contrastive space")
     batch_size: Positive = Field(description="pairs in a step")
-    caption_weight: Annotated[float, Field(ge=0)] = Field(description="weight of the captioning loss")
+    phrases: Annotated[int, Field(ge=0)] = Field(description="phrases of captions to predict, the commonest")
+    phrase_weight: Annotated[float, Field(ge=0)] = Field(description="weight of their loss beside the contrast")
 
     @model_validator(mode="after")
     def _patches_fill_the_picture(self) -> VisionTower:

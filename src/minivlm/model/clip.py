@@ -1,6 +1,6 @@
-"""A small CLIP, made from nothing: transformers' CLIPModel, a captioning decoder for training, a good start.
+"""A small CLIP, made from nothing: transformers' CLIPModel, a head of phrases for training, a good start.
 
-`N` pictures, `P` patches of each, `T` tokens of a caption, `D` width of both towers.
+`N` pictures, `P` patches of each, `D` width of both towers, `K` phrases.
 """
 
 from __future__ import annotations
@@ -52,46 +52,24 @@ def make_clip(
     )
 
 
-class CaptionDecoder(nn.Module):
-    """One layer of cross-attention from a caption's states to the patches: predicts each next token.
+class PhraseHead(nn.Module):
+    """Which phrases a picture's caption holds, read from the mean of its patches.
 
-    As in CoCa (arXiv:2205.01917): the text tower, causal in CLIP, is the unimodal half of the decoder. Contrast
-    alone trains the class token; the captioning loss reaches every patch, which is what LLaVA reads.
+    Contrast alone trains the class token; this reaches every patch, which is what LLaVA reads.
     """
 
-    def __init__(self, hidden_size: int, heads: int) -> None:
+    def __init__(self, hidden_size: int, frequency: torch.Tensor) -> None:
+        """`frequency` (K,): share of the captions that hold each phrase; what the head says before training."""
         super().__init__()
-        self.heads = heads
-        self.patch_norm = nn.LayerNorm(hidden_size)
         self.norm = nn.LayerNorm(hidden_size)
-        self.query = nn.Linear(hidden_size, hidden_size)
-        self.key_value = nn.Linear(hidden_size, 2 * hidden_size)
-        self.output = nn.Linear(hidden_size, hidden_size)
-        self.feed_forward = nn.Sequential(
-            nn.LayerNorm(hidden_size),
-            nn.Linear(hidden_size, 2 * hidden_size),
-            nn.GELU(),
-            nn.Linear(2 * hidden_size, hidden_size),
-        )
-        self.final_norm = nn.LayerNorm(hidden_size)
-        for module in self.modules():
-            if isinstance(module, nn.Linear):
-                nn.init.normal_(module.weight, std=0.02)
-                nn.init.zeros_(module.bias)
+        self.linear = nn.Linear(hidden_size, len(frequency))
+        nn.init.normal_(self.linear.weight, std=0.02)
+        with torch.no_grad():
+            self.linear.bias.copy_(torch.logit(frequency))
 
-    def forward(self, states: torch.Tensor, patches: torch.Tensor, embedding: torch.Tensor) -> torch.Tensor:
-        """States (N, T, D), patches (N, P, D), token embedding (vocabulary, D) → logits (N, T, vocabulary)."""
-
-        def split(x: torch.Tensor) -> torch.Tensor:  # (N, …, D) → (N, heads, …, D / heads)
-            return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
-
-        key, value = self.key_value(self.patch_norm(patches)).chunk(2, dim=-1)
-        seen = functional.scaled_dot_product_attention(
-            split(self.query(self.norm(states))), split(key), split(value)
-        )
-        states = states + self.output(seen.transpose(1, 2).flatten(2))
-        states = states + self.feed_forward(states)
-        return functional.linear(self.final_norm(states), embedding)
+    def forward(self, patches: torch.Tensor) -> torch.Tensor:
+        """Patches (N, P, D) → logits (N, K)."""
+        return self.linear(self.norm(patches.mean(dim=1)))
 
 
 @torch.no_grad()

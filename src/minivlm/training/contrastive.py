@@ -1,6 +1,7 @@
-"""The vision tower's objective: contrast of pictures and captions, plus captioning from the patches.
+"""The vision tower's objective: contrast of pictures and captions, plus the phrases of each caption.
 
-`N` pairs of a batch, `T` tokens of the longest caption, `D` width of the towers, `E` of the shared space.
+`N` pairs of a batch, `T` tokens of the longest caption, `D` width of the towers, `E` of the shared space,
+`K` phrases.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from minivlm.model.clip import CaptionDecoder
+from minivlm.model.clip import PhraseHead
 
 MAX_LOGIT_SCALE = 100.0  # CLIP's own bound (arXiv:2103.00020, section 2.5)
 
@@ -25,6 +26,7 @@ class PairBatch:
     pixels: torch.Tensor  # (N, 3, side, side) uint8
     input_ids: torch.Tensor  # (N, T) int64
     lengths: torch.Tensor  # (N,) int64
+    phrases: torch.Tensor  # (N, most phrases of a caption) int64, filled up with K
 
     @property
     def samples(self) -> int:
@@ -52,19 +54,23 @@ class PairBatch:
 
 
 class TowerLoss(nn.Module):
-    """Sum over the pairs of: contrastive loss + `caption_weight` x mean loss of the caption's tokens."""
+    """Sum over the pairs of: contrastive loss + `phrase_weight` x binary cross-entropy over the K phrases."""
 
     def __init__(
-        self, clip: Any, caption_weight: float, image_mean: Sequence[float], image_std: Sequence[float]
+        self,
+        clip: Any,
+        phrase_frequency: torch.Tensor,
+        phrase_weight: float,
+        image_mean: Sequence[float],
+        image_std: Sequence[float],
     ) -> None:
         """`clip`: a CLIPModel; mean and deviation of the pixels by channel, of values from 0 to 1."""
         super().__init__()
         self.scale: torch.Tensor
         self.shift: torch.Tensor
         self.clip = clip
-        config = clip.config.vision_config
-        self.decoder = CaptionDecoder(config.hidden_size, config.num_attention_heads)
-        self.caption_weight = caption_weight
+        self.head = PhraseHead(clip.config.vision_config.hidden_size, phrase_frequency)
+        self.phrase_weight = phrase_weight
         std = torch.tensor(image_std).view(1, 3, 1, 1)
         self.register_buffer("scale", 1 / (255 * std), persistent=False)
         self.register_buffer("shift", -torch.tensor(image_mean).view(1, 3, 1, 1) / std, persistent=False)
@@ -88,10 +94,9 @@ class TowerLoss(nn.Module):
             functional.cross_entropy(similarity, pairs, reduction="sum")
             + functional.cross_entropy(similarity.T, pairs, reduction="sum")
         ) / 2
-        if not self.caption_weight:
+        if not self.phrase_weight or not self.head.linear.out_features:
             return loss
-        embedding = clip.text_model.embeddings.token_embedding.weight
-        logits = self.decoder(states[:, :-1], seen.last_hidden_state[:, 1:], embedding)
-        inside = torch.arange(1, batch.input_ids.shape[1], device=states.device) < batch.lengths[:, None]
-        caption = functional.cross_entropy(logits[inside].float(), batch.input_ids[:, 1:][inside])
-        return loss + self.caption_weight * caption * len(pairs)
+        logits = self.head(seen.last_hidden_state[:, 1:]).float()  # (N, K)
+        target = logits.new_zeros(len(logits), logits.shape[1] + 1).scatter_(1, batch.phrases, 1.0)[:, :-1]
+        phrases = functional.binary_cross_entropy_with_logits(logits, target, reduction="sum")
+        return loss + self.phrase_weight * phrases

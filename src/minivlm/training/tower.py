@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from minivlm.data.pairs import DecodedPictures, Pairs
+from minivlm.data.phrases import Phrases
 from minivlm.files import write_json
 from minivlm.training.result import FitResult
 
@@ -29,7 +30,8 @@ def train_tower(
     *,
     shape: Mapping[str, int],
     batch_size: int,
-    caption_weight: float,
+    phrases: int,
+    phrase_weight: float,
     epochs: float,
     vocabulary: int,
     pad_token_id: int,
@@ -39,7 +41,8 @@ def train_tower(
     """Train, and write the vision half as a CLIPVisionModel directory with its preprocessor_config.json.
 
     `captions`: token ids of each pair's caption, special tokens included; `validation` (pairs,): pairs that are
-    not trained on; `shape`: the sizes that `make_clip` takes; `optimization` goes to `fit` as it is.
+    not trained on; `shape`: the sizes that `make_clip` takes; `phrases`: at most so many are predicted;
+    `optimization` goes to `fit` as it is.
     """
     import numpy as np
     import torch
@@ -53,14 +56,15 @@ def train_tower(
     clip = make_clip(
         **shape, vocabulary=vocabulary, pad_token_id=pad_token_id, text_length=max(map(len, captions))
     )
-    objective = TowerLoss(clip, caption_weight, IMAGE_MEAN, IMAGE_STD)
+    found = Phrases.find([ids[1:-1] for ids in captions], phrases)
+    objective = TowerLoss(clip, torch.from_numpy(found.frequency), phrase_weight, IMAGE_MEAN, IMAGE_STD)
     decoded = DecodedPictures(pairs.pictures, shape["image_size"])
     train, held = np.flatnonzero(~validation), np.flatnonzero(validation)
     some = [decoded[int(pairs.picture[i])] for i in train[:_PICTURES_FOR_INITIALIZATION]]
     initialize_tower(clip.vision_model, objective.normalized(torch.from_numpy(np.stack(some))))
 
     def batch(rows: npt.NDArray[np.int64]) -> PairBatch:
-        return _collate(rows, pairs, captions, decoded, pad_token_id)
+        return _collate(rows, pairs, captions, found, decoded, pad_token_id)
 
     total = max(1, int(epochs * (len(train) // batch_size)))
     checks = [held[i : i + batch_size] for i in range(0, len(held), batch_size)]
@@ -98,6 +102,7 @@ def _collate(
     rows: npt.NDArray[np.int64],
     pairs: Pairs,
     captions: Sequence[npt.NDArray[np.int64]],
+    phrases: Phrases,
     decoded: DecodedPictures,
     pad_token_id: int,
 ) -> PairBatch:
@@ -108,11 +113,20 @@ def _collate(
 
     texts = [captions[i] for i in rows]
     lengths = np.array([len(text) for text in texts])
-    input_ids = np.full((len(rows), lengths.max()), pad_token_id, dtype=np.int64)
-    for i, text in enumerate(texts):
-        input_ids[i, : len(text)] = text
+    held = [phrases.held[i] for i in rows]
     pixels = np.stack([decoded[int(pairs.picture[i])] for i in rows])
-    return PairBatch(torch.from_numpy(pixels), torch.from_numpy(input_ids), torch.from_numpy(lengths))
+    parts = (pixels, _padded(texts, pad_token_id), lengths, _padded(held, len(phrases.frequency)))
+    return PairBatch(*map(torch.from_numpy, parts))
+
+
+def _padded(rows: Sequence[npt.NDArray[np.int64]], filler: int) -> npt.NDArray[np.int64]:
+    """(rows, the longest's length), filled up on the right."""
+    import numpy as np
+
+    table = np.full((len(rows), max(map(len, rows))), filler, dtype=np.int64)
+    for line, row in zip(table, rows, strict=True):
+        line[: len(row)] = row
+    return table
 
 
 def _save(clip: Any, directory: Path) -> None:

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from minivlm.model.clip import CaptionDecoder, initialize_tower, make_clip
+from minivlm.model.clip import PhraseHead, initialize_tower, make_clip
 
 SIDE, PATCH = 16, 4  # pixels; 16 patches of 48 numbers
 
@@ -96,16 +96,18 @@ def test_both_towers_have_the_width_asked_for():
     assert config.projection_dim == 12
 
 
-def test_each_caption_token_is_predicted_from_all_patches_and_its_own_state_alone():
+def test_phrases_are_read_from_all_patches_of_their_own_picture():
     torch.manual_seed(0)
-    decoder = CaptionDecoder(24, 2)
-    states = torch.randn(2, 5, 24, requires_grad=True)
     patches = torch.randn(2, 7, 24, requires_grad=True)
-    logits = decoder(states, patches, torch.randn(40, 24))
-    assert logits.shape == (2, 5, 40)
-    logits[0, 2, 3].backward()
-    assert states.grad[0, 2].any()
-    states.grad[0, 2] = 0
-    assert not states.grad.any()
+    logits = PhraseHead(24, torch.full((5,), 0.1))(patches)
+    assert logits.shape == (2, 5)
+    logits[0, 3].backward()
     assert patches.grad[0].any(dim=1).all()
     assert not patches.grad[1].any()
+
+
+def test_untrained_the_head_says_how_common_each_phrase_is():
+    frequency = torch.tensor([0.01, 0.2, 0.5])
+    head = PhraseHead(24, frequency)
+    torch.nn.init.zeros_(head.linear.weight)
+    assert torch.allclose(head(torch.randn(4, 7, 24)).sigmoid(), frequency.expand(4, 3))
