@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -73,7 +74,7 @@ def train_tower(
         ([batch(rows)] for rows in _batches(train, batch_size, total, seed)),
         total_steps=total,
         validate=(lambda: mean_loss(objective, map(batch, checks))) if checks else None,
-        optimizer=MuonWithAdamW,
+        optimizer=partial(MuonWithAdamW, outputs=[objective.head]),
         label="base: vision tower",
         **optimization,
     )

@@ -24,7 +24,8 @@ def test_orthogonalized_matrices_have_singular_values_near_one(shape):
 
 def test_matrices_are_updated_alike_whatever_else_shares_their_shape():
     together = orthogonalized(torch.stack([torch.eye(4), 3 * torch.eye(4)]))
-    assert torch.allclose(together[0], together[1], atol=1e-5)
+    assert torch.allclose(together[0], together[1], atol=0.02)  # in bf16, where the processor has it
+    assert together.dtype == torch.float32
 
 
 def test_the_learning_rate_set_after_accelerate_prepared_it_is_the_one_used():
@@ -48,3 +49,12 @@ def test_a_learning_rate_of_zero_changes_nothing():
     model.second(model.first(torch.ones(3, 8))).square().sum().backward()
     optimizer.step()
     assert all(torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True))
+
+
+def test_output_layers_and_embeddings_are_left_to_adamw():
+    model = Model()
+    model.words = nn.Embedding(5, 8)
+    parts = MuonWithAdamW(model, 0.1, outputs=[model.second]).parts
+    by_muon, by_adamw = ({id(p) for group in part.param_groups for p in group["params"]} for part in parts)
+    assert by_muon == {id(model.first.weight)}
+    assert by_adamw == {id(p) for p in model.parameters()} - by_muon

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from functools import lru_cache
 
 import numpy as np
 
@@ -95,14 +94,7 @@ def _sample_number(rng: np.random.Generator) -> int:
 
 
 def _sample_colour(rng: np.random.Generator, kind: str) -> str:
-    """One of the kind's natural colours; those that few kinds have come a little more often."""
-    return str(rng.choice(KINDS[kind].colours, p=_colour_shares(kind)))
-
-
-@lru_cache(maxsize=len(KINDS))
-def _colour_shares(kind: str) -> np.ndarray:
-    rarity = np.array([1.0 / sum(c in k.colours for k in KINDS.values()) for c in KINDS[kind].colours])
-    return rarity / rarity.sum()
+    return str(rng.choice(KINDS[kind].colours))
 
 
 def _sample_compositional(rng: np.random.Generator) -> Truth:

@@ -15,6 +15,7 @@ GROUNDS: tuple[str, ...] = ("sea", "beach", "grass", "snow", "wheat")
 COLOURS: tuple[str, ...] = ("red", "yellow", "blue", "green", "white", "purple")
 NUMBERS: tuple[int, ...] = (1, 2, 3, 4)
 
+_FLOWER_COLOURS = tuple(colour for colour in COLOURS if colour != "green")  # the leaves are
 LAND = ("beach", "grass", "snow", "wheat")
 
 
@@ -38,21 +39,17 @@ class Kind:
 
 
 KINDS: dict[str, Kind] = {
-    "bird": Kind("sky", GROUNDS, ("red", "yellow", "blue", "green", "white"), 1.0, 0.74, 1.02, 0.75),
-    "cloud": Kind("sky", GROUNDS, ("red", "yellow", "white", "purple"), 1.0, 0.58, 1.08, 0.75),
-    "balloon": Kind("sky", GROUNDS, ("red", "yellow", "blue", "green", "purple"), 0.74, 1.0, 1.05, 0.75),
-    "kite": Kind("sky", GROUNDS, ("red", "yellow", "blue", "green", "purple"), 0.72, 1.0, 1.08, 0.75),
-    "mountain": Kind("horizon", GROUNDS, ("blue", "green", "white", "purple"), 1.0, 0.66, 1.1, 0.85),
-    "boat": Kind("water", ("sea", "beach"), ("red", "yellow", "blue", "white"), 0.84, 1.0, 1.0, 2.0),
-    "house": Kind("ground", LAND, ("red", "yellow", "blue", "white"), 0.96, 0.94, 1.0, 1.1),
-    "tree": Kind("ground", LAND, ("red", "yellow", "green", "purple"), 0.74, 1.0, 1.08, 1.1),
-    "car": Kind("ground", LAND, ("red", "yellow", "blue", "green", "white"), 1.0, 0.54, 1.05, 1.1),
-    "flower": Kind(
-        "ground", ("beach", "grass", "wheat"), ("red", "yellow", "blue", "white", "purple"), 0.64, 1.0, 1.08, 1.3
-    ),
-    "umbrella": Kind(
-        "ground", ("beach", "grass", "snow"), ("red", "yellow", "blue", "green", "purple"), 0.96, 0.96, 1.0, 1.3
-    ),
+    "bird": Kind("sky", GROUNDS, COLOURS, 1.0, 0.74, 1.02, 0.75),
+    "cloud": Kind("sky", GROUNDS, COLOURS, 1.0, 0.58, 1.08, 0.75),
+    "balloon": Kind("sky", GROUNDS, COLOURS, 0.74, 1.0, 1.05, 0.75),
+    "kite": Kind("sky", GROUNDS, COLOURS, 0.72, 1.0, 1.08, 0.75),
+    "mountain": Kind("horizon", GROUNDS, COLOURS, 1.0, 0.66, 1.1, 0.85),
+    "boat": Kind("water", ("sea", "beach"), COLOURS, 0.84, 1.0, 1.0, 2.0),
+    "house": Kind("ground", LAND, COLOURS, 0.96, 0.94, 1.0, 1.1),
+    "tree": Kind("ground", LAND, COLOURS, 0.74, 1.0, 1.08, 1.1),
+    "car": Kind("ground", LAND, COLOURS, 1.0, 0.54, 1.05, 1.1),
+    "flower": Kind("ground", ("beach", "grass", "wheat"), _FLOWER_COLOURS, 0.64, 1.0, 1.08, 1.3),
+    "umbrella": Kind("ground", ("beach", "grass", "snow"), COLOURS, 0.96, 0.96, 1.0, 1.3),
 }
 
 # Combinations kept out of training and of the held-out split: every word in them is common in training, so a model
