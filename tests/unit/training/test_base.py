@@ -29,7 +29,8 @@ SECTION = Base.model_validate(
         "tokenizer": {"vocabulary": 300, "min_frequency": 2, "longest_token": 6},
         "vision_tower": {
             "image_size": 16, "patch_size": 8, "hidden_size": 16, "layers": 1, "text_layers": 1, "heads": 2,
-            "intermediate_size": 32, "projection_size": 8, "batch_size": 8, "phrases": 64, "phrase_weight": 0.25, **OPTIMIZATION,
+            "intermediate_size": 32, "projection_size": 8, "batch_size": 8, "phrases": 64,
+            "phrase_weight": 0.25, **OPTIMIZATION,
         },
         "llm": {
             "hidden_size": 16, "layers": 1, "heads": 2, "key_value_heads": 1, "intermediate_size": 32,

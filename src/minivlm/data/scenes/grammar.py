@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from minivlm.data.scenes.lexicon import GROUND_WORDS, KIND_WORDS, SKY_WORDS, count_words, group_words, joined, pick
-from minivlm.data.scenes.positions import is_spread, place, side, surface_of, zone
+from minivlm.data.scenes.positions import TOP_DOWN, in_reading_order, is_spread, place, side, surface_of, zone
 from minivlm.data.scenes.questions import question_answers
 from minivlm.data.scenes.world import Scene
 
@@ -46,7 +46,6 @@ CANONICAL_LONG = LONG_PROMPTS[0]
 SHORT_LENGTH = (12, 32)  # characters aimed at; a caption of three groups may be a few longer
 LONG_LENGTH = (45, 90)
 
-_TOP_DOWN = ("sky", "horizon", "water", "ground")
 _OPENERS = ("这幅图像描绘了", "这幅图片展示了", "这张图片描绘了", "画面展现了")
 
 
@@ -87,8 +86,8 @@ def _several(scene: Scene, rng: np.random.Generator) -> str:
     sky, ground = SKY_WORDS[scene.sky], GROUND_WORDS[scene.ground]
     name = pick(rng, ground.names)
     by_zone: dict[str, list[int]] = {}
-    for key in _TOP_DOWN:
-        members = [i for i in range(len(scene.groups)) if zone(scene, i) == key]
+    for key in TOP_DOWN:
+        members = [i for i in in_reading_order(scene) if zone(scene, i) == key]
         if members:
             by_zone[key] = members
     # The lowest zone names the ground; with nothing below the horizon the sky clause may do so as well.
@@ -105,8 +104,6 @@ def _several(scene: Scene, rng: np.random.Generator) -> str:
     for key, members in by_zone.items():
         things = joined([group_words(scene.groups[i], rng, 0.85 if terse else 0.4) for i in members])
         clauses.append(spots[key] + ("" if verbless else _verb(scene, members, rng)) + things)
-    if rng.random() < 0.4:
-        clauses.reverse()
     if clauses[0].startswith(name) and not terse and rng.random() < 0.5:
         return pick(rng, sky.of) + "，".join(clauses)
     return "，".join([pick(rng, sky.when[:1] if terse and rng.random() < 0.5 else sky.when), *clauses])
@@ -124,12 +121,9 @@ def long_description(scene: Scene, rng: np.random.Generator) -> str:
     name = ground.names[0]
     of = pick(rng, sky.of)
     opening = f"{pick(rng, _OPENERS)}{of}{pick(rng, ground.names)}"
-    order = sorted(range(len(scene.groups)), key=lambda i: _TOP_DOWN.index(zone(scene, i)))
-    if rng.random() < 0.3:
-        order.reverse()
     clauses: list[str] = []
     spot = ""
-    for i in order:
+    for i in in_reading_order(scene):
         before, spot = spot, place(scene, i, surface_of(scene, i, name), ground.on)
         clauses.append(_located(scene, i, spot, spot == before, rng))
     body = "，".join(clauses) + "。"

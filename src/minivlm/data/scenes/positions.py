@@ -15,12 +15,23 @@ _SPREAD = 0.45  # from this distance between the outer centres things stand "fro
 _NEAR_FROM = 0.82  # lower edges of near things
 _FAR_UNTIL = 0.72  # lower edges of far things
 
+TOP_DOWN = ("sky", "horizon", "water", "ground")
 SIDE_WORDS = {"left": "左边", "middle": "中间", "right": "右边"}
 
 
 def zone(scene: Scene, group: int) -> str:
     """The zone of a group: "sky", "horizon", "water" or "ground"."""
     return KINDS[str(scene.groups[group].kind)].zone
+
+
+def in_reading_order(scene: Scene) -> list[int]:
+    """The groups as texts name them: from the sky down, and within a zone from left to right."""
+
+    def key(group: int) -> tuple[int, float]:
+        items = scene.items_of(group)
+        return TOP_DOWN.index(zone(scene, group)), sum(item.x for item in items) / len(items)
+
+    return sorted(range(len(scene.groups)), key=key)
 
 
 def side(scene: Scene, group: int) -> str | None:

@@ -16,7 +16,7 @@ from minivlm.data.scenes.lexicon import (
     joined,
     pick,
 )
-from minivlm.data.scenes.positions import place, surface_of
+from minivlm.data.scenes.positions import in_reading_order, place, surface_of
 from minivlm.data.scenes.world import KINDS, SKIES, Scene
 
 Pair = tuple[str, str]
@@ -46,7 +46,7 @@ def _noun(scene: Scene, group: int) -> str:
 
 def _what(scene: Scene, rng: np.random.Generator) -> Pair:
     question = pick(rng, ("图中有什么？", "画面里有哪些东西？", "你看到了什么？"))
-    return question, f"图中有{joined([group_words(g, rng) for g in scene.groups])}。"
+    return question, f"图中有{joined([group_words(scene.groups[i], rng) for i in in_reading_order(scene)])}。"
 
 
 def _how_many(scene: Scene, group: int, rng: np.random.Generator) -> Pair:

@@ -8,6 +8,7 @@ import pytest
 from minivlm.data.scenes import grammar
 from minivlm.data.scenes.layout import sample_scene, stream
 from minivlm.data.scenes.lexicon import COLOUR_WORDS, GROUND_WORDS, KIND_WORDS, NUMBER_WORDS, SKY_WORDS
+from minivlm.data.scenes.positions import in_reading_order
 from minivlm.data.scenes.world import KINDS
 
 NOUNS = {noun: kind for kind, words in KIND_WORDS.items() for noun in words.nouns}
@@ -121,7 +122,9 @@ def is_true(scene, question, answer):
     groups = scene.groups
     if re.search("有什么|哪些东西|看到了什么", question):
         stated = re.findall(rf"({NUMBER})\w([{COLOUR}])色?的?(?:小|大)?({NOUN}|\w+?)(?=、|和|。)", answer)
-        return [(NUMBERS[n], COLOURS[c]) for n, c, _ in stated] == [(g.number, g.colour) for g in groups]
+        return [(NUMBERS[n], COLOURS[c]) for n, c, _ in stated] == [
+            (groups[i].number, groups[i].colour) for i in in_reading_order(scene)
+        ]
     if found := re.search(rf"几\w({NOUN})", question):
         group = groups[group_of(scene, found.group(1))]
         count = NUMBER_WORDS[group.number] + KIND_WORDS[group.kind].measure

@@ -8,7 +8,8 @@ from minivlm.data.scenes.grammar import long_description, question_answers, shor
 from minivlm.data.scenes.layout import sample_scene, stream
 from minivlm.data.scenes.lexicon import GROUND_WORDS, SKY_WORDS
 from minivlm.data.scenes.parse import merge_groups, parse_caption
-from minivlm.data.scenes.world import Group, Truth
+from minivlm.data.scenes.positions import TOP_DOWN, in_reading_order
+from minivlm.data.scenes.world import KINDS, Group, Truth
 
 
 def unordered(truth):
@@ -28,7 +29,17 @@ def test_what_is_in_the_picture_is_read_back_from_the_answer():
         scene, rng = sample_scene(5, "train", index), stream(5, "train", index, "text")
         for question, answer in question_answers(scene, rng, 20):
             if question in ("图中有什么？", "画面里有哪些东西？", "你看到了什么？"):
-                assert parse_caption(answer) == Truth(None, None, scene.groups), answer
+                groups = tuple(scene.groups[i] for i in in_reading_order(scene))
+                assert parse_caption(answer) == Truth(None, None, groups), answer
+
+
+def test_texts_name_the_groups_from_the_sky_down_and_from_left_to_right():
+    for index in range(300):
+        scene, rng = sample_scene(7, "train", index), stream(7, "train", index, "text")
+        named = [g.kind for g in parse_caption(long_description(scene, rng)).groups]
+        assert named == [scene.groups[i].kind for i in in_reading_order(scene)]
+        heights = [TOP_DOWN.index(KINDS[kind].zone) for kind in named]
+        assert heights == sorted(heights)
 
 
 def test_every_phrase_for_a_sky_and_a_ground_is_read_as_that_one():
