@@ -106,6 +106,7 @@ class VisionTower(Optimization):
     batch_size: Positive = Field(description="pairs in a step")
     phrases: Annotated[int, Field(ge=0)] = Field(description="phrases of captions to predict, the commonest")
     phrase_weight: Annotated[float, Field(ge=0)] = Field(description="weight of their loss beside the contrast")
+    grayscale: Fraction = Field(description="share of the pictures that lose their colours in training")
 
     @model_validator(mode="after")
     def _patches_fill_the_picture(self) -> VisionTower:

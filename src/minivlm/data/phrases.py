@@ -1,7 +1,7 @@
 """Phrases of captions: the runs of tokens that a picture can be taught to predict, all at once.
 
 A caption says what a picture shows in short runs of tokens, 三只, 红色的房子, 日落. Which of the common ones a
-caption holds is a target that needs no decoder and no order: classification by the words of the caption, as in
+caption holds is a target that needs no decoder and no order: classification by a caption's words, as in
 SuperClass (arXiv:2411.03313), here with runs instead of single tokens, because a number alone does not say of what.
 """
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-LONGEST = 6  # tokens
+LONGEST = 4  # tokens
 RAREST, COMMONEST = 0.003, 0.5  # shares of the captions that hold a phrase
 _FACTOR = 0x9E3779B97F4A7C15  # odd, so that no token of a run is lost from its hash
 

@@ -53,9 +53,11 @@ def make_clip(
 
 
 class PhraseHead(nn.Module):
-    """Which phrases a picture's caption holds, read from the mean of its patches.
+    """Which phrases a picture's caption holds: those that at least one of its patches speaks of.
 
-    Contrast alone trains the class token; this reaches every patch, which is what LLaVA reads.
+    Each patch answers for itself and the answers are joined by a soft maximum, as in multiple-instance learning. So
+    a patch learns to say what is there, and how many of it, in a form that a linear map can read: what LLaVA needs.
+    Contrast alone trains the class token only.
     """
 
     def __init__(self, hidden_size: int, frequency: torch.Tensor) -> None:
@@ -69,7 +71,8 @@ class PhraseHead(nn.Module):
 
     def forward(self, patches: torch.Tensor) -> torch.Tensor:
         """Patches (N, P, D) → logits (N, K)."""
-        return self.linear(self.norm(patches.mean(dim=1)))
+        answers = self.linear(self.norm(patches))  # (N, P, K)
+        return answers.logsumexp(dim=1) - math.log(patches.shape[1])
 
 
 @torch.no_grad()

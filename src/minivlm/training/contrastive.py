@@ -16,6 +16,7 @@ from torch.nn import functional
 
 from minivlm.model.clip import PhraseHead
 
+LUMA = (0.299, 0.587, 0.114)  # brightness of red, green and blue (ITU-R BT.601)
 MAX_LOGIT_SCALE = 100.0  # CLIP's own bound (arXiv:2103.00020, section 2.5)
 
 
@@ -61,16 +62,21 @@ class TowerLoss(nn.Module):
         clip: Any,
         phrase_frequency: torch.Tensor,
         phrase_weight: float,
+        grayscale: float,
         image_mean: Sequence[float],
         image_std: Sequence[float],
     ) -> None:
-        """`clip`: a CLIPModel; mean and deviation of the pixels by channel, of values from 0 to 1."""
+        """`clip`: a CLIPModel; mean and deviation of the pixels by channel, of values from 0 to 1.
+
+        `grayscale`: share of the pictures that lose their colours in training. A tower that has seen every shape
+        without its colour knows it again in a colour that is new to it.
+        """
         super().__init__()
         self.scale: torch.Tensor
         self.shift: torch.Tensor
         self.clip = clip
         self.head = PhraseHead(clip.config.vision_config.hidden_size, phrase_frequency)
-        self.phrase_weight = phrase_weight
+        self.phrase_weight, self.grayscale = phrase_weight, grayscale
         std = torch.tensor(image_std).view(1, 3, 1, 1)
         self.register_buffer("scale", 1 / (255 * std), persistent=False)
         self.register_buffer("shift", -torch.tensor(image_mean).view(1, 3, 1, 1) / std, persistent=False)
@@ -79,10 +85,17 @@ class TowerLoss(nn.Module):
         """uint8 pixels as the tower wants them."""
         return pixels * self.scale + self.shift
 
+    def some_in_gray(self, pixels: torch.Tensor) -> torch.Tensor:
+        """(N, 3, side, side) float32, a random share of the pictures in gray."""
+        luma = (pixels * pixels.new_tensor(LUMA, dtype=torch.float32).view(1, 3, 1, 1)).sum(dim=1, keepdim=True)
+        chosen = torch.rand(len(pixels), 1, 1, 1, device=pixels.device) < self.grayscale
+        return torch.where(chosen, luma, pixels)
+
     def forward(self, batch: PairBatch) -> torch.Tensor:
         """The sum over the N pairs."""
         clip = self.clip
-        seen = clip.vision_model(pixel_values=self.normalized(batch.pixels))
+        pixels = self.some_in_gray(batch.pixels) if self.training and self.grayscale else batch.pixels
+        seen = clip.vision_model(pixel_values=self.normalized(pixels))
         states = clip.text_model(input_ids=batch.input_ids).last_hidden_state  # (N, T, D), causal
         # CLIPTextModel takes the largest id for the end token where that token's id is 2, as ours is: not used.
         last = states[torch.arange(len(states), device=states.device), batch.lengths - 1]

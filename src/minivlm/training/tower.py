@@ -33,6 +33,7 @@ def train_tower(
     batch_size: int,
     phrases: int,
     phrase_weight: float,
+    grayscale: float,
     epochs: float,
     vocabulary: int,
     pad_token_id: int,
@@ -58,7 +59,7 @@ def train_tower(
         **shape, vocabulary=vocabulary, pad_token_id=pad_token_id, text_length=max(map(len, captions))
     )
     found = Phrases.find([ids[1:-1] for ids in captions], phrases)
-    objective = TowerLoss(clip, torch.from_numpy(found.frequency), phrase_weight, IMAGE_MEAN, IMAGE_STD)
+    objective = TowerLoss(clip, torch.from_numpy(found.frequency), phrase_weight, grayscale, IMAGE_MEAN, IMAGE_STD)
     decoded = DecodedPictures(pairs.pictures, shape["image_size"])
     train, held = np.flatnonzero(~validation), np.flatnonzero(validation)
     some = [decoded[int(pairs.picture[i])] for i in train[:_PICTURES_FOR_INITIALIZATION]]

@@ -30,7 +30,7 @@ SECTION = Base.model_validate(
         "vision_tower": {
             "image_size": 16, "patch_size": 8, "hidden_size": 16, "layers": 1, "text_layers": 1, "heads": 2,
             "intermediate_size": 32, "projection_size": 8, "batch_size": 8, "phrases": 64,
-            "phrase_weight": 0.25, **OPTIMIZATION,
+            "phrase_weight": 0.25, "grayscale": 0.2, **OPTIMIZATION,
         },
         "llm": {
             "hidden_size": 16, "layers": 1, "heads": 2, "key_value_heads": 1, "intermediate_size": 32,

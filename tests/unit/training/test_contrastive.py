@@ -1,6 +1,7 @@
 """The tower's objective against its formula, and the training of a tower on pictures of one colour each."""
 
 import io
+import math
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from minivlm.data.pairs import Pairs
 from minivlm.data.pictures import decode
 from minivlm.model.checkpoint import load_strictly
 from minivlm.model.clip import make_clip
-from minivlm.training.contrastive import MAX_LOGIT_SCALE, PairBatch, TowerLoss
+from minivlm.training.contrastive import LUMA, MAX_LOGIT_SCALE, PairBatch, TowerLoss
 from minivlm.training.tower import IMAGE_MEAN, IMAGE_STD, _batches, train_tower
 from tests.unit.data.toys import tree
 
@@ -32,10 +33,10 @@ OPTIMIZATION = dict(
 )  # fmt: skip
 
 
-def objective(phrase_weight=2.0):
+def objective(phrase_weight=2.0, grayscale=0.0):
     torch.manual_seed(3)
     clip = make_clip(**SHAPE, vocabulary=30, text_length=LENGTH, pad_token_id=0)
-    return TowerLoss(clip, torch.tensor(FREQUENCY), phrase_weight, IMAGE_MEAN, IMAGE_STD)
+    return TowerLoss(clip, torch.tensor(FREQUENCY), phrase_weight, grayscale, IMAGE_MEAN, IMAGE_STD)
 
 
 def batch(lengths=(4, 7, 5), pad_to=0):
@@ -93,7 +94,11 @@ def test_phrases_add_their_cross_entropy_for_each_pair():
     total = 0.0
     for pixels, held in zip(pairs.pixels, HELD, strict=True):
         patches = loss.clip.vision_model(pixel_values=loss.normalized(pixels[None])).last_hidden_state[:, 1:]
-        chance = loss.head(patches)[0].sigmoid()
+        answers = loss.head.linear(loss.head.norm(patches[0]))  # one patch, one phrase at a time
+        joined = [
+            math.log(sum(math.exp(a) for a in of_phrase) / len(of_phrase)) for of_phrase in answers.T.tolist()
+        ]
+        chance = torch.tensor(joined).sigmoid()
         total -= sum((chance[k] if k in held else 1 - chance[k]).log().item() for k in range(len(FREQUENCY)))
     expected = contrast(loss, pairs, loss.clip.logit_scale.exp()).item() + 2.0 * total
     assert loss(pairs).item() == pytest.approx(expected, abs=1e-4)
@@ -121,6 +126,24 @@ def test_phrases_alone_train_the_patch_outputs_of_the_last_layer(phrase_weight, 
     assert bool(outputs[0].grad[:, 1:].any(dim=-1).all()) is reached
     assert bool(outputs[0].grad[:, 1:].any()) is reached
     assert (loss.head.linear.weight.grad is not None) is reached
+
+
+def test_a_share_of_the_pictures_loses_its_colours():
+    torch.manual_seed(0)
+    pixels = torch.randint(256, (1000, 3, 2, 2), dtype=torch.uint8)
+    seen = objective(grayscale=0.3).some_in_gray(pixels)
+    gray = (seen[:, :1] == seen).flatten(1).all(dim=1)
+    assert 0.25 < gray.float().mean() < 0.35
+    assert torch.equal(seen[~gray], pixels[~gray].float())
+    expected = (pixels[gray] * torch.tensor(LUMA).view(1, 3, 1, 1)).sum(dim=1)
+    assert torch.allclose(seen[gray][:, 0], expected)
+
+
+@torch.no_grad()
+def test_colours_are_lost_in_training_alone():
+    plain, without = objective(), objective(grayscale=1.0)
+    assert without.eval()(batch()).item() == plain.eval()(batch()).item()
+    assert without.train()(batch()).item() != plain.train()(batch()).item()
 
 
 def test_pixels_are_normalised_by_channel():
@@ -165,6 +188,7 @@ def trained(directory):
     pairs = Pairs(pictures, np.arange(96), [""] * 96)
     return train_tower(
         pairs, captions, np.arange(96) >= 88, directory, shape=SHAPE, batch_size=8, phrases=20, phrase_weight=2.0,
+        grayscale=0.0,
         epochs=5, vocabulary=30, pad_token_id=0, seed=0, **OPTIMIZATION,
     )  # fmt: skip
 
