@@ -1,8 +1,8 @@
 """Phrases of captions: the runs of tokens that a picture can be taught to predict, all at once.
 
-A caption says what a picture shows in short runs of tokens, 三只, 红色的房子, 日落. Which of the common ones a
-caption holds is a target that needs no decoder and no order: classification by a caption's words, as in
-SuperClass (arXiv:2411.03313), here with runs instead of single tokens, because a number alone does not say of what.
+A caption says what a picture shows in short runs of tokens, 三只, 红色的房子, 日落. Which of the common ones
+it holds is a target that needs no decoder and no order: classification by its words, as in SuperClass
+(arXiv:2411.03313), here with runs instead of single tokens, because a number alone does not say of what.
 """
 
 from __future__ import annotations

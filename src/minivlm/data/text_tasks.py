@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 WIDEST_SLOT = 5  # tokens
 LEFT_OUT = 0.1  # share of the spans that a sketch leaves out
+EXCHANGED = 0.3  # share of the tasks in which some words are exchanged
 
 
 @dataclass(frozen=True)
@@ -125,6 +126,23 @@ def make_task(
         mask=np.concatenate([mask[:place], np.zeros(len(slots), dtype=bool), mask[place + 1 :]]),
         slots=slots,
     )
+
+
+def exchange_words(task: TextTask, words: npt.NDArray[np.int64], random: np.random.Generator) -> TextTask:
+    """In some tasks, one to three tokens of the sketch exchanged for others of `words`, wherever they stand.
+
+    What usually goes together is then no guide to the answer: the model learns to say what the sketch says, also
+    where it is something that it has never read.
+    """
+    import numpy as np
+
+    if random.random() >= EXCHANGED or not len(task.slots):
+        return task
+    present = np.unique(task.slots[task.slots >= 0])
+    old = random.choice(present, size=min(len(present), int(random.integers(1, 4))), replace=False)
+    table = np.arange(max(task.ids.max(), present.max()) + 1)
+    table[old] = random.choice(words, size=len(old))
+    return replace(task, ids=table[task.ids], slots=np.where(task.slots >= 0, table[task.slots], -1))
 
 
 def telling(texts: Sequence[npt.NDArray[np.int64]]) -> list[npt.NDArray[np.int64]]:

@@ -55,9 +55,9 @@ def make_clip(
 class PhraseHead(nn.Module):
     """Which phrases a picture's caption holds: those that at least one of its patches speaks of.
 
-    Each patch answers for itself and the answers are joined by a soft maximum, as in multiple-instance learning. So
-    a patch learns to say what is there, and how many of it, in a form that a linear map can read: what LLaVA needs.
-    Contrast alone trains the class token only.
+    Each patch answers for itself and the answers are joined by a soft maximum, as in multiple-instance learning.
+    So a patch learns to say what is there, and how many of it, in a form that a linear map can read, which is what
+    LLaVA needs. Contrast alone trains the class token only.
     """
 
     def __init__(self, hidden_size: int, frequency: torch.Tensor) -> None:

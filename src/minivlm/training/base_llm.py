@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from minivlm.data.text_tasks import TextTask, TextTaskBatch, collate_tasks, make_task
+from minivlm.data.text_tasks import TextTask, TextTaskBatch, collate_tasks, exchange_words, make_task
 from minivlm.training.result import FitResult
 
 if TYPE_CHECKING:
@@ -22,15 +22,16 @@ class TaskRow:
     ) -> None:
         self.ids, self.mask, self.sources = ids, mask, sources
 
-    def task(self, image_token_id: int, random: np.random.Generator) -> TextTask:
-        """The row with a sketch for its picture; without a picture, the row as it is."""
+    def task(self, image_token_id: int, words: npt.NDArray[np.int64], random: np.random.Generator) -> TextTask:
+        """The row with a sketch for its picture, some of its words exchanged; without a picture, as it is."""
         import numpy as np
 
         from minivlm.data.text_tasks import WIDEST_SLOT
 
         if image_token_id not in self.ids:
             return TextTask(self.ids, self.mask, np.empty((0, WIDEST_SLOT), dtype=np.int64))
-        return make_task(self.ids, self.mask, self.sources, image_token_id, random)
+        task = make_task(self.ids, self.mask, self.sources, image_token_id, random)
+        return exchange_words(task, words, random)
 
 
 def train_llm(
@@ -66,18 +67,22 @@ def train_llm(
     objective = TextTaskLoss(llm, image_token_id)
     train, held = np.flatnonzero(~validation), np.flatnonzero(validation)
 
+    words = np.unique(np.concatenate([np.empty(0, np.int64), *(s for i in train for s in rows[i].sources)]))
+
     def batches(chosen: npt.NDArray[np.int64], epoch: int) -> list[TextTaskBatch]:
         random = np.random.default_rng((seed, epoch))
         return _batches(
-            [rows[i].task(image_token_id, random) for i in chosen],
+            [rows[i].task(image_token_id, words, random) for i in chosen],
             batch_tokens,
             seed,
             epoch,
             special_ids["pad_token_id"],
         )
 
-    first = batches(train, 0)
-    total = max(1, int(epochs * len(first)))
+    # Of a part of an epoch only that part's rows are prepared.
+    part = np.random.default_rng(seed).permutation(train)[: max(1, round(epochs * len(train)))]
+    first = batches(part, 0)
+    total = max(1, int(max(1.0, epochs) * len(first)))
     checks = batches(held, 1 << 20) if len(held) else []
 
     def steps() -> Iterator[list[TextTaskBatch]]:

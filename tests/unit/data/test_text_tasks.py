@@ -3,7 +3,16 @@
 import numpy as np
 import pytest
 
-from minivlm.data.text_tasks import WIDEST_SLOT, TextTask, collate_tasks, make_task, sketch, telling
+from minivlm.data.text_tasks import (
+    EXCHANGED,
+    WIDEST_SLOT,
+    TextTask,
+    collate_tasks,
+    exchange_words,
+    make_task,
+    sketch,
+    telling,
+)
 
 IMAGE = 3
 SOURCES = [np.arange(100, 123), np.arange(200, 209), np.arange(300, 301)]
@@ -67,6 +76,28 @@ def test_the_sketch_stands_where_the_picture_stood_and_the_same_tokens_are_super
     assert task.ids[task.ids != IMAGE].tolist() == ids[ids != IMAGE].tolist()
     assert task.ids[task.mask].tolist() == [60, 61, 2]
     assert ids.tolist() == [1, 50, IMAGE, 51, 52, 60, 61, 2]  # the row itself is left as it was
+
+
+def test_in_some_tasks_words_are_exchanged_alike_in_sketch_and_conversation():
+    ids, mask = row(1, 50, IMAGE, 51, 60, 61, 2, supervised=(60, 61, 2))
+    random, words, exchanged = rng(0), np.arange(200, 260), 0
+    for _ in range(400):
+        before = make_task(ids, mask, [np.array([60, 61, 62, 63, 60])], IMAGE, random)
+        after = exchange_words(before, words, random)
+        assert np.array_equal(after.mask, before.mask)
+        other = before.slots != after.slots
+        changed = dict(zip(before.slots[other].tolist(), after.slots[other].tolist(), strict=True))
+        expected = [changed.get(token, token) for token in before.ids.tolist()]
+        assert after.ids.tolist() == expected
+        assert set(changed.values()) <= set(words.tolist())
+        assert np.array_equal(after.slots == -1, before.slots == -1)
+        exchanged += bool(changed)
+    assert abs(exchanged / 400 - EXCHANGED) < 0.07
+
+
+def test_without_a_sketch_no_word_is_exchanged():
+    task = TextTask(*row(20, 21, 22, supervised=(20, 22)), np.empty((0, WIDEST_SLOT), dtype=np.int64))
+    assert all(exchange_words(task, np.arange(30, 40), rng(seed)) is task for seed in range(20))
 
 
 def test_a_batch_supervises_the_position_before_each_target():

@@ -24,6 +24,9 @@ OPTIMIZATION = dict(
 )  # fmt: skip
 
 
+WORDS = np.arange(6, 36)
+
+
 def llm():
     torch.manual_seed(0)
     config = LlamaConfig(**SHAPE, **SPECIAL, tie_word_embeddings=True, initializer_range=0.3)
@@ -39,7 +42,7 @@ def row(i, picture=True):
 
 def tasks(number=6):
     random = np.random.default_rng(0)
-    return [row(i, picture=i % 3 != 1).task(IMAGE, random) for i in range(number)]
+    return [row(i, picture=i % 3 != 1).task(IMAGE, WORDS, random) for i in range(number)]
 
 
 def nats_of_rows(model, some):
@@ -69,7 +72,7 @@ def test_the_loss_is_that_of_transformers_row_by_row():
 
 @torch.no_grad()
 def test_rows_without_a_picture_need_no_sketch():
-    model, some = llm(), [row(i, picture=False).task(IMAGE, np.random.default_rng(0)) for i in range(3)]
+    model, some = llm(), [row(i, picture=False).task(IMAGE, WORDS, np.random.default_rng(0)) for i in range(3)]
     got = TextTaskLoss(model, IMAGE)(collate_tasks(some, PAD)).item()
     assert got == pytest.approx(nats_of_rows(model, some), rel=1e-5)
 
@@ -85,7 +88,7 @@ def test_the_loss_depends_on_what_the_sketch_says():
 
 def test_a_row_without_a_picture_stays_as_it_is():
     plain = row(0, picture=False)
-    task = plain.task(IMAGE, np.random.default_rng(0))
+    task = plain.task(IMAGE, WORDS, np.random.default_rng(0))
     assert task.ids is plain.ids
     assert task.mask is plain.mask
     assert task.slots.shape == (0, WIDEST_SLOT)
@@ -94,7 +97,7 @@ def test_a_row_without_a_picture_stays_as_it_is():
 def test_a_row_gets_a_new_sketch_every_time():
     random, long = np.random.default_rng(0), row(0)
     long.sources = [np.arange(6, 36)]
-    first, second = (long.task(IMAGE, random).slots for _ in range(2))
+    first, second = (long.task(IMAGE, WORDS, random).slots for _ in range(2))
     assert not np.array_equal(first, second)
 
 

@@ -58,13 +58,14 @@ def _draw_item(stage: Stage, item: Item) -> None:
     scene, c = stage.scene, stage.canvas
     colour = scene.groups[item.group].colour
     assert colour is not None
+    shade = 2 * scene.items_of(item.group)[0].variant - 1  # things of a group are of one paint
     pen = Pen(
         stage.draw,
         (item.x * c, item.y * c),
         item.size * c,
         flip=item.flip,
         variant=item.variant,
-        tones=tones(colour, scene.sky, scene.exposure),
+        tones=tones(colour, scene.sky, scene.exposure, shade),
         light=stage.light,
         exposure=scene.exposure,
         stroke=c / 200,

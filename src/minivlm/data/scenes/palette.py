@@ -16,6 +16,8 @@ PAINT: dict[str, Rgb] = {
     "white": (252, 252, 250),
     "purple": (148, 60, 200),
 }
+# How far a shade goes; dark yellow would be brown, and gray is no white.
+_SHADE = {"red": 0.2, "yellow": 0.08, "blue": 0.22, "green": 0.22, "white": 0.06, "purple": 0.2}
 WOOD: Rgb = (128, 82, 50)
 SLATE: Rgb = (84, 78, 88)
 INK: Rgb = (38, 40, 52)
@@ -105,10 +107,10 @@ class Tones:
     line: Rgb
 
 
-def tones(name: str, sky: str, exposure: float = 1.0) -> Tones:
-    """Shades of a named colour under a sky."""
+def tones(name: str, sky: str, exposure: float = 1.0, shade: float = 0.0) -> Tones:
+    """Shades of a named colour under a sky; `shade` from -1 to 1 makes the paint darker or lighter."""
     things = LIGHTS[sky].things
-    paint = PAINT[name]
+    paint = mix(PAINT[name], (255, 255, 255) if shade > 0 else (16, 12, 48), abs(shade) * _SHADE[name])
     if name == "white":
         shades = (paint, (255, 255, 255), (206, 214, 228), (96, 106, 130))
     elif name == "yellow":
