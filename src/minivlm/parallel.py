@@ -1,9 +1,13 @@
-"""A map over worker processes that keeps the order and holds only a few tasks in memory."""
+"""Work in other processes: a map that keeps the order, and one function beside this process's own work.
+
+Processes are spawned, not forked: a fork would copy the locks of threads that Arrow or MLflow have running.
+"""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
-from typing import TypeVar
+from contextlib import contextmanager
+from typing import Any, TypeVar
 
 from minivlm.errors import UserError
 
@@ -15,8 +19,7 @@ def ordered_map(function: Callable[[Task], Result], tasks: Iterable[Task], worke
     """`map(function, tasks)` by `workers` processes; with one worker, in this process.
 
     Results come in the order of the tasks. At most two tasks per worker wait at a time, so a long stream of large
-    tasks needs little memory. Processes are spawned, not forked: a fork would copy the locks of threads that Arrow
-    or MLflow have running. UserError when a worker is killed; what the function raises is raised here.
+    tasks needs little memory. UserError when a worker is killed; what the function raises is raised here.
     """
     if workers <= 1:
         yield from map(function, tasks)
@@ -39,3 +42,32 @@ def ordered_map(function: Callable[[Task], Result], tasks: Iterable[Task], worke
         finally:
             for future in waiting:
                 future.cancel()
+
+
+@contextmanager
+def beside(function: Callable[..., Result], *arguments: Any) -> Iterator[Callable[[], Result]]:
+    """Run `function(*arguments)` in a process of its own; gives a function that waits for what it returns.
+
+    When the body of the `with` fails, the process is ended. UserError when it is killed by others; what the
+    function raises is raised by the waiting.
+    """
+    import multiprocessing
+    from concurrent.futures import ProcessPoolExecutor
+    from concurrent.futures.process import BrokenProcessPool
+
+    others = set(multiprocessing.active_children())
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        future = pool.submit(function, *arguments)
+
+        def result() -> Result:
+            try:
+                return future.result()
+            except BrokenProcessPool:
+                raise UserError("a process was killed (out of memory?); threads: 1 runs without it") from None
+
+        try:
+            yield result
+        except BaseException:
+            for process in set(multiprocessing.active_children()) - others:
+                process.terminate()
+            raise

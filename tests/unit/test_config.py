@@ -1,6 +1,7 @@
 """params.yaml: what is wrong is said in one line that names file, key and the nearest valid key."""
 
 import copy
+import re
 from typing import Any
 
 import pytest
@@ -91,7 +92,8 @@ def test_a_hash_that_is_none_is_rejected(values):
 def test_1e_4_is_a_number(tmp_path):
     """YAML 1.1 reads it as a string; params.yaml is YAML 1.2."""
     text = Paths().params.read_text(encoding="utf-8")
-    changed = text.replace("learning_rate: 1.5e-3", "learning_rate: 1e-4")
+    before, sft = text.split("\nsft:\n")
+    changed = before + "\nsft:\n" + re.sub(r"learning_rate: \S+", "learning_rate: 1e-4", sft, count=1)
     assert changed != text
     (tmp_path / "params.yaml").write_text(changed, encoding="utf-8")
     assert load_params(tmp_path / "params.yaml").sft.learning_rate == 1e-4

@@ -1,12 +1,13 @@
-"""The ordered map over processes."""
+"""The ordered map over processes, and one function beside the body."""
 
 import functools
 import os
+import time
 
 import pytest
 
 from minivlm.errors import UserError
-from minivlm.parallel import ordered_map
+from minivlm.parallel import beside, ordered_map
 
 POWER_OF_THREE = functools.partial(pow, 3)
 
@@ -42,3 +43,26 @@ def test_what_the_function_raises_is_raised_here():
 def test_a_killed_worker_is_one_clear_line():
     with pytest.raises(UserError, match=r"runtime\.workers"):
         list(ordered_map(os._exit, [9, 9], 2))
+
+
+def test_a_function_runs_beside_the_body():
+    with beside(os.getpid) as result:
+        here = os.getpid()
+    assert result() != here
+
+
+def test_what_the_function_raises_is_raised_by_the_waiting():
+    with pytest.raises(ZeroDivisionError), beside(divmod, 1, 0) as result:
+        result()
+
+
+def test_when_the_body_fails_the_process_is_ended():
+    start = time.monotonic()
+    with pytest.raises(KeyError), beside(time.sleep, 60):
+        raise KeyError
+    assert time.monotonic() - start < 30
+
+
+def test_a_killed_process_is_one_clear_error():
+    with pytest.raises(UserError, match="killed"), beside(os._exit, 9) as result:
+        result()

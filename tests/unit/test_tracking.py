@@ -59,7 +59,7 @@ def test_a_run_holds_parameters_metrics_and_what_it_was_made_from(paths):
     client, _ = stored(paths)
     found = client.get_run(run_id)
     assert found.info.status == "FINISHED"
-    assert found.data.params["sft.learning_rate"] == "0.0015"
+    assert found.data.params["sft.learning_rate"] == str(PARAMS.sft.learning_rate)
     assert found.data.params["seed"] == str(PARAMS.seed)
     assert found.data.params["model.width"] == "512"
     assert found.data.metrics["val_loss"] == 1.5
@@ -119,7 +119,7 @@ def test_stages_of_one_execution_share_a_parent_that_carries_their_results(paths
     assert figures["pretrain.val_loss"] == 2.0
     assert figures["evaluate.sft.heldout.attribute_recall"] == 0.9
     assert figures["hours"] == pytest.approx(figures["pretrain.hours"] + figures["evaluate.hours"])
-    assert parents[0].data.params["sft.learning_rate"] == "0.0015"
+    assert parents[0].data.params["sft.learning_rate"] == str(PARAMS.sft.learning_rate)
     assert parents[0].info.status == "FINISHED"
 
 

@@ -7,7 +7,7 @@ came; what follows reads nothing else.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,23 +29,34 @@ def train_base(
 ) -> dict[str, dict[str, float]]:
     """Train all three on the rows of `pretrain` and `sft`; metrics by part. UserError without a picture.
 
-    `shared` goes to `fit` for both models: device, logging, prices.
+    `shared` goes to `fit` for both models: device, logging, prices. On a CPU with two threads or more the models
+    are trained side by side, each with its part of the threads: small steps gain little from more than one.
     """
     import torch
 
     from minivlm.data.bpe import train_tokenizer
-    from minivlm.data.encoding import ChatEncoder
     from minivlm.model.checkpoint import load_strictly
     from minivlm.model.fingerprint import write_fingerprint
+    from minivlm.parallel import beside
 
     everything = [row for split in rows.values() for row in split]
     texts = [turn.content for row in everything for turn in row.turns]
     tokens = train_tokenizer(texts, directory / "tokenizer", **section.tokenizer.model_dump())
-    encoder = ChatEncoder(directory / "tokenizer")
-    torch.manual_seed(seed)
-    tower = _train_tower(rows["pretrain"], encoder, directory / "vision_tower", section, seed, shared)
-    torch.manual_seed(seed)
-    llm = _train_llm(everything, encoder, directory / "llm", section, seed, shared)
+    threads = torch.get_num_threads()
+    spare = threads // 2 if shared["device"] == "cpu" else 0
+    llm_arguments = (_conversations(everything), directory, section, seed, _without_log(shared))
+    log = _log_as("llm", shared["on_log"])
+    if spare:
+        with beside(_train_llm, *llm_arguments, spare) as llm_result:
+            torch.set_num_threads(threads - spare)
+            tower = _train_tower(rows["pretrain"], directory, section, seed, shared)
+            torch.set_num_threads(threads)
+            llm, history = llm_result()
+    else:
+        tower = _train_tower(rows["pretrain"], directory, section, seed, shared)
+        llm, history = _train_llm(*llm_arguments, threads)
+    for step, metrics in history:
+        log(step, metrics)
 
     from transformers import LlamaForCausalLM
 
@@ -54,15 +65,35 @@ def train_base(
     return {
         "tokenizer": {"tokens": tokens},
         "vision_tower": _figures(tower),
-        "llm": _figures(llm) | {"fingerprint_loss": text_loss},
+        "llm": llm | {"fingerprint_loss": text_loss},
     }
 
 
+Log = Callable[[int, dict[str, float]], None]
+
+
+def _log_as(part: str, log: Log) -> Log:
+    return lambda step, metrics: log(step, {f"{part}.{name}": value for name, value in metrics.items()})
+
+
+def _without_log(shared: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in shared.items() if key != "on_log"}
+
+
+def _conversations(rows: Sequence[Row]) -> list[tuple[str, Row]]:
+    """(picture key, row without its pictures): what another process is sent."""
+    from minivlm.data.pairs import picture_key
+
+    return [(picture_key(row), row._replace(pictures=())) for row in rows]
+
+
 def _train_tower(
-    rows: Sequence[Row], encoder: ChatEncoder, directory: Path, section: Base, seed: int, shared: Mapping[str, Any]
+    rows: Sequence[Row], directory: Path, section: Base, seed: int, shared: Mapping[str, Any]
 ) -> FitResult:
     import numpy as np
+    import torch
 
+    from minivlm.data.encoding import ChatEncoder
     from minivlm.data.pairs import Pairs, is_validation, picture_key
     from minivlm.training.tower import train_tower
 
@@ -73,31 +104,44 @@ def _train_tower(
     values = section.vision_tower.model_dump()
     names = ("image_size", "patch_size", "hidden_size", "layers", "text_layers", "heads", "intermediate_size")
     shape = {name: values.pop(name) for name in (*names, "projection_size")}
+    encoder = ChatEncoder(directory / "tokenizer")
+    torch.manual_seed(seed)
     return train_tower(
         pairs,
         encoder.encode_plain(pairs.captions),
         kept,
-        directory,
+        directory / "vision_tower",
         shape=shape,
         vocabulary=encoder.vocabulary,
         pad_token_id=encoder.pad_token_id,
         seed=seed,
+        on_log=_log_as("vision_tower", shared["on_log"]),
         **values,
-        **shared,
+        **_without_log(shared),
     )
 
 
 def _train_llm(
-    rows: Sequence[Row], encoder: ChatEncoder, directory: Path, section: Base, seed: int, shared: Mapping[str, Any]
-) -> FitResult:
+    conversations: Sequence[tuple[str, Row]],
+    directory: Path,
+    section: Base,
+    seed: int,
+    shared: Mapping[str, Any],
+    threads: int,
+) -> tuple[dict[str, float], list[tuple[int, dict[str, float]]]]:
+    """(figures, what was logged): all that it returns is small, because it may come from another process."""
     import numpy as np
 
-    from minivlm.data.pairs import is_validation, picture_key
+    from minivlm.data.encoding import ChatEncoder
+    from minivlm.data.pairs import is_validation
     from minivlm.data.text_tasks import telling
     from minivlm.training.base_llm import TaskRow, train_llm
+    from minivlm.training.device import seed_everything
 
+    seed_everything(seed, threads)
     values = section.llm.model_dump()
-    keys = [picture_key(row) for row in rows]
+    keys, rows = [key for key, _ in conversations], [row for _, row in conversations]
+    encoder = ChatEncoder(directory / "tokenizer")
     answers = _answers(rows, keys, encoder)
     ids = encoder.encode([[turn._asdict() for turn in row.turns] for row in rows], image_tokens=1)
     longest = values["max_position_embeddings"]
@@ -114,17 +158,20 @@ def _train_llm(
         "rope_theta": values.pop("rope_theta"),
     }
     pad, bos, eos = encoder.special_ids[:3]
-    return train_llm(
+    history: list[tuple[int, dict[str, float]]] = []
+    result = train_llm(
         tasks,
         np.array([is_validation(key, section.validation_fraction) for key in keys]),
-        directory,
+        directory / "llm",
         shape=shape,
         special_ids={"pad_token_id": pad, "bos_token_id": bos, "eos_token_id": eos},
         image_token_id=encoder.image_token_id,
         seed=seed,
+        on_log=lambda step, metrics: history.append((step, metrics)),
         **values,
         **shared,
     )
+    return _figures(result), history
 
 
 def _answers(

@@ -67,7 +67,7 @@ def train_llm(
     objective = TextTaskLoss(llm, image_token_id)
     train, held = np.flatnonzero(~validation), np.flatnonzero(validation)
 
-    words = np.unique(np.concatenate([np.empty(0, np.int64), *(s for i in train for s in rows[i].sources)]))
+    words = np.unique(np.concatenate([np.empty(0, np.int64), *(text for row in rows for text in row.sources)]))
 
     def batches(chosen: npt.NDArray[np.int64], epoch: int) -> list[TextTaskBatch]:
         random = np.random.default_rng((seed, epoch))

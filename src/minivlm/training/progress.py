@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import sys
 import time
 from typing import Any
@@ -16,11 +17,14 @@ class TrainingProgress:
         self._label, self._total = label, total
         self._price, self._currency = price_per_hour, currency
         self._start = self._said = time.monotonic()
+        self._silent = False
         self._bar: Any = None
         self._task: Any = None
 
     def __enter__(self) -> TrainingProgress:
-        if sys.stderr.isatty():
+        # Beside a training that has the bar, only the end is said: two writers would tear it.
+        self._silent = sys.stderr.isatty() and multiprocessing.parent_process() is not None
+        if sys.stderr.isatty() and not self._silent:
             from rich.console import Console
             from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
@@ -45,7 +49,7 @@ class TrainingProgress:
         now = time.monotonic()
         if self._bar is not None:
             self._bar.update(self._task, completed=step, facts=self._facts(step, loss, samples, now))
-        elif now - self._said >= _LINE_SECONDS or step == self._total:
+        elif (now - self._said >= _LINE_SECONDS and not self._silent) or step == self._total:
             self._said = now
             print(f"{self._label}: step {step}/{self._total}, {self._facts(step, loss, samples, now)}", flush=True)
 

@@ -86,6 +86,16 @@ def test_the_figures_of_every_part_are_finite(trained):
     assert metrics["llm"]["val_loss"] > 0
 
 
+def test_side_by_side_they_are_the_same_as_one_after_the_other(trained, tmp_path):
+    torch.set_num_threads(2)
+    logged = []
+    shared = SHARED | {"on_log": lambda step, metrics: logged.extend(metrics)}
+    assert train_base(rows(), tmp_path / "base", SECTION, seed=0, shared=shared) == trained[1]
+    assert torch.get_num_threads() == 2
+    assert tree(tmp_path / "base") == tree(trained[0])
+    assert {name.split(".")[0] for name in logged} == {"vision_tower", "llm"}
+
+
 def test_the_same_rows_and_seed_give_the_same_bytes(trained, tmp_path):
     assert train_base(rows(), tmp_path / "base", SECTION, seed=0, shared=SHARED) == trained[1]
     assert tree(tmp_path / "base") == tree(trained[0])

@@ -19,7 +19,7 @@ from minivlm.data.scenes.grammar import (
 from minivlm.data.scenes.world import Scene
 
 IMAGE = "<image>\n"
-LONG_ALONE, QUESTIONS_ALONE = 0.45, 0.25  # shares of the sft rows; the rest has both
+LONG_ALONE, QUESTIONS_ALONE = 0.55, 0.15  # shares of the sft rows; the rest has both
 
 Rng = np.random.Generator
 Pair = tuple[str, str]  # question, answer

@@ -44,7 +44,7 @@ CANONICAL_SHORT = SHORT_PROMPTS[0]
 CANONICAL_LONG = LONG_PROMPTS[0]
 
 SHORT_LENGTH = (12, 32)  # characters aimed at; a caption of three groups may be a few longer
-LONG_LENGTH = (45, 90)
+LONG_LENGTH = (38, 90)
 
 _OPENERS = ("这幅图像描绘了", "这幅图片展示了", "这张图片描绘了", "画面展现了")
 
@@ -116,7 +116,7 @@ def _verb(scene: Scene, members: Sequence[int], rng: np.random.Generator) -> str
 
 
 def long_description(scene: Scene, rng: np.random.Generator) -> str:
-    """Two to four sentences of 45 to 90 characters that also say roughly where each group is."""
+    """Two to four sentences of 38 to 90 characters that also say roughly where each group is."""
     sky, ground = SKY_WORDS[scene.sky], GROUND_WORDS[scene.ground]
     name = ground.names[0]
     of = pick(rng, sky.of)
