@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
-from minivlm.paths import STAGES
+from minivlm.config import load_params
+from minivlm.paths import STAGES, Paths
 
 ROOT = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.slow
