@@ -155,7 +155,10 @@ def test_an_experiment_in_a_temporary_checkout_runs_only_sft_and_evaluate(checko
 def test_experiments_can_be_compared(checkout, first):
     rows = json.loads(checkout.run("dvc", "exp", "show", "--json"))
     (workspace,) = [row for row in rows if row["rev"] == "workspace"]
-    assert workspace["data"]["params"]["params.yaml"]["data"]["sft"]["learning_rate"] == load_params(Paths().params).sft.learning_rate
+    assert (
+        workspace["data"]["params"]["params.yaml"]["data"]["sft"]["learning_rate"]
+        == load_params(Paths().params).sft.learning_rate
+    )
     differences = json.loads(checkout.run("dvc", "metrics", "diff", "--json", "faster"))
     assert "reports/sft/metrics.json" in differences
     assert "reports/pretrain/metrics.json" not in differences
