@@ -44,6 +44,24 @@ def ordered_map(function: Callable[[Task], Result], tasks: Iterable[Task], worke
                 future.cancel()
 
 
+def _follow_parent() -> None:
+    """Leave Ctrl-C to the parent, which ends this process; and end with it, should it be killed."""
+    import multiprocessing
+    import os
+    import signal
+    import threading
+
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+    def end_with_parent() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=end_with_parent, daemon=True).start()
+
+
 @contextmanager
 def beside(function: Callable[..., Result], *arguments: Any) -> Iterator[Callable[[], Result]]:
     """Run `function(*arguments)` in a process of its own; gives a function that waits for what it returns.
@@ -56,7 +74,8 @@ def beside(function: Callable[..., Result], *arguments: Any) -> Iterator[Callabl
     from concurrent.futures.process import BrokenProcessPool
 
     others = set(multiprocessing.active_children())
-    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, mp_context=context, initializer=_follow_parent) as pool:
         future = pool.submit(function, *arguments)
 
         def result() -> Result:

@@ -1,10 +1,10 @@
 """Operations counted from shapes agree with torch.utils.flop_counter on tiny models."""
 
 import pytest
+import torch
 
 from minivlm.training import cost
 
-torch = pytest.importorskip("torch")
 BATCH, LENGTH, SUPERVISED = 3, 24, 10
 
 

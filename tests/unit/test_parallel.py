@@ -2,8 +2,11 @@
 
 import functools
 import os
+import subprocess
+import sys
 import time
 
+import psutil
 import pytest
 
 from minivlm.errors import UserError
@@ -66,3 +69,18 @@ def test_when_the_body_fails_the_process_is_ended():
 def test_a_killed_process_is_one_clear_error():
     with pytest.raises(UserError, match="killed"), beside(os._exit, 9) as result:
         result()
+
+
+def test_when_the_parent_is_killed_the_process_ends_too():
+    code = "import os, time\nfrom minivlm.parallel import beside\n"
+    code += "if __name__ == '__main__':\n  with beside(time.sleep, 60): print(flush=True); time.sleep(60)\n"
+    parent = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
+    assert parent.stdout.readline()
+    until = time.monotonic() + 20
+    while not (children := psutil.Process(parent.pid).children(recursive=True)):
+        assert time.monotonic() < until
+    time.sleep(1)  # the child has begun
+    parent.kill()
+    parent.wait()
+    _, alive = psutil.wait_procs(children, timeout=20)
+    assert alive == []

@@ -6,6 +6,7 @@ import subprocess
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 from PIL import Image
 
@@ -303,8 +304,6 @@ def test_a_dvc_process_is_told_by_its_command_line(command, expected):
 
 
 def test_the_key_names_the_nearest_dvc_process_and_the_experiment(monkeypatch):
-    psutil = pytest.importorskip("psutil")
-
     class Process:
         def __init__(self, pid, command):
             self.pid, self._command = pid, command

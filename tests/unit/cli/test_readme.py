@@ -41,8 +41,6 @@ def test_only_the_block_is_replaced():
 
 def test_the_committed_readme_is_current():
     paths = Paths()
-    if not all((paths.reports(stage) / "metrics.json").exists() for stage in ("pretrain", "sft", "evaluate")):
-        pytest.skip("no reports of a reproduction are committed")
     block = results_block(paths.reports)
     for readme in readmes(paths.root):
         text = readme.read_text(encoding="utf-8")
