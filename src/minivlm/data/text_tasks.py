@@ -10,7 +10,7 @@ sum of its tokens' embeddings, which is what a linear projector can later make o
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
 WIDEST_SLOT = 5  # tokens
 LEFT_OUT = 0.1  # share of the spans that a sketch leaves out
-EXCHANGED = 0.3  # share of the tasks in which some words are exchanged
+EXCHANGED = 0.9  # share of the tasks in which some words are exchanged
+MOST_EXCHANGED = 3  # of a task
 
 
 @dataclass(frozen=True)
@@ -128,8 +129,39 @@ def make_task(
     )
 
 
-def exchange_words(task: TextTask, words: npt.NDArray[np.int64], random: np.random.Generator) -> TextTask:
-    """In some tasks, one to three tokens of the sketch exchanged for others of `words`, wherever they stand.
+class Exchanges:
+    """What may stand in the place of a token: other tokens that texts have between the same neighbours.
+
+    红 and 蓝 both stand between 片 and 色, 三 and 两 before 座: nobody has to say what a colour or a numeral is.
+    """
+
+    def __init__(self, texts: Iterable[npt.NDArray[np.int64]]) -> None:
+        """Token ids of texts."""
+        import numpy as np
+
+        runs = [np.stack([text[:-2], text[2:], text[1:-1]], axis=1) for text in texts if len(text) > 2]
+        seen = np.unique(np.concatenate([*runs, np.zeros((0, 3), np.int64)]), axis=0)  # before, after, token
+        is_first = np.any(np.diff(seen[:, :2], axis=0, prepend=-1), axis=1)
+        place = np.cumsum(is_first) - 1  # (N,), the number of each line's neighbourhood
+        size = np.bincount(place)[place]
+        self._tokens, self._size = seen[:, 2], size
+        self._first = np.flatnonzero(is_first)[place]  # (N,), where the lines of the same neighbourhood begin
+        several = np.flatnonzero(size > 1)
+        self._lines = several[np.argsort(self._tokens[several], kind="stable")]  # by token
+        self._sorted = self._tokens[self._lines]
+
+    def draw(self, token: int, random: np.random.Generator) -> int:
+        """Another token of one of its neighbourhoods; the token itself where it has every place for itself."""
+        start, end = self._sorted.searchsorted([token, token + 1])
+        if start == end:
+            return token
+        line = self._lines[random.integers(start, end)]
+        other = self._first[line] + random.integers(self._size[line] - 1)
+        return int(self._tokens[other + (other >= line)])
+
+
+def exchange_words(task: TextTask, exchanges: Exchanges, random: np.random.Generator) -> TextTask:
+    """In most tasks, one to three tokens of the sketch exchanged for others, wherever they stand.
 
     What usually goes together is then no guide to the answer: the model learns to say what the sketch says, also
     where it is something that it has never read.
@@ -139,9 +171,10 @@ def exchange_words(task: TextTask, words: npt.NDArray[np.int64], random: np.rand
     if random.random() >= EXCHANGED or not len(task.slots):
         return task
     present = np.unique(task.slots[task.slots >= 0])
-    old = random.choice(present, size=min(len(present), int(random.integers(1, 4))), replace=False)
+    number = min(len(present), int(random.integers(1, MOST_EXCHANGED + 1)))
+    old = random.choice(present, size=number, replace=False)
     table = np.arange(max(task.ids.max(), present.max()) + 1)
-    table[old] = random.choice(words, size=len(old))
+    table[old] = [exchanges.draw(int(token), random) for token in old]
     return replace(task, ids=table[task.ids], slots=np.where(task.slots >= 0, table[task.slots], -1))
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from minivlm.data.text_tasks import TextTask, TextTaskBatch, collate_tasks, exchange_words, make_task
+from minivlm.data.text_tasks import Exchanges, TextTask, TextTaskBatch, collate_tasks, exchange_words, make_task
 from minivlm.training.result import FitResult
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ class TaskRow:
     ) -> None:
         self.ids, self.mask, self.sources = ids, mask, sources
 
-    def task(self, image_token_id: int, words: npt.NDArray[np.int64], random: np.random.Generator) -> TextTask:
+    def task(self, image_token_id: int, exchanges: Exchanges, random: np.random.Generator) -> TextTask:
         """The row with a sketch for its picture, some of its words exchanged; without a picture, as it is."""
         import numpy as np
 
@@ -31,7 +31,7 @@ class TaskRow:
         if image_token_id not in self.ids:
             return TextTask(self.ids, self.mask, np.empty((0, WIDEST_SLOT), dtype=np.int64))
         task = make_task(self.ids, self.mask, self.sources, image_token_id, random)
-        return exchange_words(task, words, random)
+        return exchange_words(task, exchanges, random)
 
 
 def train_llm(
@@ -67,12 +67,12 @@ def train_llm(
     objective = TextTaskLoss(llm, image_token_id)
     train, held = np.flatnonzero(~validation), np.flatnonzero(validation)
 
-    words = np.unique(np.concatenate([np.empty(0, np.int64), *(text for row in rows for text in row.sources)]))
+    exchanges = Exchanges(text for row in rows for text in row.sources)
 
     def batches(chosen: npt.NDArray[np.int64], epoch: int) -> list[TextTaskBatch]:
         random = np.random.default_rng((seed, epoch))
         return _batches(
-            [rows[i].task(image_token_id, words, random) for i in chosen],
+            [rows[i].task(image_token_id, exchanges, random) for i in chosen],
             batch_tokens,
             seed,
             epoch,

@@ -6,6 +6,7 @@ import pytest
 from minivlm.data.text_tasks import (
     EXCHANGED,
     WIDEST_SLOT,
+    Exchanges,
     TextTask,
     collate_tasks,
     exchange_words,
@@ -78,18 +79,47 @@ def test_the_sketch_stands_where_the_picture_stood_and_the_same_tokens_are_super
     assert ids.tolist() == [1, 50, IMAGE, 51, 52, 60, 61, 2]  # the row itself is left as it was
 
 
-def test_in_some_tasks_words_are_exchanged_alike_in_sketch_and_conversation():
-    ids, mask = row(1, 50, IMAGE, 51, 60, 61, 2, supervised=(60, 61, 2))
-    random, words, exchanged = rng(0), np.arange(200, 260), 0
+# "two red boats", "two blue birds", …: 3x numerals, 4x colours, 5x things, each between the same neighbours.
+PHRASES = [np.array([9, 30 + n, 20, 40 + c, 21, 50 + t, 22]) for n in range(3) for c in range(4) for t in range(5)]
+
+
+def test_a_word_is_exchanged_for_one_that_stands_between_the_same_neighbours():
+    exchanges = Exchanges([text for text in PHRASES if text[3] != 43 or text[5] != 54])
+    random = rng(0)
+    drawn = {token: {exchanges.draw(token, random) for _ in range(200)} for token in (31, 41, 51, 20, 63)}
+    assert drawn[31] == {30, 32}
+    assert drawn[41] == {40, 42, 43}
+    assert drawn[51] == {50, 52, 53, 54}
+    assert drawn[20] == {20}  # nothing else is ever there
+    assert drawn[63] == {63}  # no text has it
+
+
+def test_a_token_that_shares_more_neighbourhoods_is_drawn_more_often():
+    texts = [np.array([left, token, 9]) for token in (1, 2) for left in (10, 11, 12)] + [np.array([10, 3, 9])]
+    random = rng(0)
+    exchanges = Exchanges(texts)
+    drawn = [exchanges.draw(1, random) for _ in range(2000)]
+    assert abs(drawn.count(2) / len(drawn) - 5 / 6) < 0.05  # two places are shared by 1 and 2, one by all three
+    assert set(drawn) == {2, 3}
+
+
+def test_short_texts_exchange_nothing():
+    for texts in ([], [np.array([5])], [np.array([5, 6])]):
+        assert Exchanges(texts).draw(5, rng()) == 5
+
+
+def test_in_most_tasks_words_are_exchanged_alike_in_sketch_and_conversation():
+    ids, mask = row(9, 32, IMAGE, 44, 55, 61, 2, supervised=(55, 61, 2))
+    random, exchanges, exchanged = rng(0), Exchanges(PHRASES), 0
     for _ in range(400):
-        before = make_task(ids, mask, [np.array([60, 61, 62, 63, 60])], IMAGE, random)
-        after = exchange_words(before, words, random)
+        before = make_task(ids, mask, [np.array([31, 41, 52, 32, 53, 41])], IMAGE, random)
+        after = exchange_words(before, exchanges, random)
         assert np.array_equal(after.mask, before.mask)
         other = before.slots != after.slots
         changed = dict(zip(before.slots[other].tolist(), after.slots[other].tolist(), strict=True))
         expected = [changed.get(token, token) for token in before.ids.tolist()]
         assert after.ids.tolist() == expected
-        assert set(changed.values()) <= set(words.tolist())
+        assert all(old // 10 == new // 10 for old, new in changed.items())
         assert np.array_equal(after.slots == -1, before.slots == -1)
         exchanged += bool(changed)
     assert abs(exchanged / 400 - EXCHANGED) < 0.07
@@ -97,7 +127,7 @@ def test_in_some_tasks_words_are_exchanged_alike_in_sketch_and_conversation():
 
 def test_without_a_sketch_no_word_is_exchanged():
     task = TextTask(*row(20, 21, 22, supervised=(20, 22)), np.empty((0, WIDEST_SLOT), dtype=np.int64))
-    assert all(exchange_words(task, np.arange(30, 40), rng(seed)) is task for seed in range(20))
+    assert all(exchange_words(task, Exchanges(PHRASES), rng(seed)) is task for seed in range(20))
 
 
 def test_a_batch_supervises_the_position_before_each_target():

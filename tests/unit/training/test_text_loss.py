@@ -5,7 +5,7 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from minivlm.data.text_tasks import WIDEST_SLOT, collate_tasks
+from minivlm.data.text_tasks import WIDEST_SLOT, Exchanges, collate_tasks
 from minivlm.model.checkpoint import load_strictly
 from minivlm.training.base_llm import TaskRow, train_llm
 from minivlm.training.text_loss import TextTaskLoss
@@ -24,7 +24,7 @@ OPTIMIZATION = dict(
 )  # fmt: skip
 
 
-WORDS = np.arange(6, 36)
+EXCHANGES = Exchanges(np.random.default_rng(0).integers(6, 36, (50, 4)))
 
 
 def llm():
@@ -42,7 +42,7 @@ def row(i, picture=True):
 
 def tasks(number=6):
     random = np.random.default_rng(0)
-    return [row(i, picture=i % 3 != 1).task(IMAGE, WORDS, random) for i in range(number)]
+    return [row(i, picture=i % 3 != 1).task(IMAGE, EXCHANGES, random) for i in range(number)]
 
 
 def nats_of_rows(model, some):
@@ -72,7 +72,7 @@ def test_the_loss_is_that_of_transformers_row_by_row():
 
 @torch.no_grad()
 def test_rows_without_a_picture_need_no_sketch():
-    model, some = llm(), [row(i, picture=False).task(IMAGE, WORDS, np.random.default_rng(0)) for i in range(3)]
+    model, some = llm(), [row(i, picture=False).task(IMAGE, EXCHANGES, np.random.default_rng(0)) for i in range(3)]
     got = TextTaskLoss(model, IMAGE)(collate_tasks(some, PAD)).item()
     assert got == pytest.approx(nats_of_rows(model, some), rel=1e-5)
 
@@ -88,7 +88,7 @@ def test_the_loss_depends_on_what_the_sketch_says():
 
 def test_a_row_without_a_picture_stays_as_it_is():
     plain = row(0, picture=False)
-    task = plain.task(IMAGE, WORDS, np.random.default_rng(0))
+    task = plain.task(IMAGE, EXCHANGES, np.random.default_rng(0))
     assert task.ids is plain.ids
     assert task.mask is plain.mask
     assert task.slots.shape == (0, WIDEST_SLOT)
@@ -97,7 +97,7 @@ def test_a_row_without_a_picture_stays_as_it_is():
 def test_a_row_gets_a_new_sketch_every_time():
     random, long = np.random.default_rng(0), row(0)
     long.sources = [np.arange(6, 36)]
-    first, second = (long.task(IMAGE, WORDS, random).slots for _ in range(2))
+    first, second = (long.task(IMAGE, EXCHANGES, random).slots for _ in range(2))
     assert not np.array_equal(first, second)
 
 

@@ -26,21 +26,21 @@ def boat(pen: Pen) -> None:
 
 
 def house(pen: Pen) -> None:
-    """Painted walls under a slate roof, a door, two windows and a chimney."""
+    """Painted walls under a slate roof, a door, a window and a chimney."""
     t = pen.tones
     roof = pen.lit(SLATE)
     frame = pen.lit((250, 246, 236))
     glass = (255, 220, 120) if pen.light.lamps else pen.lit((120, 170, 205))
-    pen.poly(((0.18, -0.44), (0.3, -0.44), (0.3, -0.12), (0.18, -0.12)), pen.lit((140, 90, 76)), pen.ink)
-    pen.poly(((-0.38, -0.1), (0.38, -0.1), (0.38, 0.47), (-0.38, 0.47)), t.base)
-    pen.poly(((0.14, -0.1), (0.38, -0.1), (0.38, 0.47), (0.14, 0.47)), mix(t.base, t.dark, 0.55))
-    pen.poly(((-0.38, -0.1), (0.38, -0.1), (0.38, 0.47), (-0.38, 0.47)), (0, 0, 0, 0), t.line)
-    pen.poly(((0.0, -0.47), (0.48, -0.06), (-0.48, -0.06)), roof, pen.ink)
-    pen.poly(((0.0, -0.44), (-0.44, -0.075), (-0.2, -0.075)), mix(roof, (255, 255, 255), 0.22))
-    pen.poly(((-0.08, 0.18), (0.08, 0.18), (0.08, 0.47), (-0.08, 0.47)), pen.lit((104, 66, 44)), pen.ink)
-    for u in (-0.24, 0.24):
-        pen.poly(((u - 0.09, 0.08), (u + 0.09, 0.08), (u + 0.09, 0.25), (u - 0.09, 0.25)), frame)
-        pen.poly(((u - 0.065, 0.105), (u + 0.065, 0.105), (u + 0.065, 0.225), (u - 0.065, 0.225)), glass)
+    pen.poly(((0.18, -0.46), (0.3, -0.46), (0.3, -0.14), (0.18, -0.14)), roof, pen.ink)
+    walls = ((-0.42, -0.16), (0.42, -0.16), (0.42, 0.47), (-0.42, 0.47))
+    pen.poly(walls, t.base)
+    pen.poly(((0.22, -0.16), (0.42, -0.16), (0.42, 0.47), (0.22, 0.47)), mix(t.base, t.dark, 0.55))
+    pen.poly(walls, (0, 0, 0, 0), t.line)
+    pen.poly(((0.0, -0.47), (0.48, -0.12), (-0.48, -0.12)), roof, pen.ink)
+    pen.poly(((0.0, -0.44), (-0.44, -0.135), (-0.2, -0.135)), mix(roof, (255, 255, 255), 0.22))
+    pen.poly(((0.05, 0.12), (0.23, 0.12), (0.23, 0.47), (0.05, 0.47)), pen.lit((104, 66, 44)), pen.ink)
+    pen.poly(((-0.28, 0.06), (-0.08, 0.06), (-0.08, 0.26), (-0.28, 0.26)), frame)
+    pen.poly(((-0.25, 0.09), (-0.11, 0.09), (-0.11, 0.23), (-0.25, 0.23)), glass)
 
 
 _CROWN = ((-0.17, -0.02, 0.19), (0.17, -0.02, 0.19), (0.0, -0.24, 0.235), (-0.08, 0.02, 0.18), (0.1, 0.03, 0.17))
@@ -97,7 +97,7 @@ def car(pen: Pen) -> None:
 
 
 def flower(pen: Pen) -> None:
-    """Five petals on a stem with two leaves."""
+    """Five petals around a dark heart, on a stem with two leaves."""
     t = pen.tones
     stem = pen.lit((40, 128, 52))
     edge = pen.lit((18, 74, 34))
@@ -112,8 +112,7 @@ def flower(pen: Pen) -> None:
         pen.disc(u, v, 0.135 - pen.stroke / pen.unit, t.base)
     for u, v in petals:
         pen.disc(u * 0.96, v - 0.02, 0.055, (*t.light, 170))
-    heart = pen.lit((118, 70, 30)) if t.base[2] < 120 and t.base[1] > 120 else pen.lit((250, 200, 50))
-    pen.disc(0.0, -0.19, 0.09, heart, pen.lit((150, 96, 20)))
+    pen.disc(0.0, -0.19, 0.1, pen.lit((118, 70, 30)), pen.ink)
 
 
 def umbrella(pen: Pen) -> None:

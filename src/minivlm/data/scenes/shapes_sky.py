@@ -20,6 +20,7 @@ _BIRD_BODY = curve(
         (0.28, 0.20),
     )
 )
+# The near wing, its tip, the far wing.
 _BIRD_WINGS = (
     # raised: a wide sail over the back
     (
@@ -34,6 +35,7 @@ _BIRD_WINGS = (
                 (0.0, 0.18),
             )
         ),
+        ((-0.11, -0.36), (-0.30, -0.36), (-0.25, -0.22), (-0.07, -0.24)),
         curve(((0.20, 0.08), (0.24, -0.16), (0.16, -0.35), (0.04, -0.33), (0.0, -0.1), (0.04, 0.08))),
     ),
     # swept: lower and further back
@@ -49,19 +51,21 @@ _BIRD_WINGS = (
                 (0.0, 0.18),
             )
         ),
+        ((-0.23, -0.29), (-0.42, -0.26), (-0.33, -0.14), (-0.15, -0.2)),
         curve(((0.22, 0.08), (0.30, -0.16), (0.40, -0.33), (0.24, -0.34), (0.08, -0.12), (0.06, 0.08))),
     ),
 )
 
 
 def bird(pen: Pen) -> None:
-    """A flying bird seen from the side, with raised or swept wings."""
+    """A flying bird seen from the side, with raised or swept wings that have dark tips."""
     t = pen.tones
-    near, far = _BIRD_WINGS[int(pen.variant * 2)]
+    near, tip, far = _BIRD_WINGS[int(pen.variant * 2)]
     pen.poly(far, t.dark, t.line)
     pen.poly(((0.37, 0.02), (0.50, 0.09), (0.36, 0.12)), pen.lit((245, 150, 30)), t.line)
     pen.poly(_BIRD_BODY, t.base, t.line)
     pen.poly(near, t.light if t.light != t.base else t.base, t.line)
+    pen.poly(tip, pen.ink)
     pen.line(((-0.06, 0.06), (-0.2, -0.16)), t.dark)
     pen.disc(0.29, 0.04, 0.035, pen.ink)
 
@@ -86,16 +90,16 @@ def balloon(pen: Pen) -> None:
     t = pen.tones
     rope = pen.lit(WOOD)
     for u in (-0.16, -0.06, 0.06, 0.16):
-        pen.line(((u, 0.2), (u * 0.45, 0.39)), rope)
+        pen.line(((u, 0.14), (u * 0.75, 0.34)), rope)
     envelope = curve(
         (
             (0.0, -0.49),
             (0.25, -0.42),
             (0.36, -0.2),
-            (0.3, 0.02),
-            (0.15, 0.24),
-            (-0.15, 0.24),
-            (-0.3, 0.02),
+            (0.3, 0.0),
+            (0.15, 0.18),
+            (-0.15, 0.18),
+            (-0.3, 0.0),
             (-0.36, -0.2),
             (-0.25, -0.42),
         )
@@ -106,10 +110,10 @@ def balloon(pen: Pen) -> None:
             (0.0, -0.48),
             (0.17, -0.4),
             (0.245, -0.18),
-            (0.2, 0.04),
-            (0.1, 0.24),
-            (-0.1, 0.24),
-            (-0.2, 0.04),
+            (0.2, 0.0),
+            (0.1, 0.18),
+            (-0.1, 0.18),
+            (-0.2, 0.0),
             (-0.245, -0.18),
             (-0.17, -0.4),
         )
@@ -120,10 +124,10 @@ def balloon(pen: Pen) -> None:
             (0.0, -0.48),
             (0.06, -0.4),
             (0.095, -0.18),
-            (0.075, 0.04),
-            (0.04, 0.24),
-            (-0.04, 0.24),
-            (-0.075, 0.04),
+            (0.075, 0.0),
+            (0.04, 0.18),
+            (-0.04, 0.18),
+            (-0.075, 0.0),
             (-0.095, -0.18),
             (-0.06, -0.4),
         )
@@ -131,23 +135,23 @@ def balloon(pen: Pen) -> None:
     pen.poly(inner, t.base)
     pen.oval(-0.16, -0.27, 0.07, 0.11, (*t.light, 190))
     pen.poly(envelope, (0, 0, 0, 0), t.line)
-    pen.poly(((-0.1, 0.38), (0.1, 0.38), (0.08, 0.495), (-0.08, 0.495)), rope, pen.ink)
+    pen.poly(((-0.15, 0.32), (0.15, 0.32), (0.12, 0.495), (-0.12, 0.495)), rope, pen.ink)
 
 
 def kite(pen: Pen) -> None:
-    """A diamond kite with crossed spars and a tail with bows."""
+    """A diamond kite, leaning into the wind, with crossed spars and a long tail with bows."""
     t = pen.tones
-    top, right, low, left, cross = (0.0, -0.49), (0.34, -0.17), (0.0, 0.22), (-0.34, -0.17), (0.0, -0.17)
-    tail = ((0.0, 0.22), (0.08, 0.29), (-0.02, 0.37), (0.08, 0.44), (0.04, 0.49))
-    pen.line(tail, t.line, 0.02)
-    for u, v in ((0.05, 0.28), (0.02, 0.38)):
-        pen.poly(((u, v), (u - 0.1, v - 0.05), (u - 0.1, v + 0.05)), t.base)
-        pen.poly(((u, v), (u + 0.1, v - 0.05), (u + 0.1, v + 0.05)), t.base)
+    paper = pen.lit((250, 240, 214))
+    top, right, low, left, cross = (-0.2, -0.49), (0.2, -0.33), (0.1, 0.2), (-0.35, -0.06), (-0.08, -0.2)
+    pen.line((low, (0.14, 0.28), (0.1, 0.42), (0.18, 0.46), (0.34, 0.48)), pen.ink, 0.03)
+    for u, v in ((0.14, 0.28), (0.1, 0.42)):
+        pen.poly(((u, v), (u - 0.1, v - 0.055), (u - 0.1, v + 0.055)), paper, pen.ink)
+        pen.poly(((u, v), (u + 0.1, v - 0.055), (u + 0.1, v + 0.055)), paper, pen.ink)
     pen.poly((top, right, low, left), t.base)
     pen.poly((top, cross, left), t.light)
     pen.poly((cross, right, low), t.dark)
-    pen.line((top, low), t.line)
-    pen.line((left, right), t.line)
+    pen.line((top, low), paper)
+    pen.line((left, right), paper)
     pen.poly((top, right, low, left), (0, 0, 0, 0), t.line)
 
 
