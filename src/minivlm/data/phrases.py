@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-LONGEST = 4  # tokens
+LONGEST = 3  # tokens
 RAREST, COMMONEST = 0.003, 0.5  # shares of the captions that hold a phrase
 _FACTOR = 0x9E3779B97F4A7C15  # odd, so that no token of a run is lost from its hash
 
