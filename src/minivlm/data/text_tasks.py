@@ -143,20 +143,22 @@ class Exchanges:
         seen = np.unique(np.concatenate([*runs, np.zeros((0, 3), np.int64)]), axis=0)  # before, after, token
         is_first = np.any(np.diff(seen[:, :2], axis=0, prepend=-1), axis=1)
         place = np.cumsum(is_first) - 1  # (N,), the number of each line's neighbourhood
-        size = np.bincount(place)[place]
-        self._tokens, self._size = seen[:, 2], size
-        self._first = np.flatnonzero(is_first)[place]  # (N,), where the lines of the same neighbourhood begin
-        several = np.flatnonzero(size > 1)
-        self._lines = several[np.argsort(self._tokens[several], kind="stable")]  # by token
-        self._sorted = self._tokens[self._lines]
+        self._tokens, self._first = seen[:, 2], np.flatnonzero(is_first)[place]
+        self._by_token = np.argsort(self._tokens, kind="stable")
+        self._sorted = self._tokens[self._by_token]
+        others = np.bincount(place)[place] - 1  # (N,), tokens seen in the same place beside this one
+        self._choices = np.concatenate([[0], others[self._by_token].cumsum()])  # (N + 1,), before each line
 
     def draw(self, token: int, random: np.random.Generator) -> int:
-        """Another token of one of its neighbourhoods; the token itself where it has every place for itself."""
-        start, end = self._sorted.searchsorted([token, token + 1])
-        if start == end:
+        """Another token, the likelier the more places it shares; the token itself where it shares none."""
+        lines = self._sorted.searchsorted([token, token + 1])
+        least, most = self._choices[lines]
+        if least == most:
             return token
-        line = self._lines[random.integers(start, end)]
-        other = self._first[line] + random.integers(self._size[line] - 1)
+        choice = random.integers(least, most)
+        at = self._choices.searchsorted(choice, side="right") - 1
+        line = self._by_token[at]
+        other = self._first[line] + choice - self._choices[at]
         return int(self._tokens[other + (other >= line)])
 
 
