@@ -1,8 +1,12 @@
 """What reaches MLflow, which run it belongs to, and what a dead server costs: temporary stores, no network."""
 
 import json
+import os
+import signal
 import socket
 import subprocess
+import sys
+import threading
 import time
 from pathlib import Path
 
@@ -14,7 +18,8 @@ from minivlm.config import load_params
 from minivlm.errors import UserError
 from minivlm.files import write_json
 from minivlm.paths import Paths
-from minivlm.tracking import NullRun, facts, stage_run, stages
+from minivlm.tracking import NullRun, courier, delivery, facts, stage_run, stages
+from minivlm.tracking.journal import Journal, JournalReader
 from minivlm.tracking.reproduction import _is_dvc, execution_key, join
 from minivlm.tracking.store import connect, exclusive, local_uri
 
@@ -22,8 +27,35 @@ ROOT = Path(__file__).resolve().parents[2]
 PARAMS = load_params(ROOT / "params.yaml")
 
 
+class ThreadInsteadOfProcess:
+    """Delivers as the courier's process does, without the seconds that a process takes to import MLflow."""
+
+    def __init__(self, journal, home, experiment):
+        pipe, end = os.pipe()
+        self.stdin = os.fdopen(end, "wb", buffering=0)
+        self._thread = threading.Thread(target=self._deliver, args=(journal, home, experiment, pipe))
+        self._thread.start()
+
+    def _deliver(self, journal, home, experiment, pipe):
+        courier.deliver(journal, home, experiment, pipe)
+        os.close(pipe)
+
+    def wait(self, seconds):
+        self._thread.join(seconds)
+        if self._thread.is_alive():
+            raise subprocess.TimeoutExpired("courier", seconds)
+        return 0
+
+
 @pytest.fixture
-def paths(tmp_path, monkeypatch, template_store):
+def paths(checkout, monkeypatch):
+    """A checkout of its own, whose courier is a thread."""
+    monkeypatch.setattr(courier, "start", ThreadInsteadOfProcess)
+    return checkout
+
+
+@pytest.fixture
+def checkout(tmp_path, monkeypatch, template_store):
     """A checkout of its own, with a store that has its tables already: making them takes seconds."""
     for name in ("MLFLOW_TRACKING_URI", "DVC_EXP_NAME", "DVC_STAGE"):
         monkeypatch.delenv(name, raising=False)
@@ -46,6 +78,14 @@ def stored(paths):
     return client, client.search_runs([experiment], order_by=["attributes.start_time"])
 
 
+def wait_for(condition, seconds=60.0):
+    """Until the condition holds; an error after too long."""
+    until = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < until, "waited in vain"
+        time.sleep(0.02)
+
+
 def by_stage(paths):
     return {run.data.tags["stage"]: run for run in stored(paths)[1]}
 
@@ -56,9 +96,8 @@ def test_a_run_holds_parameters_metrics_and_what_it_was_made_from(paths):
             run.log_metrics({"loss": 5.0 - step}, step=step)
         run.log_metrics({"val_loss": 1.5, "nested": {"value": 2}, "not_measured": None})
         run.log_params({"model": {"width": 512}})
-        run_id = run.run_id
     client, _ = stored(paths)
-    found = client.get_run(run_id)
+    found = by_stage(paths)["sft"]
     assert found.info.status == "FINISHED"
     assert found.data.params["sft.learning_rate"] == str(PARAMS.sft.learning_rate)
     assert found.data.params["seed"] == str(PARAMS.seed)
@@ -67,7 +106,7 @@ def test_a_run_holds_parameters_metrics_and_what_it_was_made_from(paths):
     assert found.data.metrics["nested.value"] == 2
     assert found.data.metrics["hours"] > 0
     assert found.data.metrics["money"] == pytest.approx(found.data.metrics["hours"] * PARAMS.prices.cpu_hour)
-    assert [(m.step, m.value) for m in client.get_metric_history(run_id, "loss")] == [
+    assert [(m.step, m.value) for m in client.get_metric_history(found.info.run_id, "loss")] == [
         (step, 5.0 - step) for step in range(5)
     ]
     assert {"stage", "hardware.device", "hardware.cores", "version.torch"} <= set(found.data.tags)
@@ -78,8 +117,8 @@ def test_a_result_ends_the_curve_of_the_same_name(paths):
         run.log_metrics({"val_loss": 2.0}, step=10)
         run.log_metrics({"val_loss": 1.0}, step=20)
         run.log_metrics({"val_loss": 0.9})
-        run_id = run.run_id
     client, _ = stored(paths)
+    run_id = by_stage(paths)["sft"].info.run_id
     assert [(m.step, m.value) for m in client.get_metric_history(run_id, "val_loss")] == [
         (10, 2.0),
         (20, 1.0),
@@ -92,8 +131,8 @@ def test_thousands_of_metrics_arrive_whole(paths):
     with stage_run("sft", PARAMS, paths) as run:
         for step in range(2500):
             run.log_metrics({"loss": step}, step=step)
-        run_id = run.run_id
     client, _ = stored(paths)
+    run_id = by_stage(paths)["sft"].info.run_id
     assert [m.value for m in client.get_metric_history(run_id, "loss")] == list(range(2500))
 
 
@@ -159,8 +198,8 @@ def test_pictures_tables_and_files_are_on_the_stage_and_on_the_reproduction(path
         run.log_artifact(tmp_path / "captions.md", "evaluate")
         run.log_image(pictures[0], "sunset")
         run.log_table({"picture": pictures, "SFT_vlm": ["红色", "蓝色"]}, "captions.json")
-        run_id = run.run_id
     client, _ = stored(paths)
+    run_id = by_stage(paths)["evaluate"].info.run_id
     assert {item.path for item in client.list_artifacts(run_id)} >= {"captions.json", "evaluate", "images"}
     parent = by_stage(paths)["reproduction"]
     assert "captions.json" in parent.data.tags["mlflow.loggedArtifacts"]
@@ -193,7 +232,6 @@ def test_a_dead_server_costs_seconds_and_loses_nothing(paths, monkeypatch, capsy
             run.log_metrics({"loss": step}, step=step)
         run.log_artifact(report)
         run.log_image(Image.new("RGB", (4, 4)), "dot")
-        assert run.run_id.startswith("local-")
     assert time.monotonic() - started < 5
     report.write_text("second", encoding="utf-8")
     (journal,) = paths.journal.glob("*.jsonl")
@@ -209,16 +247,86 @@ def test_a_dead_server_costs_seconds_and_loses_nothing(paths, monkeypatch, capsy
     assert Path(copy).read_text(encoding="utf-8") == "first"
 
 
-def test_what_waited_is_sent_when_the_store_comes_back(paths, monkeypatch):
+def test_what_waited_is_sent_when_the_store_comes_back(paths, monkeypatch, capsys):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
     with stage_run("sft", PARAMS, paths) as run:
         run.log_metrics({"loss": 3.0}, step=1)
-        assert run.run_id.startswith("local-")
+        wait_for(lambda: "going on, everything is kept" in capsys.readouterr().err)
         monkeypatch.delenv("MLFLOW_TRACKING_URI")
     found = by_stage(paths)
     assert found["sft"].data.metrics["loss"] == 3.0
     assert found["sft"].info.status == "FINISHED"
     assert list(paths.journal.iterdir()) == []
+
+
+def test_a_store_that_does_not_answer_does_not_hold_up_the_stage(paths, monkeypatch):
+    answers = threading.Event()
+
+    def slow(home, experiment):
+        assert answers.wait(60)
+        return connect(home, experiment)
+
+    monkeypatch.setattr(delivery, "connect", slow)
+    with stage_run("sft", PARAMS, paths) as run:
+        for step in range(10_000):  # as many pokes as would fill a pipe, and more metrics than a batch
+            run.log_metrics({"loss": step}, step=step)
+            run.flush()
+        answers.set()  # were the stage held up by the store, this line would not be reached
+    assert by_stage(paths)["sft"].data.metrics["loss"] == 9999
+
+
+def test_a_store_that_never_answers_is_left_to_the_courier(paths, monkeypatch, capsys):
+    answers = threading.Event()
+    monkeypatch.setattr(courier, "PATIENCE", 0.1)
+    monkeypatch.setattr(
+        delivery, "connect", lambda home, experiment: answers.wait(60) and connect(home, experiment)
+    )
+    with stage_run("sft", PARAMS, paths) as run:
+        run.log_metrics({"loss": 1.0})
+    (journal,) = paths.journal.glob("*.jsonl")
+    assert f"still sent: {journal}" in capsys.readouterr().err
+    answers.set()
+    wait_for(lambda: not journal.exists())
+    assert by_stage(paths)["sft"].info.status == "FINISHED"
+
+
+def test_a_killed_stage_is_delivered_by_its_courier_and_ends_as_killed(checkout):
+    script = (
+        "import os, sys; from pathlib import Path; from minivlm.config import load_params;"
+        "from minivlm.paths import Paths; from minivlm.tracking import stage_run\n"
+        "with stage_run('sft', load_params(Path(sys.argv[1])), Paths(Path(sys.argv[2]))) as run:\n"
+        "    run.log_metrics({'loss': 1.5}, step=3)\n"
+        "    os.kill(os.getpid(), 9)\n"
+    )
+    command = [sys.executable, "-c", script, str(ROOT / "params.yaml"), str(checkout.root)]
+    assert subprocess.run(command).returncode == -signal.SIGKILL
+    wait_for(lambda: not list(checkout.journal.glob("*.jsonl")))
+    found = by_stage(checkout)
+    assert found["sft"].data.metrics["loss"] == 1.5
+    assert found["sft"].info.status == found["reproduction"].info.status == "KILLED"
+
+
+def test_a_courier_that_fails_leaves_the_journal_and_says_so(checkout, monkeypatch, capfd):
+    monkeypatch.setattr(courier, "start", lambda *_: subprocess.Popen(["false"], stdin=subprocess.PIPE))
+    with stage_run("sft", PARAMS, checkout) as run:
+        run.log_metrics({"loss": 1.0}, step=1)
+        run.flush()
+    (journal,) = checkout.journal.glob("*.jsonl")
+    assert f"MLflow lacks part of this run; it is kept in {journal}" in capfd.readouterr().err
+
+
+def test_a_line_that_is_half_written_waits_for_its_rest(tmp_path):
+    journal = Journal.create(tmp_path, "sft")
+    reader = JournalReader(journal.path)
+    journal.append({"op": "tags", "tags": {"名": "值"}})
+    assert [record["op"] for record in reader.read()] == ["tags"]
+    line = json.dumps({"seq": 2, "op": "end", "name": "结束"}, ensure_ascii=False).encode() + b"\n"
+    for part in (line[:-8], line[-8:]):
+        with journal.path.open("ab") as stream:
+            stream.write(part)
+        read = reader.read()
+    assert read == [{"seq": 2, "op": "end", "name": "结束"}]
+    assert reader.read() == []
 
 
 def test_what_mlflow_refuses_does_not_hold_up_the_rest(paths, capsys):
@@ -235,7 +343,6 @@ def test_a_disabled_tracker_accepts_everything_and_writes_nothing(tmp_path):
     paths = Paths(tmp_path)
     with stage_run("sft", params, paths) as run:
         assert isinstance(run, NullRun)
-        assert run.run_id == ""
         run.log_params({"a": 1})
         run.log_metrics({"loss": 1.0}, step=1)
         run.set_tags({"a": "b"})

@@ -5,7 +5,7 @@
         run.log_metrics({"val_loss": 1.4})                               # a result of the run
 
 A stage's run lies below the run of its reproduction, which carries all parameters and the stages' results, so that
-two reproductions can be compared. Everything goes to a local journal first; see `journal` and `delivery`.
+two reproductions can be compared. Everything goes to a local journal first; see `journal` and `courier`.
 """
 
 from minivlm.tracking.run import NullRun, Run

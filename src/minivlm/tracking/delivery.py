@@ -1,8 +1,8 @@
-"""From the journal to MLflow, in order; a server that does not answer costs seconds and loses nothing.
+"""From the journal to MLflow, in order; a server that does not answer loses nothing.
 
 Operations wait in a queue until MLflow has taken them. When it fails, one line says so, and the next try comes
-after a pause that doubles; training goes on, the journal has everything. What MLflow refuses for good (say, a
-parameter with a second value) is reported and noted, so that it does not hold up what follows.
+after a pause that doubles; the journal has everything. What MLflow refuses for good (say, a parameter with a
+second value) is reported and noted, so that it does not hold up what follows.
 """
 
 import sys
@@ -24,7 +24,7 @@ Operation = dict[str, Any]
 
 
 class Delivery:
-    """Writes operations to the journal and sends them to MLflow."""
+    """Sends operations to MLflow and notes in the journal what became of them."""
 
     def __init__(self, journal: Journal, home: Path, experiment: str) -> None:
         self.journal = journal
@@ -36,9 +36,9 @@ class Delivery:
         self._retry_at, self._pause = 0.0, _FIRST_PAUSE
         self._warned = False
 
-    def submit(self, operation: Operation) -> None:
-        """Write an operation down; `flush` sends it."""
-        self._pending.append((self.journal.append(operation), operation))
+    def take(self, operation: Operation) -> None:
+        """Queue an operation of the journal; `flush` sends it."""
+        self._pending.append((operation["seq"], operation))
 
     def flush(self, now: bool = False) -> bool:
         """Send what waits; True when nothing waits any more. After a failure it waits, unless `now`."""
@@ -49,12 +49,17 @@ class Delivery:
                 self._failed(error)
         return not self._pending
 
-    def close(self) -> None:
-        """A last try; the journal goes when MLflow has everything."""
+    def close(self) -> bool:
+        """A last try; True when MLflow has everything."""
         done = self.flush(now=True)
         if not done:
             print(f"warning: MLflow lacks part of this run; it is kept in {self.journal.path}", file=sys.stderr)
-        self.journal.close(discard=done)
+        return done
+
+    @property
+    def retry_seconds(self) -> float | None:
+        """Seconds until the next try is due; None when nothing waits."""
+        return max(0.0, self._retry_at - time.monotonic()) if self._pending else None
 
     def _send_pending(self) -> None:
         if self._client is None:

@@ -23,22 +23,31 @@ import os
 import shutil
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 FORMAT = 1
 
 
 class Journal:
-    """An append-only file `<folder>/<time>-<stage>-<pid>.jsonl` and the folder of files beside it."""
+    """An append-only file `<folder>/<time>-<stage>-<pid>.jsonl` and the folder of files beside it.
 
-    def __init__(self, folder: Path, stage: str) -> None:
+    Two processes write to it, whole lines each: the stage its operations, its courier what became of them.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Open a journal to append to it; what it holds is not read."""
+        self.path, self.files = path, path.with_suffix("")
+        self._seq = self._files = 0
+        self._stream = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+
+    @classmethod
+    def create(cls, folder: Path, stage: str) -> Self:
+        """A new journal of a stage's run."""
         folder.mkdir(parents=True, exist_ok=True)
         stamp = time.strftime("%Y%m%dT%H%M%S", time.gmtime())
-        self.path = folder / f"{stamp}-{stage}-{os.getpid()}-{time.monotonic_ns() % 1_000_000:06d}.jsonl"
-        self.files = self.path.with_suffix("")
-        self._seq = self._files = 0
-        self._stream = self.path.open("x", encoding="utf-8", newline="\n")
-        self._write({"format": FORMAT, "stage": stage, "pid": os.getpid(), "created": time.time()})
+        journal = cls(folder / f"{stamp}-{stage}-{os.getpid()}-{time.monotonic_ns() % 1_000_000:06d}.jsonl")
+        journal._write({"format": FORMAT, "stage": stage, "pid": os.getpid(), "created": time.time()})
+        return journal
 
     def append(self, operation: dict[str, Any]) -> int:
         """Write an operation down; its sequence number."""
@@ -74,14 +83,34 @@ class Journal:
         operation["file"] = str(copy)
         self._write({"seq": seq, "copied": str(copy)})
 
-    def close(self, discard: bool) -> None:
-        """Close the file; `discard` removes it, when MLflow has everything that it holds."""
-        self._stream.close()
-        if discard:
-            self.path.unlink(missing_ok=True)
-            shutil.rmtree(self.files, ignore_errors=True)
+    def close(self) -> None:
+        """Close the file."""
+        os.close(self._stream)
+
+    def discard(self) -> None:
+        """Remove the journal and its files, when MLflow has everything that it holds."""
+        self.path.unlink(missing_ok=True)
+        shutil.rmtree(self.files, ignore_errors=True)
 
     def _write(self, record: dict[str, Any]) -> None:
-        # Flushed to the kernel and not to the disk: a killed process loses nothing, and a line costs microseconds.
-        self._stream.write(json.dumps(record, ensure_ascii=False) + "\n")
-        self._stream.flush()
+        # Given to the kernel and not to the disk: a killed process loses nothing, and a line costs microseconds.
+        line = (json.dumps(record, ensure_ascii=False) + "\n").encode()
+        while line:
+            line = line[os.write(self._stream, line) :]
+
+
+class JournalReader:
+    """Reads the operations of a journal while it is being written."""
+
+    def __init__(self, path: Path) -> None:
+        self._stream, self._rest = path.open("rb"), b""
+
+    def read(self) -> list[dict[str, Any]]:
+        """The operations written since the last call; a line that is not whole yet waits for the next."""
+        *lines, self._rest = (self._rest + self._stream.read()).split(b"\n")
+        records = (json.loads(line) for line in lines)
+        return [record for record in records if "op" in record]
+
+    def close(self) -> None:
+        """Close the file."""
+        self._stream.close()

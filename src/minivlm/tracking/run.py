@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from minivlm.tracking import facts
-from minivlm.tracking.delivery import Delivery
+from minivlm.tracking.courier import Courier
 
 FLUSH_SECONDS = 5.0
 """Metrics reach MLflow this often (or 1,000 at once): soon enough to watch, seldom enough to cost nothing."""
@@ -17,28 +17,23 @@ FLUSH_SECONDS = 5.0
 class Run:
     """One run in MLflow. Every call writes to the local journal first; none fails because MLflow does."""
 
-    def __init__(self, delivery: Delivery, run: str, parent: Run | None = None) -> None:
-        self._delivery, self._run, self._parent = delivery, run, parent
+    def __init__(self, courier: Courier, run: str, parent: Run | None = None) -> None:
+        self._courier, self._run, self._parent = courier, run, parent
         self._last: dict[str, tuple[int, float, int]] = {}  # metric → its last step, value and time
         self._flushed, self._buffered = time.monotonic(), 0
         self.figures: dict[str, float] = {}  # what was logged without a step: the run's results
-
-    @property
-    def run_id(self) -> str:
-        """MLflow's id of the run; `local-…` as long as no store has taken it."""
-        return self._delivery.run_ids.get(self._run, f"local-{self._run}")
 
     def log_params(self, params: dict[str, Any]) -> None:
         """Log parameters; nested mappings become keys with dots."""
         values = {key: value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
                   for key, value in facts.flatten(params).items()}  # fmt: skip
         self._submit("params", params=values)
-        self._delivery.flush()
+        self._courier.flush()
 
     def set_tags(self, tags: dict[str, Any]) -> None:
         """Set tags; nested mappings become keys with dots."""
         self._submit("tags", tags={key: str(value) for key, value in facts.flatten(tags).items()})
-        self._delivery.flush()
+        self._courier.flush()
 
     def log_metrics(self, metrics: dict[str, Any], step: int | None = None) -> None:
         """Log numbers: with `step` a point of a curve, without it a result of the run.
@@ -70,11 +65,11 @@ class Run:
             self.flush()
 
     def log_artifact(self, path: Path, folder: str = "") -> None:
-        """Copy a file or directory into the run; FileNotFoundError when it does not exist."""
+        """Copy a file or directory into the run by the stage's end; FileNotFoundError when there is none."""
         if not path.exists():
             raise FileNotFoundError(path)
         self._submit("artifact", file=str(path.resolve()), folder=folder)
-        self._delivery.flush()
+        self._courier.flush()
 
     def log_image(self, image: Any, name: str) -> None:
         """Show a picture (a path or a PIL image) as `name`, on the reproduction's run too."""
@@ -82,7 +77,7 @@ class Run:
         for run in (self, self._parent):
             if run is not None:
                 run._submit("image", file=str(file), name=name)
-        self._delivery.flush()
+        self._courier.flush()
 
     def log_table(self, columns: dict[str, list[Any]], file: str) -> None:
         """Log a table as `<file>` (ending in .json), on the reproduction's run too; cells may be PIL images.
@@ -99,12 +94,12 @@ class Run:
         for run in (self, self._parent):
             if run is not None:
                 run._submit("table", columns=cells, file=file)
-        self._delivery.flush()
+        self._courier.flush()
 
     def flush(self) -> None:
         """Send what is buffered."""
         self._flushed, self._buffered = time.monotonic(), 0
-        self._delivery.flush()
+        self._courier.flush()
 
     def start(self, name: str, parent: str | None, tags: dict[str, str]) -> None:
         """Begin the run in MLflow."""
@@ -118,12 +113,12 @@ class Run:
         """Pictures are kept beside the journal until they are sent: a PIL image exists in memory only."""
         if isinstance(image, str | Path):
             return Path(image).resolve(strict=True)
-        file = self._delivery.journal.new_file("picture.png")
+        file = self._courier.journal.new_file("picture.png")
         image.save(file)
         return file
 
     def _submit(self, operation: str, **values: Any) -> None:
-        self._delivery.submit({"op": operation, "run": self._run, **values})
+        self._courier.submit({"op": operation, "run": self._run, **values})
 
 
 class NullRun(Run):
@@ -131,8 +126,6 @@ class NullRun(Run):
 
     def __init__(self) -> None:
         self.figures = {}
-
-    run_id = ""
 
     def log_params(self, params: dict[str, Any]) -> None:
         """Nothing."""

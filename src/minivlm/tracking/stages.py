@@ -18,7 +18,7 @@ from minivlm.errors import UserError
 from minivlm.files import read_json
 from minivlm.paths import STAGES, Paths
 from minivlm.tracking import facts
-from minivlm.tracking.delivery import Delivery
+from minivlm.tracking.courier import Courier
 from minivlm.tracking.journal import Journal
 from minivlm.tracking.reproduction import Reproduction, execution_key, join
 from minivlm.tracking.run import NullRun, Run
@@ -36,11 +36,11 @@ def stage_run(name: str, params: Params, paths: Paths, key: str | None = None) -
         yield NullRun()
         return
     started = time.monotonic()
-    delivery = Delivery(Journal(paths.journal, name), paths.tracking, params.tracking.experiment)
+    courier = Courier(Journal.create(paths.journal, name), paths.tracking, params.tracking.experiment)
     git = facts.git_tags(paths.root)
     reproduction = join(paths.tracking / "reproductions", key or execution_key(), git.get("git.commit"))
-    parent = Run(delivery, reproduction.run)
-    child = Run(delivery, uuid.uuid4().hex, parent)
+    parent = Run(courier, reproduction.run)
+    child = Run(courier, uuid.uuid4().hex, parent)
     status, reason = "FINISHED", ""
     try:
         tags = git | facts.hardware_tags(params.runtime.device) | _origin(name)
@@ -58,7 +58,7 @@ def stage_run(name: str, params: Params, paths: Paths, key: str | None = None) -
         raise
     finally:
         _finish(name, params, parent, child, reproduction, time.monotonic() - started, status, reason)
-        delivery.close()
+        courier.close()
 
 
 def _origin(stage: str) -> dict[str, str]:
