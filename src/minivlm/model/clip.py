@@ -121,14 +121,13 @@ def _sines(side: int, width: int) -> torch.Tensor:
 
 
 def _whitening(pixels: torch.Tensor, patch: int, width: int) -> torch.Tensor:
-    """(D, 3 * patch * patch): the leading components of the patches, whitened and mixed by a random rotation.
-
-    Where the width exceeds the components, what is left of it starts at zero.
-    """
+    """(D, 3 * patch * patch): the leading D components of the patches at most, whitened, in a random rotation."""
     patches = functional.unfold(pixels, patch, stride=patch).transpose(1, 2).flatten(0, 1)  # (N * P, 3 patch²)
     patches = (patches - patches.mean(0)).double()
     values, vectors = torch.linalg.eigh(patches.T @ patches / len(patches))
     values, vectors = values.flip(0)[:width], vectors.flip(1)[:, :width]
-    components = (vectors / (values.clamp(min=0) + 0.02 * values.mean()).sqrt()).T.float()
+    # Of patches that are all alike no component varies: the floor keeps them from a division by zero.
+    spread = values.clamp(min=0) + (0.02 * values.mean()).clamp(min=1e-6)
+    components = (vectors / spread.sqrt()).T.float()
     rotation, _ = torch.linalg.qr(torch.randn(width, width))
     return rotation[:, : len(components)] @ components

@@ -1,4 +1,4 @@
-"""The small CLIP: sizes, the captioning decoder, and a start that whitens the patches."""
+"""The small CLIP: sizes, the phrase head, and a start that whitens the patches."""
 
 import pytest
 import torch
@@ -61,6 +61,13 @@ def test_any_width_gives_a_finite_start_of_full_rank(width):
     assert outputs.isfinite().all()
     weight = tower.embeddings.patch_embedding.weight.flatten(1)
     assert torch.linalg.matrix_rank(weight) == min(width, 3 * PATCH * PATCH)
+
+
+@torch.no_grad()
+def test_pictures_that_are_all_alike_give_a_finite_start():
+    tower = clip().vision_model
+    initialize_tower(tower, torch.full((8, 3, SIDE, SIDE), 0.5))
+    assert all(parameter.isfinite().all() for parameter in tower.parameters())
 
 
 def test_the_start_is_the_same_for_the_same_seed_only():
