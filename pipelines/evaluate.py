@@ -7,7 +7,8 @@ def run(stage: StageRun) -> None:
     """Write reports/evaluate/ (minivlm.evaluation.outputs.FILES), then the page reports/index.html."""
     import torch
 
-    from minivlm.evaluation.heldout import accepted_rows, read_heldout
+    from minivlm.data.rows import accepted_rows
+    from minivlm.evaluation.heldout import read_heldout
     from minivlm.evaluation.model_run import Settings, run_model
     from minivlm.evaluation.outputs import log_outputs, write_outputs
     from minivlm.evaluation.questions import read_questions
@@ -18,7 +19,7 @@ def run(stage: StageRun) -> None:
     splits = [
         read_heldout(paths.table(split), split, section.max_pictures, accepted_rows(paths.accepted(split)))
         for split in ("heldout", "compositional")
-        if paths.table(split).exists()
+        if split == "heldout" or paths.table(split).exists()
     ]
     shown = read_questions(paths.questions, paths.data / "eval_images")
     settings = Settings(

@@ -16,6 +16,7 @@ from minivlm.errors import UserError
 
 Positive = Annotated[int, Field(gt=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
+Price = Annotated[float, Field(ge=0)]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 FreezePolicy = Literal["projector", "projector+last_layer", "first_last", "llm"]
 Precision = Literal["auto", "fp32", "bf16"]
@@ -24,7 +25,14 @@ Precision = Literal["auto", "fp32", "bf16"]
 class Section(BaseModel):
     """A mapping of params.yaml; keys that are not declared are errors."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=False)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
+def _require_multiples(section: Section, *pairs: tuple[str, str]) -> None:
+    for name, part in pairs:
+        whole, size = getattr(section, name), getattr(section, part)
+        if whole % size:
+            raise ValueError(f"{name} {whole} is no multiple of {part} {size}")
 
 
 class Scenes(Section):
@@ -71,6 +79,12 @@ class Validate(Section):
     min_side: Positive = Field(description="shorter side of a picture in pixels, at least")
     max_side: Positive = Field(description="longer side of a picture in pixels, at most")
 
+    @model_validator(mode="after")
+    def _some_picture_passes(self) -> Validate:
+        if self.min_side > self.max_side:
+            raise ValueError(f"min_side {self.min_side} is more than max_side {self.max_side}")
+        return self
+
 
 class Tokenizer(Section):
     """The byte-level BPE tokenizer."""
@@ -81,13 +95,13 @@ class Tokenizer(Section):
 
 
 class Optimization(Section):
-    """AdamW with linear warm-up and cosine decay."""
+    """Steps of an optimizer with linear warm-up and cosine decay."""
 
     epochs: Annotated[float, Field(gt=0)] = Field(description="passes over the training rows")
     learning_rate: Annotated[float, Field(gt=0)] = Field(description="peak learning rate")
     min_learning_rate_ratio: Fraction = Field(default=0.05, description="final over peak learning rate")
     warmup_ratio: Fraction = Field(default=0.05, description="share of the steps spent warming up")
-    weight_decay: Annotated[float, Field(ge=0)] = Field(default=0.01, description="AdamW weight decay")
+    weight_decay: Annotated[float, Field(ge=0)] = Field(default=0.01, description="weight decay of matrices")
     max_grad_norm: Annotated[float, Field(gt=0)] = Field(default=1.0, description="gradient clipping")
     precision: Precision = Field(default="auto", description="auto = bf16 where the device computes in it")
 
@@ -109,9 +123,8 @@ class VisionTower(Optimization):
     grayscale: Fraction = Field(description="share of the pictures that lose their colours in training")
 
     @model_validator(mode="after")
-    def _patches_fill_the_picture(self) -> VisionTower:
-        if self.image_size % self.patch_size:
-            raise ValueError(f"image_size {self.image_size} is no multiple of patch_size {self.patch_size}")
+    def _parts_fill_the_whole(self) -> VisionTower:
+        _require_multiples(self, ("image_size", "patch_size"), ("hidden_size", "heads"))
         return self
 
 
@@ -127,6 +140,14 @@ class BaseLLM(Optimization):
     rope_theta: Annotated[float, Field(gt=0)] = Field(description="base of the rotary embedding")
     batch_tokens: Positive = Field(description="tokens in a step, padding included")
 
+    @model_validator(mode="after")
+    def _heads_share_the_width_and_a_row_fits_into_a_step(self) -> BaseLLM:
+        _require_multiples(self, ("hidden_size", "heads"), ("heads", "key_value_heads"))
+        longest = self.max_position_embeddings
+        if self.batch_tokens < longest:
+            raise ValueError(f"batch_tokens {self.batch_tokens} is less than max_position_embeddings {longest}")
+        return self
+
 
 class Base(Section):
     """Tokenizer, vision tower and language model that both stages start from."""
@@ -141,6 +162,13 @@ class Base(Section):
     tokenizer: Tokenizer
     vision_tower: VisionTower
     llm: BaseLLM
+
+    @model_validator(mode="after")
+    def _the_layer_exists(self) -> Base:
+        layer, layers = self.vision_feature_layer, self.vision_tower.layers
+        if not -layers - 1 <= layer <= layers:
+            raise ValueError(f"vision_feature_layer {layer} is not in {-layers - 1} to {layers}")
+        return self
 
 
 class Tokenize(Section):
@@ -180,15 +208,15 @@ class Runtime(Section):
     """How the work is done; nothing here changes a byte of any output, so no stage depends on it."""
 
     workers: Annotated[int, Field(ge=0)] = Field(description="processes that draw, decode and check; 0 = cores")
-    device: str = Field(default="auto", description="auto, cpu, cuda or cuda:N")
+    device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="auto, cpu, cuda or cuda:N")
 
 
 class Prices(Section):
     """Money for time: currency, price per hour by device name."""
 
     currency: str = Field(description="ISO code of the currency")
-    cpu_hour: Annotated[float, Field(ge=0)] = Field(description="price of an hour of this CPU machine")
-    gpu_hour: dict[str, float] = Field(description="price of an hour by part of the device's name")
+    cpu_hour: Price = Field(description="price of an hour of this CPU machine")
+    gpu_hour: dict[str, Price] = Field(description="price of an hour by part of the device's name")
 
 
 class Tracking(Section):
@@ -251,7 +279,9 @@ def parse_params(values: Any, source: str = "params.yaml") -> Params:
     try:
         return Params.model_validate(values)
     except ValidationError as error:
-        raise UserError(_explain(error.errors()[0], source)) from None
+        # A misspelt key is also a missing one: the key that is there says more.
+        errors = sorted(error.errors(), key=lambda each: each["type"] != "extra_forbidden")
+        raise UserError(_explain(errors[0], source)) from None
 
 
 def load_params(path: Path) -> Params:
@@ -263,6 +293,8 @@ def load_params(path: Path) -> Params:
         values = YAML(typ="safe", pure=True).load(path)
     except FileNotFoundError:
         raise UserError(f"{path}: not found; run from the repository root") from None
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}; it has to be a file that can be read") from None
     except (YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"{path.name}: not valid YAML: {' '.join(str(error).split())}") from None
     return parse_params(values, path.name)

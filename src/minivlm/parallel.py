@@ -28,8 +28,9 @@ def ordered_map(function: Callable[[Task], Result], tasks: Iterable[Task], worke
     from concurrent.futures import ProcessPoolExecutor
     from concurrent.futures.process import BrokenProcessPool
 
+    context = multiprocessing.get_context("spawn")
     waiting: deque[Future[Result]] = deque()
-    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+    with ProcessPoolExecutor(workers, mp_context=context, initializer=_follow_parent) as pool:
         try:
             for task in tasks:
                 waiting.append(pool.submit(function, task))

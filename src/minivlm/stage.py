@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from minivlm import hardware
 from minivlm.config import Params, load_params
 from minivlm.errors import UserError
 from minivlm.paths import Paths
@@ -46,7 +47,7 @@ class StageRun:
     @property
     def workers(self) -> int:
         """Processes for drawing, decoding and checking."""
-        return self.params.runtime.workers or os.cpu_count() or 1
+        return self.params.runtime.workers or hardware.cores()
 
 
 def stage_app(name: str, summary: str, run: Callable[[StageRun], None]) -> typer.Typer:
@@ -73,7 +74,7 @@ def stage_app(name: str, summary: str, run: Callable[[StageRun], None]) -> typer
 
 
 class one_line_errors:  # noqa: N801  (a context manager, used like a function)
-    """Turn a UserError into one line on stderr and exit code 2; Ctrl-C into exit code 130."""
+    """Turn a UserError, or the system's about a file, into one line and exit code 2; Ctrl-C into 130."""
 
     def __enter__(self) -> None:
         return None
@@ -81,6 +82,10 @@ class one_line_errors:  # noqa: N801  (a context manager, used like a function)
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
         if isinstance(error, UserError):
             print(f"error: {error}", file=sys.stderr)
+            raise typer.Exit(EXIT_USER_ERROR) from None
+        if isinstance(error, OSError) and error.filename is not None:
+            # A folder that is a file, no right to write, a full disk: the system says what, the path says where.
+            print(f"error: {os.fsdecode(error.filename)}: {error.strerror}", file=sys.stderr)
             raise typer.Exit(EXIT_USER_ERROR) from None
         if isinstance(error, KeyboardInterrupt):
             print("interrupted", file=sys.stderr)

@@ -1,6 +1,8 @@
 """dvc.yaml against the code and the parameters: one name per stage, exact deps, params and outs."""
 
 import ast
+import re
+import subprocess
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -156,3 +158,30 @@ def test_no_stage_that_trains_depends_on_held_out_rows():
 def test_data_is_hashed_by_dvc_and_kept_in_git():
     out = YAML(typ="safe").load(ROOT / "data.dvc")["outs"][0]
     assert (out["path"], out["cache"]) == ("data", False)
+
+
+def _committed(file: str) -> Any:
+    """The file as the last commit has it: a parameter that is being tried out is no fault."""
+    shown = subprocess.run(["git", "show", f"HEAD:{file}"], cwd=ROOT, capture_output=True)
+    if shown.returncode:
+        pytest.skip("no git repository, so no commit to check")
+    return YAML(typ="safe", pure=True).load(shown.stdout.decode())
+
+
+def test_the_committed_results_are_those_of_the_committed_parameters():
+    params = _committed("params.yaml")
+    for name, stage in _committed("dvc.lock")["stages"].items():
+        for key, value in stage["params"]["params.yaml"].items():
+            expected = params
+            for part in key.split("."):
+                expected = expected[part]
+            assert value == expected, f"{name}: {key}"
+
+
+def test_the_experiment_that_the_readme_shows_changes_something():
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    shown = re.findall(r"dvc exp run .*?-S (\S+)=(\S+)", readme)
+    assert shown
+    for key, value in shown:
+        section, name = key.split(".")
+        assert float(value) != getattr(load_params(ROOT / "params.yaml").section(section), name)

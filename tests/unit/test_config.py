@@ -126,3 +126,55 @@ def test_patches_that_do_not_fill_the_picture_are_one_short_line(values):
     with pytest.raises(UserError, match=message) as error:
         parse_params(put(values, "base.vision_tower.image_size", 100))
     assert len(str(error.value)) < 120
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("seed", "20"),
+        ("seed", True),
+        ("sft.epochs", True),
+        ("sft.epochs", float("inf")),
+        ("sft.learning_rate", "1e-3"),
+        ("tracking.enabled", "yes"),
+        ("prices.gpu_hour.H100", -3),
+        ("prices.cpu_hour", float("nan")),
+        ("runtime.device", "gpu"),
+    ],
+)
+def test_a_value_of_another_type_or_out_of_range_is_refused(values, key, value):
+    with pytest.raises(UserError, match=re.escape(f"params.yaml: {key} = {value!r}: ")):
+        parse_params(put(values, key, value))
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("base.vision_tower.heads", 3, "hidden_size 128 is no multiple of heads 3"),
+        ("base.llm.heads", 5, "hidden_size 192 is no multiple of heads 5"),
+        ("base.llm.key_value_heads", 4, "heads 6 is no multiple of key_value_heads 4"),
+        ("base.llm.batch_tokens", 511, "batch_tokens 511 is less than max_position_embeddings 512"),
+        ("base.vision_feature_layer", 99, "vision_feature_layer 99 is not in -5 to 4"),
+        ("base.vision_feature_layer", -6, "-6 is not in -5 to 4"),
+        ("validate.min_side", 5000, "min_side 5000 is more than max_side 4096"),
+    ],
+)
+def test_values_that_do_not_go_together_are_one_line(values, key, value, message):
+    with pytest.raises(UserError, match=re.escape(message)):
+        parse_params(put(values, key, value))
+
+
+@pytest.mark.parametrize("layer", [-5, 4])
+def test_the_first_and_the_last_layer_of_the_tower_may_be_read(values, layer):
+    assert parse_params(put(values, "base.vision_feature_layer", layer)).base.vision_feature_layer == layer
+
+
+def test_a_renamed_key_is_told_by_the_key_that_is_there(values):
+    values["sft"]["freez"] = values["sft"].pop("freeze")
+    with pytest.raises(UserError, match=r"unknown key 'sft\.freez'; did you mean 'freeze'"):
+        parse_params(values)
+
+
+def test_a_directory_in_the_place_of_the_file_is_one_line(tmp_path):
+    with pytest.raises(UserError, match="has to be a file"):
+        load_params(tmp_path)

@@ -8,9 +8,11 @@ import time
 
 import psutil
 import pytest
+import torch
 
 from minivlm.errors import UserError
 from minivlm.parallel import beside, ordered_map
+from minivlm.training.result import DivergedError
 
 POWER_OF_THREE = functools.partial(pow, 3)
 
@@ -71,9 +73,14 @@ def test_a_killed_process_is_one_clear_error():
         result()
 
 
-def test_when_the_parent_is_killed_the_process_ends_too():
-    code = "import os, time\nfrom minivlm.parallel import beside\n"
-    code += "if __name__ == '__main__':\n  with beside(time.sleep, 60): print(flush=True); time.sleep(60)\n"
+@pytest.mark.parametrize(
+    "body",
+    ["with beside(time.sleep, 60): print(flush=True); time.sleep(60)",
+     "results = ordered_map(time.sleep, [0, 60, 60], 2); next(results); print(flush=True); next(results)"],
+)  # fmt: skip
+def test_when_the_parent_is_killed_the_processes_end_too(body):
+    code = "import os, time\nfrom minivlm.parallel import beside, ordered_map\n"
+    code += f"if __name__ == '__main__':\n  {body}\n"
     parent = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
     assert parent.stdout.readline()
     until = time.monotonic() + 20
@@ -84,3 +91,14 @@ def test_when_the_parent_is_killed_the_process_ends_too():
     parent.wait()
     _, alive = psutil.wait_procs(children, timeout=20)
     assert alive == []
+
+
+def diverge():
+    raise DivergedError("loss is nan; training stopped", 7, {"weight": torch.ones(2)})
+
+
+def test_a_training_that_diverges_beside_the_body_says_so_here():
+    with pytest.raises(DivergedError, match="loss is nan") as caught, beside(diverge) as result:
+        result()
+    assert caught.value.best_step == 7
+    assert torch.equal(caught.value.best_state["weight"], torch.ones(2))

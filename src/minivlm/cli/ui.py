@@ -47,9 +47,9 @@ def server_command(uri: str, artifacts: str, port: int) -> list[str]:
     ]
 
 
-@app.command(help="Serve MLflow's web page over the runs of this project, on loopback.")
+@app.command()
 def ui(port: Annotated[int, typer.Option(help="Port; the next free one when it is taken.")] = 5000) -> None:
-    """Serve until Ctrl-C. With MLFLOW_TRACKING_URI set to a server, say its address: it has a page already."""
+    """Serve MLflow's web page over this project's runs, on loopback; of a MLFLOW_TRACKING_URI, say the address."""
     uri = os.environ.get("MLFLOW_TRACKING_URI", "")
     if uri.startswith(("http://", "https://")):
         typer.echo(

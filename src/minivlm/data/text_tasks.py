@@ -3,7 +3,7 @@
 A model that has only seen captions cannot be conditioned, and a projector has nothing to write to. So each task
 is a conversation of the training rows in which the picture is replaced by a *sketch in words*: a run of slots,
 each holding a few neighbouring tokens of a text about that picture, in random order. A slot's embedding is the
-sum of its tokens' embeddings, which is what a linear projector can later make of a patch.
+sum of its tokens' embeddings over the root of their number: what a linear projector can later make of a patch.
 
 `K` slots of a sketch, `W` tokens of a slot at most.
 """
@@ -135,12 +135,13 @@ class Exchanges:
     红 and 蓝 both stand between 片 and 色, 三 and 两 before 座: nobody has to say what a colour or a numeral is.
     """
 
-    def __init__(self, texts: Iterable[npt.NDArray[np.int64]]) -> None:
-        """Token ids of texts."""
+    def __init__(self, texts: Iterable[npt.NDArray[np.int64]], fixed: Iterable[int] = ()) -> None:
+        """Token ids of texts; `fixed` tokens are neither exchanged nor put in another's place."""
         import numpy as np
 
         runs = [np.stack([text[:-2], text[2:], text[1:-1]], axis=1) for text in texts if len(text) > 2]
         seen = np.unique(np.concatenate([*runs, np.zeros((0, 3), np.int64)]), axis=0)  # before, after, token
+        seen = seen[~np.isin(seen[:, 2], list(fixed))]
         is_first = np.any(np.diff(seen[:, :2], axis=0, prepend=-1), axis=1)
         place = np.cumsum(is_first) - 1  # (N,), the number of each line's neighbourhood
         self._tokens, self._first = seen[:, 2], np.flatnonzero(is_first)[place]

@@ -24,6 +24,7 @@ def load_model(directory: Path, device: str = "cpu", precision: str = "fp32") ->
     transformers would fill the gaps with random numbers and go on.
     """
     import torch
+    from safetensors import SafetensorError
     from transformers import AutoModelForImageTextToText, AutoProcessor
 
     from minivlm.model.checkpoint import quiet
@@ -36,8 +37,13 @@ def load_model(directory: Path, device: str = "cpu", precision: str = "fp32") ->
         precision = "bf16" if device.startswith("cuda") and torch.cuda.is_bf16_supported() else "fp32"
     dtype = {"fp32": torch.float32, "bf16": torch.bfloat16}[precision]
     with quiet():
-        model, keys = AutoModelForImageTextToText.from_pretrained(directory, dtype=dtype, output_loading_info=True)
-        processor = AutoProcessor.from_pretrained(directory)
+        try:
+            model, keys = AutoModelForImageTextToText.from_pretrained(
+                directory, dtype=dtype, output_loading_info=True
+            )
+            processor = AutoProcessor.from_pretrained(directory)
+        except (SafetensorError, OSError, ValueError) as error:
+            raise UserError(f"{directory}: damaged model: {' '.join(str(error).split())}; make it anew") from None
     wrong = [f"{name}: {', '.join(sorted(map(str, found)))}" for name, found in keys.items() if found]
     if wrong:
         raise UserError(f"{directory}: weights do not fit the model: {'; '.join(wrong)}")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -70,14 +70,14 @@ class Heldout:
         return Heldout(self.split, [self.pictures[i] for i in kept], rows)
 
 
-def read_heldout(table: Path, split: str, max_pictures: int, accepted: Collection[int] | None = None) -> Heldout:
+def read_heldout(table: Path, split: str, max_pictures: int, accepted: Iterable[int] | None = None) -> Heldout:
     """Read at most `max_pictures` distinct pictures of a split with all their rows.
 
     `accepted` are the row numbers to consider (None: all). Where there are more pictures than wanted, those
     with the smallest hashes are taken: a sample that does not depend on the order of the file, which is often
     sorted by source. UserError when no row is left, or when some pictures have a scene and others have none.
     """
-    allowed = None if accepted is None else set(accepted)
+    allowed = None if accepted is None else set(map(int, accepted))
     hashes = {n: hashlib.sha256(b).hexdigest() for n, b in _column(table, "image_bytes", allowed)}
     wanted = set(sorted(set(hashes.values()))[:max_pictures])
     if not wanted:
@@ -115,22 +115,20 @@ def references(rows: list[Row]) -> tuple[str, ...]:
 
 def _column(table: Path, name: str, numbers: Collection[int] | None) -> Iterator[tuple[int, Any]]:
     """(row number, value) of one column, in order, for the rows wanted; nothing when the file lacks the column."""
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
-    with pq.ParquetFile(table) as file:
-        if name not in file.schema_arrow.names:
-            return
-        number = 0
-        for batch in file.iter_batches(batch_size=_BATCH, columns=[name]):
-            for value in batch.column(0):
-                if numbers is None or number in numbers:
-                    yield number, value.as_py()
-                number += 1
-
-
-def accepted_rows(path: Path) -> list[int]:
-    """The row numbers that validation accepted: the only column of the file."""
-    import pyarrow.parquet as pq
-
-    column = pq.read_table(path).column(0).to_pylist()
-    return [int(number) for number in column]
+    try:
+        with pq.ParquetFile(table) as file:
+            if name not in file.schema_arrow.names:
+                return
+            number = 0
+            for batch in file.iter_batches(batch_size=_BATCH, columns=[name]):
+                for value in batch.column(0):
+                    if numbers is None or number in numbers:
+                        yield number, value.as_py()
+                    number += 1
+    except FileNotFoundError:
+        raise UserError(f"{table}: not found; run the download stage first: dvc repro download") from None
+    except (pa.ArrowException, OSError) as error:
+        raise UserError(f"{table}: damaged Parquet file: {' '.join(str(error).split())}") from None

@@ -33,7 +33,7 @@ class ShownPicture:
         try:
             with Image.open(self.path) as image:
                 return image.convert("RGB")
-        except (FileNotFoundError, UnidentifiedImageError) as error:
+        except (OSError, UnidentifiedImageError) as error:
             raise UserError(f"{self.path}: {error}") from None
 
 

@@ -145,8 +145,11 @@ def _train_llm(
     answers = _answers(rows, keys, encoder)
     ids = encoder.encode([[turn._asdict() for turn in row.turns] for row in rows], image_tokens=1)
     longest = values["max_position_embeddings"]
-    cut = [row[: longest // 2] for row in ids]  # the rest is for the sketch, whose length is not known yet
-    tasks = [TaskRow(row, encoder.mask(row), telling(answers[key])) for row, key in zip(cut, keys, strict=True)]
+    # Half of the positions is for the conversation, a quarter for the sketch: of two texts, a slot for two tokens.
+    cut = [row[: longest // 2] for row in ids]
+    told = {key: telling([text[: longest // 4] for text in texts]) for key, texts in answers.items()}
+    tasks = [TaskRow(row, encoder.mask(row), told[key]) for row, key in zip(cut, keys, strict=True)]
+    headers = np.concatenate(encoder.encode_plain(["system", "user", "assistant"], framed=False))
     shape = {
         "vocab_size": encoder.vocabulary,
         "hidden_size": values.pop("hidden_size"),
@@ -166,6 +169,7 @@ def _train_llm(
         shape=shape,
         special_ids={"pad_token_id": pad, "bos_token_id": bos, "eos_token_id": eos},
         image_token_id=encoder.image_token_id,
+        header_ids=headers.tolist(),
         seed=seed,
         on_log=lambda step, metrics: history.append((step, metrics)),
         **values,

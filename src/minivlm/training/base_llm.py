@@ -42,6 +42,7 @@ def train_llm(
     shape: Mapping[str, Any],
     special_ids: Mapping[str, int],
     image_token_id: int,
+    header_ids: Sequence[int],
     batch_tokens: int,
     epochs: float,
     seed: int,
@@ -49,8 +50,8 @@ def train_llm(
 ) -> FitResult:
     """Train, and write a LlamaForCausalLM directory.
 
-    `shape`: LlamaConfig's sizes; `special_ids`: pad, bos and eos token ids by LlamaConfig's names; `optimization`
-    goes to `fit` as it is.
+    `shape`: LlamaConfig's sizes; `special_ids`: pad, bos and eos token ids by LlamaConfig's names; `header_ids`:
+    tokens of the roles' names, which are no words to exchange; `optimization` goes to `fit` as it is.
     """
     import numpy as np
     from transformers import LlamaConfig, LlamaForCausalLM
@@ -67,7 +68,7 @@ def train_llm(
     objective = TextTaskLoss(llm, image_token_id)
     train, held = np.flatnonzero(~validation), np.flatnonzero(validation)
 
-    exchanges = Exchanges(text for row in rows for text in row.sources)
+    exchanges = Exchanges((text for row in rows for text in row.sources), header_ids)
 
     def batches(chosen: npt.NDArray[np.int64], epoch: int) -> list[TextTaskBatch]:
         random = np.random.default_rng((seed, epoch))

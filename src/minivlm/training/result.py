@@ -6,7 +6,7 @@ import math
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from minivlm.errors import TrainingError
 
@@ -104,6 +104,10 @@ class DivergedError(TrainingError):
     def __init__(self, message: str, best_step: int, best_state: dict[str, torch.Tensor]) -> None:
         super().__init__(message)
         self.best_step, self.best_state = best_step, best_state
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # A training may run in a process of its own: its error comes back pickled.
+        return type(self), (str(self), self.best_step, self.best_state)
 
 
 class LossWindow:

@@ -68,7 +68,7 @@ def train_tower(
     def batch(rows: npt.NDArray[np.int64]) -> PairBatch:
         return _collate(rows, pairs, captions, found, decoded, pad_token_id)
 
-    total = max(1, int(epochs * (len(train) // batch_size)))
+    total = max(1, int(epochs * (len(train) // min(batch_size, len(train)))))
     checks = [held[i : i + batch_size] for i in range(0, len(held), batch_size)]
     result = fit(
         objective,

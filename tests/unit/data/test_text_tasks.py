@@ -103,6 +103,12 @@ def test_a_token_that_shares_more_neighbourhoods_is_drawn_more_often():
     assert set(drawn) == {2, 3}
 
 
+def test_a_fixed_token_is_neither_exchanged_nor_put_in_another_place():
+    exchanges, random = Exchanges(PHRASES, fixed=[31]), rng(0)
+    assert {exchanges.draw(31, random) for _ in range(50)} == {31}
+    assert {exchanges.draw(30, random) for _ in range(50)} == {32}
+
+
 def test_short_texts_exchange_nothing():
     for texts in ([], [np.array([5])], [np.array([5, 6])]):
         assert Exchanges(texts).draw(5, rng()) == 5

@@ -67,6 +67,14 @@ def test_a_weight_that_is_missing_is_an_error_and_not_random(llava_directory, tm
         load_model(broken)
 
 
+def test_weights_cut_short_are_a_clear_error(llava_directory, tmp_path):
+    shutil.copytree(llava_directory, tmp_path / "model")
+    weights = tmp_path / "model" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:1000])
+    with pytest.raises(UserError, match="damaged model"):
+        load_model(tmp_path / "model")
+
+
 def test_a_missing_model_is_a_clear_error(tmp_path):
     with pytest.raises(UserError, match="no model there"):
         load_model(tmp_path)

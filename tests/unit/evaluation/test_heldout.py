@@ -6,7 +6,7 @@ import pytest
 
 from minivlm.data.scenes.world import Group, Truth
 from minivlm.errors import UserError
-from minivlm.evaluation.heldout import accepted_rows, read_heldout
+from minivlm.evaluation.heldout import read_heldout
 from tests.unit.evaluation.toys import conversation, picture_bytes, write_table
 
 A, B, C = (picture_bytes(i) for i in range(3))
@@ -90,9 +90,9 @@ def test_a_split_without_rows_is_an_error(table):
         read_heldout(table, "heldout", 10, accepted=[])
 
 
-def test_accepted_rows_are_the_only_column_of_their_file(tmp_path):
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    pq.write_table(pa.table({"row": pa.array([0, 3], pa.int64())}), tmp_path / "a.parquet")
-    assert accepted_rows(tmp_path / "a.parquet") == [0, 3]
+def test_a_file_that_is_missing_or_cut_short_is_one_clear_line(tmp_path):
+    with pytest.raises(UserError, match="not found; run the download stage"):
+        read_heldout(tmp_path / "heldout.parquet", "heldout", 10)
+    (tmp_path / "heldout.parquet").write_bytes(b"PAR1 and no more")
+    with pytest.raises(UserError, match="damaged Parquet file"):
+        read_heldout(tmp_path / "heldout.parquet", "heldout", 10)

@@ -6,6 +6,7 @@ import shutil
 import pytest
 
 from minivlm.config import load_params
+from minivlm.errors import UserError
 from minivlm.evaluation.captions import caption_pictures, load_model
 from minivlm.paths import Paths
 from minivlm.stage import StageRun
@@ -118,3 +119,27 @@ def test_the_report_shows_the_captions_of_both_stages(ready):
     table = (ready.reports("evaluate") / "captions.md").read_text(encoding="utf-8")
     assert len(table.splitlines()) == 2 + 3
     assert tracker.table["title"] == ["日落", "云", "鸟"]
+
+
+@pytest.mark.parametrize(
+    ("file", "message"),
+    [
+        ("table", "heldout.parquet: not found; run the download stage first"),
+        ("accepted", "heldout.parquet: not found; run the validate stage first"),
+    ],
+)
+def test_without_the_held_out_split_the_stage_stops(ready, tmp_path, file, message):
+    shutil.copytree(ready.root, tmp_path / "copy")
+    paths = Paths(tmp_path / "copy")
+    getattr(paths, file)("heldout").unlink()
+    with pytest.raises(UserError, match=message):
+        evaluate(paths)
+
+
+def test_a_damaged_evaluation_picture_is_one_clear_line(ready, tmp_path):
+    shutil.copytree(ready.root, tmp_path / "copy")
+    paths = Paths(tmp_path / "copy")
+    damaged = paths.data / "eval_images" / "1.png"
+    damaged.write_bytes(damaged.read_bytes()[:200])
+    with pytest.raises(UserError, match=r"1\.png: "):
+        evaluate(paths)

@@ -144,3 +144,17 @@ def test_the_processor_of_later_stages_can_be_made_of_it(trained):
     processor = make_processor(trained[0], config)
     assert processor.image_token == "<image>"
     assert processor.chat_template
+
+
+def test_fewer_pictures_than_a_batch_are_seen_as_often_as_asked(tmp_path):
+    few = {split: some[:6] for split, some in rows().items()}
+    section = SECTION.model_copy(
+        update={"vision_tower": SECTION.vision_tower.model_copy(update={"epochs": 5}), "validation_fraction": 0.0}
+    )
+    assert train_base(few, tmp_path, section, seed=0, shared=SHARED)["vision_tower"]["steps"] == 5
+
+
+def test_answers_longer_than_the_model_are_cut_to_fit(tmp_path):
+    turns = [Turn("user", "<image>\n有几只鸟?"), Turn("assistant", "图中有三只红色的鸟。" * 300)]
+    long = {"pretrain": [Row(i, f"pretrain:{i}", turns, (picture(i),)) for i in range(8)], "sft": []}
+    assert train_base(long, tmp_path, SECTION, seed=0, shared=SHARED)["llm"]["steps"] > 0

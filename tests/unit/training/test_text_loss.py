@@ -106,7 +106,7 @@ def trained(directory, seed=0):
     rows = [row(i, picture=i % 10 != 9) for i in range(160)]
     return train_llm(
         rows, np.arange(160) >= 140, directory, shape=SHAPE, special_ids=SPECIAL, image_token_id=IMAGE,
-        batch_tokens=256, epochs=12, seed=seed, **OPTIMIZATION,
+        header_ids=(), batch_tokens=256, epochs=12, seed=seed, **OPTIMIZATION,
     )  # fmt: skip
 
 
