@@ -94,7 +94,7 @@ def original(request, tmp_path):
     from transformers import CLIPVisionModel, LlamaConfig, LlavaConfig, LlavaForConditionalGeneration
 
     folder = GOLDENS / request.param
-    if not folder.is_dir():
+    if not GOLDENS.is_dir():
         pytest.skip("the original's outputs are not here")
     meta = read_json(folder / "meta.json")
     upstream = meta["upstream_config"]
