@@ -4,15 +4,16 @@ from minivlm.stage import StageRun, stage_app
 
 
 def run(stage: StageRun) -> None:
-    """Write reports/evaluate/ (minivlm.evaluation.outputs.FILES), then the page reports/index.html."""
+    """Write artifacts/evaluate/, reports/evaluate/ (minivlm.evaluation.outputs.FILES) and the page index.html."""
     import torch
 
     from minivlm.data.rows import accepted_rows
     from minivlm.evaluation.heldout import read_heldout
     from minivlm.evaluation.model_run import Settings, run_model
-    from minivlm.evaluation.outputs import log_outputs, write_outputs
+    from minivlm.evaluation.outputs import log_outputs, write_outputs, write_predictions
     from minivlm.evaluation.questions import read_questions
     from minivlm.evaluation.report import write_report
+    from minivlm.files import atomic_directory
 
     torch.set_num_threads(stage.params.threads)
     section, paths = stage.params.evaluate, stage.paths
@@ -35,6 +36,9 @@ def run(stage: StageRun) -> None:
         name: run_model(name, paths.model(name), question, splits, shown, settings, print)
         for name, question in questions.items()
     }
+    # The reports are kept in git; this alone is missing from a fresh clone, so that evaluate runs there.
+    with atomic_directory(stage.artifacts) as folder:
+        write_predictions(folder / "predictions.json", runs, splits)
     write_outputs(stage.reports, runs, splits, shown)
     log_outputs(stage.tracker, stage.reports, runs, shown)
     print(f"report: {write_report(paths)}")

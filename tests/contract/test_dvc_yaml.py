@@ -160,6 +160,13 @@ def test_data_is_hashed_by_dvc_and_kept_in_git():
     assert (out["path"], out["cache"]) == ("data", False)
 
 
+@pytest.mark.parametrize("stage", STAGES)
+def test_every_stage_has_an_output_that_a_fresh_clone_lacks(stage):
+    # Else DVC takes the committed reports for its outputs and skips it, with its page and its MLflow run.
+    made = [path for path, options in entries(pipeline()[stage], "outs").items() if options.get("cache", True)]
+    assert [path for path in made if path.startswith(f"artifacts/{stage}")]
+
+
 def _committed(file: str) -> Any:
     """The file as the last commit has it: a parameter that is being tried out is no fault."""
     if not (ROOT / ".git").exists():

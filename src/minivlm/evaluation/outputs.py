@@ -1,4 +1,4 @@
-"""What the stage leaves behind: the files of reports/evaluate/ and their copies in MLflow."""
+"""What the stage leaves behind: the files of reports/evaluate/ and their copies in MLflow, and all captions."""
 
 from __future__ import annotations
 
@@ -27,6 +27,17 @@ def write_outputs(
     write_json(folder / "captions.json", captions_json(shown, captions))
     write_json(folder / "samples.json", samples_json(splits, {stage: run.captions for stage, run in runs.items()}))
     write_text(folder / "attributes.csv", attributes_csv(metrics))
+
+
+def write_predictions(file: Path, runs: Mapping[str, ModelRun], splits: Sequence[Heldout]) -> None:
+    """Write what every model said of every held-out picture: a list of picture, sha256 and caption by stage."""
+    predictions = [
+        {"picture": picture.id, "sha256": picture.sha256}
+        | {stage: run.captions[split.split][i] for stage, run in runs.items()}
+        for split in splits
+        for i, picture in enumerate(split.pictures)
+    ]
+    write_json(file, predictions)
 
 
 def log_outputs(tracker: Any, folder: Path, runs: Mapping[str, ModelRun], shown: Sequence[ShownPicture]) -> None:

@@ -8,6 +8,7 @@ import pytest
 from minivlm.config import load_params
 from minivlm.errors import UserError
 from minivlm.evaluation.captions import caption_pictures, load_model
+from minivlm.files import read_json
 from minivlm.paths import Paths
 from minivlm.stage import StageRun
 from minivlm.tracking import NullRun
@@ -119,6 +120,18 @@ def test_the_report_shows_the_captions_of_both_stages(ready):
     table = (ready.reports("evaluate") / "captions.md").read_text(encoding="utf-8")
     assert len(table.splitlines()) == 2 + 3
     assert tracker.table["title"] == ["日落", "云", "鸟"]
+
+
+def test_every_held_out_picture_is_kept_with_what_the_models_said(ready):
+    evaluate(ready)
+    kept = read_json(ready.artifacts("evaluate") / "predictions.json")
+    assert [each["picture"] for each in kept] == [f"heldout:{i}" for i in range(4)]
+    assert all(set(each) == {"picture", "sha256", "pretrain", "sft"} for each in kept)
+    model, processor = load_model(ready.model("sft"))
+    asked = load_params(Paths().params).evaluate.question_sft
+    pictures = [picture(i) for i in range(4)]
+    said = caption_pictures(model, processor, pictures, asked, batch_size=4, max_new_tokens=8)
+    assert [each["sft"] for each in kept] == said
 
 
 @pytest.mark.parametrize(
