@@ -41,7 +41,8 @@ def train_base(
 
     everything = [row for split in rows.values() for row in split]
     texts = [turn.content for row in everything for turn in row.turns]
-    tokens = train_tokenizer(texts, directory / "tokenizer", **section.tokenizer.model_dump())
+    values = section.tokenizer.model_dump(exclude={"pretrained"})
+    tokens = train_tokenizer(texts, directory / "tokenizer", **values)
     threads = torch.get_num_threads()
     spare = threads // 2 if shared["device"] == "cpu" else 0
     llm_arguments = (_conversations(everything), directory, section, seed, _without_log(shared))
@@ -101,7 +102,7 @@ def _train_tower(
     pairs = Pairs.read(rows)
     if len(kept) != len(pairs.captions) or kept.all():
         raise UserError("base: no row of the training data has a picture and an answer to learn from")
-    values = section.vision_tower.model_dump()
+    values = section.vision_tower.model_dump(exclude={"source", "pretrained"})
     names = ("image_size", "patch_size", "hidden_size", "layers", "text_layers", "heads", "intermediate_size")
     shape = {name: values.pop(name) for name in (*names, "projection_size")}
     encoder = ChatEncoder(directory / "tokenizer")
@@ -139,7 +140,7 @@ def _train_llm(
     from minivlm.training.device import seed_everything
 
     seed_everything(seed, threads)
-    values = section.llm.model_dump()
+    values = section.llm.model_dump(exclude={"source", "pretrained", "text_tasks", "text_length"})
     keys, rows = [key for key, _ in conversations], [row for _, row in conversations]
     encoder = ChatEncoder(directory / "tokenizer")
     answers = _answers(rows, keys, encoder)

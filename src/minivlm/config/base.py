@@ -1,0 +1,144 @@
+"""The section of the base stage: tokenizer, vision tower and language model, each made here or brought along."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field, model_validator
+
+from minivlm.config.section import (
+    Count,
+    Fraction,
+    HubFile,
+    LocalFile,
+    Origin,
+    Positive,
+    Repository,
+    Revision,
+    Section,
+    Sha256,
+    require_multiples,
+)
+from minivlm.config.training import Optimization
+
+
+class Pretrained(Section):
+    """A model directory or checkpoint that exists already: in a hub's repository, or in a folder of yours."""
+
+    repo: Repository | None = Field(default=None, description="hub: owner/name of the repository")
+    revision: Revision | None = Field(default=None, description="hub: commit of the repository, 40 hex digits")
+    files: dict[str, HubFile] = Field(default={}, description="hub: path in the repository → size and sha256")
+    path: str | None = Field(default=None, description="local: folder, absolute or from the repository root")
+    sha256: Sha256 | None = Field(default=None, description="local: sha256 of the folder's names and contents")
+    checkpoint: str | None = Field(
+        default=None, description="a MiniMind .pth file of the repository or folder, instead of a model directory"
+    )
+    config: dict[str, int | float | bool | str] = Field(
+        default={}, description="what a MiniMind checkpoint's shapes do not say, by the original's names"
+    )
+
+
+class TextFile(LocalFile):
+    """JSON lines of `text` or of `conversations`, plain or gzipped."""
+
+    limit: Count = Field(default=0, description="lines taken, 0 = all")
+
+
+class Tokenizer(Section):
+    """The byte-level BPE tokenizer, or one that exists."""
+
+    vocabulary: Annotated[int, Field(ge=300)] = Field(description="tokens, special ones included")
+    min_frequency: Positive = Field(description="a merge must occur this often")
+    longest_token: Positive = Field(description="bytes of a token, at most; a Chinese character has three")
+    pretrained: Pretrained | None = Field(
+        default=None, description="its own place, where it does not lie beside the language model"
+    )
+
+
+class VisionTower(Optimization):
+    """A small CLIP, trained on the picture–caption pairs; or any CLIP or SigLIP vision model."""
+
+    source: Origin | None = Field(default=None, description="as base.source, which holds where this is absent")
+    pretrained: Pretrained | None = Field(default=None, description="where hub or local find it")
+    image_size: Positive = Field(description="side that pictures are resized to, pixels")
+    patch_size: Positive = Field(description="side of a patch, pixels")
+    hidden_size: Positive = Field(description="width of both towers")
+    layers: Positive = Field(description="layers of the picture tower")
+    text_layers: Positive = Field(description="layers of the text tower")
+    heads: Positive = Field(description="attention heads")
+    intermediate_size: Positive = Field(description="width of the feed-forward part")
+    projection_size: Positive = Field(description="width of the shared contrastive space")
+    batch_size: Positive = Field(description="pairs in a step")
+    phrases: Annotated[int, Field(ge=0)] = Field(description="phrases of captions to predict, the commonest")
+    phrase_weight: Annotated[float, Field(ge=0)] = Field(description="weight of their loss beside the contrast")
+    grayscale: Fraction = Field(description="share of the pictures that lose their colours in training")
+
+    @model_validator(mode="after")
+    def _parts_fill_the_whole(self) -> VisionTower:
+        require_multiples(self, ("image_size", "patch_size"), ("hidden_size", "heads"))
+        return self
+
+
+class BaseLLM(Optimization):
+    """A Llama, trained on text tasks in which the answer depends on the prompt, and on texts; or any causal LM."""
+
+    source: Origin | None = Field(default=None, description="as base.source, which holds where this is absent")
+    pretrained: Pretrained | None = Field(default=None, description="where hub or local find it")
+    text_tasks: bool = Field(default=True, description="train on text tasks made of the rows' conversations")
+    text_length: Positive | None = Field(
+        default=None, description="tokens of a packed row of base.texts; max_position_embeddings if absent"
+    )
+
+    hidden_size: Positive = Field(description="width")
+    layers: Positive = Field(description="layers")
+    heads: Positive = Field(description="query heads")
+    key_value_heads: Positive = Field(description="key and value heads")
+    intermediate_size: Positive = Field(description="width of the feed-forward part")
+    max_position_embeddings: Positive = Field(description="longest sequence")
+    rope_theta: Annotated[float, Field(gt=0)] = Field(description="base of the rotary embedding")
+    batch_tokens: Positive = Field(description="tokens in a step, padding included")
+
+    @model_validator(mode="after")
+    def _heads_share_the_width_and_a_row_fits_into_a_step(self) -> BaseLLM:
+        require_multiples(self, ("hidden_size", "heads"), ("heads", "key_value_heads"))
+        longest = self.max_position_embeddings
+        if self.batch_tokens < longest:
+            raise ValueError(f"batch_tokens {self.batch_tokens} is less than max_position_embeddings {longest}")
+        return self
+
+
+class Base(Section):
+    """Tokenizer, vision tower and language model that both stages start from."""
+
+    source: Origin = Field(
+        description="of tower and language model: train (from scratch), hub, local, or random (not trained)"
+    )
+    texts: list[TextFile] = Field(default=[], description="texts that tokenizer and language model learn from")
+    vision_feature_layer: int = Field(
+        default=-1, description="hidden state of the tower that is read: -1 the last layer's output, -2 one before"
+    )
+    validation_fraction: Annotated[float, Field(ge=0, lt=1)] = Field(
+        description="share of the pictures that tower and language model are not trained on"
+    )
+    tokenizer: Tokenizer
+    vision_tower: VisionTower
+    llm: BaseLLM
+
+    @model_validator(mode="after")
+    def _the_layer_exists(self) -> Base:
+        layer, layers = self.vision_feature_layer, self.vision_tower.layers
+        if self.tower_source in ("hub", "local"):
+            return self  # known once it is loaded
+        if not -layers - 1 <= layer <= layers:
+            raise ValueError(f"vision_feature_layer {layer} is not in {-layers - 1} to {layers}")
+        return self
+
+    @property
+    def tower_source(self) -> Origin:
+        """Where the vision tower comes from."""
+        return self.vision_tower.source or self.source
+
+    @property
+    def llm_source(self) -> Origin:
+        """Where the language model, and with it the tokenizer, come from."""
+        return self.llm.source or self.source
