@@ -1,7 +1,7 @@
 """Pictures to captions, by greedy decoding with a saved LLaVA directory.
 
-Model, processor and chat template are those of the directory. `B` pictures in a batch, `T` tokens of the prompt with
-its image tokens, `P` tokens of a picture, `D` width of the language model.
+Model, processor and chat template are those of the directory. `B` pictures in a batch, `T` tokens of the prompt
+with its image tokens, `P` tokens of a picture, `D` width of the language model.
 """
 
 from __future__ import annotations
@@ -54,8 +54,8 @@ def load_model(directory: Path, device: str = "cpu", precision: str = "fp32") ->
 def prompt(processor: Any, question: str) -> str:
     """The text before the answer, for reading: one user turn, a picture and `question`, in the model's template.
 
-    What generation is given is `minivlm.evaluation.prompts.build_prompt`'s ids: in this string a special token that
-    somebody typed cannot be told from one that is meant.
+    What generation is given is `minivlm.evaluation.prompts.build_prompt`'s ids: in this string a special token
+    that somebody typed cannot be told from one that is meant.
     """
     return str(processor.apply_chat_template(one_question(question), add_generation_prompt=True, tokenize=False))
 

@@ -1,11 +1,11 @@
 """A conversation with pictures → the ids and embeddings that a model answers; what a user types is text, always.
 
-Used by everything that lets people ask: `minivlm caption`, and whatever chats or serves. The chat template is rendered
-with marks in place of what people wrote, the result is cut at its special tokens, and the text between them is encoded
-with special tokens switched off. So a typed `<image>`, `<|im_end|>` or `<|im_start|>` is the characters it is made of,
-and in an imported model a typed '@', the very token that its pictures are made of, is an at sign: pictures stand where
-the template put them and nowhere else. Ids alone cannot say that, so models are given embeddings. For texts without
-such things the ids are those of transformers' own processor.
+Used by everything that lets people ask: `minivlm caption`, and whatever chats or serves. The chat template is
+rendered with marks in place of what people wrote, the result is cut at its special tokens, and the text between
+them is encoded with special tokens switched off. So a typed `<image>`, `<|im_end|>` or `<|im_start|>` is the
+characters it is made of, and in an imported model a typed '@', the very token that its pictures are made of, is an
+at sign: pictures stand where the template put them and nowhere else. Ids alone cannot say that, so models are
+given embeddings. For texts without such things the ids are those of transformers' own processor.
 
 `B` prompts, `T` tokens, `P` tokens of a picture, `D` width of the language model.
 """
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import torch
     from PIL import Image
 
-# Private-use characters around a number: no tokenizer's special token, and the template cannot take them for content.
+# Private-use characters around a number: in no tokenizer's special token, and nothing a template looks for.
 _OPEN, _CLOSE = "\ue0b0", "\ue0b1"
 _MARK = re.compile(f"{_OPEN}(\\d+){_CLOSE}")
 
@@ -59,7 +59,9 @@ def build_prompt(processor: Any, messages: Sequence[Mapping[str, Any]], image_to
         some = _special_ids(processor, text, image_tokens) if special else text_ids(processor.tokenizer, text)
         ids += some
         pictures += [picture] * len(some)
-    meant = sum(part["type"] == "image" for each in messages for part in each["content"] if isinstance(part, Mapping))
+    meant = sum(
+        part["type"] == "image" for each in messages for part in each["content"] if isinstance(part, Mapping)
+    )
     if sum(pictures) != meant * image_tokens:
         raise UserError(f"the model's chat template does not write the {meant} pictures of the conversation")
     return Prompt(ids, pictures)
@@ -71,17 +73,21 @@ def text_ids(tokenizer: Any, text: str) -> list[int]:
 
 
 def picture_features(model: Any, processor: Any, pictures: Sequence[Image.Image]) -> torch.Tensor:
-    """What the language model sees of each picture, (pictures, P, D), on the model's device."""
+    """What the language model sees of each picture, (pictures, P, D), on the model's device.
+
+    Transparency is dropped first, as in training and in the original; transformers 5 would lay it on white.
+    """
     import torch
 
-    inputs = processor.image_processor(images=list(pictures), return_tensors="pt")
+    opaque = [picture.convert("RGB") for picture in pictures]
+    inputs = processor.image_processor(images=opaque, return_tensors="pt")
     pixels = inputs["pixel_values"].to(model.device, model.dtype)  # (pictures, 3, height, width)
     with torch.inference_mode():
         return torch.stack(list(model.get_image_features(pixel_values=pixels).pooler_output))
 
 
 def embed(model: Any, prompts: Sequence[Prompt], features: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """(embeddings (B, T, D), attention mask (B, T)): padded on the left, `features` at the pictures' places in order."""
+    """(embeddings (B, T, D), attention mask (B, T)), padded on the left; `features` at the pictures' places."""
     import torch
 
     length = max(len(prompt.ids) for prompt in prompts)

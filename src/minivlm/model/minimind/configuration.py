@@ -1,8 +1,8 @@
 """The configuration of an original's checkpoint: from its shapes, from FILE.json, and the original's defaults.
 
-What shapes say (vocabulary, width, layers, feed-forward width, and with the head count the key-value heads) need not be
-given; what they cannot say (head count, rotary theta, epsilon, positions, activation) has the original's defaults. A
-contradiction is an error. Both generations' field names are read.
+What shapes say (vocabulary, width, layers, feed-forward width, and with the head count the key-value heads) need
+not be given; what they cannot say (head count, rotary theta, epsilon, positions, activation) has the original's
+defaults. A contradiction is an error. Both generations' field names are read.
 """
 
 from __future__ import annotations
@@ -92,11 +92,16 @@ def read_fields(path: Path | None) -> dict[str, Any]:
     return content
 
 
+def unknown_fields(fields: Mapping[str, Any]) -> tuple[str, ...]:
+    """Fields that are not the original's own; a saved configuration has some fifty of transformers."""
+    return tuple(sorted(set(fields) - _KNOWN))
+
+
 def configure(checkpoint: Checkpoint, fields: Mapping[str, Any]) -> Sizes:
     """The configuration of a checkpoint; UserError for what contradicts its shapes or has no place in a Llama."""
     path, known = checkpoint.path, checkpoint.sizes
     given = _given(path, fields)
-    told = {
+    told: dict[str, Any] = {
         "vocab_size": known["T"],
         "hidden_size": known["D"],
         "intermediate_size": known["F"],
@@ -122,7 +127,9 @@ def picture_token(path: Path, fields: Mapping[str, Any], patches: int) -> int:
         if not isinstance(ids, list) or not ids or any(not isinstance(each, int) for each in ids):
             raise UserError(f"{path}: image_ids is not a list of token ids")
         if len(set(ids)) > 1:
-            raise UserError(f"{path}: image_ids marks a picture by {len(set(ids))} different tokens; LLaVA has one")
+            raise UserError(
+                f"{path}: image_ids marks a picture by {len(set(ids))} different tokens; LLaVA has one"
+            )
         if len(ids) != patches:
             raise UserError(f"{path}: image_ids has {len(ids)} tokens, the vision tower gives {patches}")
     number = fields.get("image_token_id", ids[0] if ids else 34)
@@ -139,7 +146,7 @@ def _given(path: Path, fields: Mapping[str, Any]) -> dict[str, Any]:
         if key not in _KNOWN and (near := difflib.get_close_matches(key, _KNOWN, n=1, cutoff=0.85)):
             raise UserError(f"{path}: unknown configuration field {key!r}; did you mean {near[0]!r}?")
         if value is None or key not in _KNOWN:
-            continue  # a saved configuration has some fifty fields of transformers that are not the original's
+            continue
         if name in given and given[name] != value:
             raise UserError(f"{path}: {name} is given twice, as {given[name]} and {value}")
         _check_type(path, name, value)
@@ -186,7 +193,8 @@ def _heads(checkpoint: Checkpoint, given: Mapping[str, Any]) -> tuple[int, int]:
         raise UserError(f"{path}: width {width} does not divide into {heads} heads of an even size")
     if keys % size or sizes["A"] != width or heads % (keys // size):
         raise UserError(
-            f"{path}: {heads} heads of {size} do not fit q_proj [{sizes['A']}, {width}] and k_proj [{keys}, {width}]; "
+            f"{path}: {heads} heads of {size} do not fit q_proj [{sizes['A']}, {width}] and k_proj [{keys}, "
+            f"{width}]; "
             "give num_attention_heads"
         )
     found = keys // size
@@ -197,7 +205,8 @@ def _heads(checkpoint: Checkpoint, given: Mapping[str, Any]) -> tuple[int, int]:
         )
     if guessed and found != _KEY_VALUE_HEADS:
         raise UserError(
-            f"{path}: the shapes do not tell the number of heads, and the original's default of {heads} would mean "
+            f"{path}: the shapes do not tell the number of heads, and the original's default of {heads} "
+            "would mean "
             f"{found} key-value heads, not its {_KEY_VALUE_HEADS}; give num_attention_heads"
         )
     return heads, found

@@ -110,7 +110,8 @@ def _check_range(directory: Path, state: dict[str, torch.Tensor]) -> None:
         largest = float(tensor.abs().max())
         if largest > _LARGEST:
             raise UserError(
-                f"{directory}: {key} holds {largest:g}, beyond half precision (65,504), in which the original saves"
+                f"{directory}: {key} holds {largest:g}, beyond half precision (65,504), in which the "
+                "original saves"
             )
 
 

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from minivlm.errors import UserError
 from minivlm.files import atomic_directory
-from minivlm.model.card import Card, write_card
+from minivlm.model.card import Card, parameters_by_part, write_card
 from minivlm.model.checkpoint import quiet
 from minivlm.model.fingerprint import write_fingerprint
 from minivlm.model.llava import initialize_projector
-from minivlm.model.minimind.configuration import Sizes, configure, picture_token, read_fields
+from minivlm.model.minimind.configuration import Sizes, configure, picture_token, read_fields, unknown_fields
 from minivlm.model.minimind.language import PAD_TOKEN_ID, build_llm
 from minivlm.model.minimind.processor import image_token, imported_processor, read_tokenizer
 from minivlm.model.minimind.state import Checkpoint, read_state
@@ -36,6 +36,7 @@ class Imported(NamedTuple):
     image_tokens: int  # of a picture
     projector: str  # "trained, with bias", "trained, without bias" or "drawn"
     parameters: dict[str, int]  # by part
+    ignored: tuple[str, ...]  # fields of the configuration that mean nothing here
 
 
 def import_checkpoint(
@@ -69,7 +70,9 @@ def import_checkpoint(
     eos = words.eos_token_id
     model.generation_config.eos_token_id = sizes.eos_token_id if eos is None else eos
     processor = imported_processor(words, pictures, token, tower.config.patch_size)
-    imported = Imported(out, token, number, patches, _projector(state), _parameters(model))
+    imported = Imported(
+        out, token, number, patches, _projector(state), parameters_by_part(model), unknown_fields(fields)
+    )
     if out.exists() and not out.is_dir():
         raise UserError(f"{out}: a file is there; give a directory to write")
     if out.is_dir() and any(out.iterdir()) and not (out / "config.json").is_file():
@@ -134,20 +137,12 @@ def _projector(state: Checkpoint) -> str:
     return "trained, with bias" if "bias" in state.projector else "trained, without bias"
 
 
-def _parameters(model: Any) -> dict[str, int]:
-    parts = {
-        "vision tower": model.model.vision_tower,
-        "projector": model.model.multi_modal_projector.linear_1,
-        "language model": model.model.language_model,
-    }
-    return {name: sum(each.numel() for each in part.parameters()) for name, part in parts.items()}
-
-
 def _card(imported: Imported, checkpoint: Path) -> Card:
     return Card(
         title=f"{checkpoint.stem}, as a LLaVA",
         summary=(
-            f"The weights of `{checkpoint.name}`, a checkpoint of MiniMind-V (jingyaogong/minimind-v), with its CLIP "
+            f"The weights of `{checkpoint.name}`, a checkpoint of MiniMind-V (jingyaogong/minimind-v), with "
+            "its CLIP "
             "vision tower, as a standard transformers directory. They are the original's, unchanged."
         ),
         parameters=imported.parameters,
@@ -157,5 +152,10 @@ def _card(imported: Imported, checkpoint: Path) -> Card:
         projector=imported.projector,
         base_models=("jingyaogong/MiniMind2-V-PyTorch", "openai/clip-vit-base-patch16"),
         data=("jingyaogong/minimind-v_dataset",),
+        notes=(
+            'The names under "Made from" are those that MiniMind-V is made from; whether the files that were '
+            "imported "
+            "are those, the importer cannot tell.",
+        ),
         license="other",
     )

@@ -1,8 +1,8 @@
 """The language model of an original's checkpoint, as transformers' LlamaForCausalLM.
 
 Both compute the same: half-rotation RoPE, RMSNorm, gated feed-forward, tied embeddings, no bias. The older
-generation rotated neighbours (2i, 2i + 1) where transformers rotates halves (i, i + size / 2): the rows of its query
-and key maps are put in that order, which changes no product of a query with a key.
+generation rotated neighbours (2i, 2i + 1) where transformers rotates halves (i, i + size / 2): the rows of its
+query and key maps are put in that order, which changes no product of a query with a key.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
 """The processor of an imported directory: the original's tokenizer, with a template that takes pictures.
 
-The original writes a picture as `<image>` in its rows and as a run of one ordinary token, '@', in the prompt. So an
-'@' that somebody types looks like a picture to transformers, which counts tokens. The template written here therefore
-turns every '@' of a text part, of an assistant and of a system turn into its full-width twin '＠'; a picture part
-becomes '@' and a newline, as `<image>\\n` does in the original. A user's turn that is one string is in the form of
-the original's rows, where `<image>` (or '@') is meant as a picture.
+The original writes a picture as `<image>` in its rows and as a run of one ordinary token, '@', in the prompt. So
+an '@' that somebody types looks like a picture to transformers, which counts tokens. The template written here
+therefore turns every '@' of a text part, of an assistant and of a system turn into its full-width twin '＠'; a
+picture part becomes '@' and a newline, as `<image>\\n` does in the original. A user's turn that is one string is
+in the form of the original's rows, where `<image>` (or '@') is meant as a picture.
 """
 
 from __future__ import annotations
@@ -96,7 +96,8 @@ def twin(token: str) -> str:
 
 
 def chat_template(original: str | None, token: str) -> str:
-    """The original's template behind one that turns parts into strings and keeps a typed picture token harmless."""
+    """The original's template behind one that turns parts into strings and keeps a typed picture token
+    harmless."""
     quoted: Mapping[str, str] = {"IMAGE": _jinja(token), "TWIN": _jinja(twin(token))}
     prelude = _PRELUDE
     for name, value in quoted.items():
@@ -104,7 +105,9 @@ def chat_template(original: str | None, token: str) -> str:
     return prelude + (original or _PLAIN)
 
 
-def imported_processor(tokenizer: PreTrainedTokenizerBase, pictures: dict[str, Any], token: str, patch: int) -> LlavaProcessor:
+def imported_processor(
+    tokenizer: PreTrainedTokenizerBase, pictures: dict[str, Any], token: str, patch: int
+) -> LlavaProcessor:
     """A LlavaProcessor with Pillow's picture preparation (see `minivlm.model.checkpoint.make_processor`)."""
     from transformers import LlavaProcessor
     from transformers.image_processing_backends import PilBackend

@@ -1,7 +1,7 @@
 """A `.pth` file of the original → its tensors under transformers' names, every key accounted for.
 
-`D` width, `F` width of the feed-forward layers, `A` = heads times the size of a head, `K` the same of the key-value
-heads, `V` width of the vision tower, `T` vocabulary.
+`D` width, `F` width of the feed-forward layers, `A` = heads times the size of a head, `K` the same of the
+key-value heads, `V` width of the vision tower, `T` vocabulary.
 
 Two generations of names are read: `model.layers.N.self_attn.q_proj` (since 2025-04) and `layers.N.attention.wq`
 (before), whose rotation pairs neighbours; `minivlm.model.minimind.language` turns the latter into halves. What may

@@ -1,4 +1,5 @@
-"""The vision tower of the original: a CLIP directory → transformers' CLIPVisionModel, and its picture preparation."""
+"""The vision tower of the original: a CLIP directory → transformers' CLIPVisionModel, and its picture
+preparation."""
 
 from __future__ import annotations
 
@@ -25,8 +26,8 @@ _CLIP = ("clip", "clip_vision_model")
 def read_tower(directory: Path) -> CLIPVisionModel:
     """The vision half of a CLIPVisionModel's or CLIPModel's directory in float32.
 
-    UserError for another kind of model, and for weights that are missing, misshaped or unknown: the text half, the two
-    projections, the temperature and `position_ids` alone may stand there besides.
+    UserError for another kind of model, and for weights that are missing, misshaped or unknown: the text half, the
+    two projections, the temperature and `position_ids` alone may stand there besides.
     """
     import torch
     from safetensors import SafetensorError
@@ -54,7 +55,8 @@ def read_tower(directory: Path) -> CLIPVisionModel:
         raise UserError(
             f"{directory}: pictures of {tower.config.image_size} are no multiple of {tower.config.patch_size}"
         )
-    tower.config._name_or_path = ""
+    tower.config._name_or_path = ""  # or the path on this machine would be saved within the LLaVA's config
+    tower.config.architectures = ["CLIPVisionModel"]  # also when it came out of a CLIPModel
     return tower.eval()
 
 
@@ -71,15 +73,16 @@ def check_copy(checkpoint: Checkpoint, tower: CLIPVisionModel) -> None:
             raise UserError(f"{checkpoint.path}: unknown: vision_encoder.{key}")
         if tensor.shape != own[name].shape or not torch.allclose(tensor, own[name], rtol=2e-3, atol=1e-6):
             raise UserError(
-                f"{checkpoint.path}: vision_encoder.{key} is not that of the given vision tower: another one was trained with"
+                f"{checkpoint.path}: vision_encoder.{key} is not that of the given vision tower: another one "
+                "was trained with"
             )
 
 
 def picture_values(directory: Path, size: int) -> dict[str, Any]:
     """The values of a CLIP directory's picture preparation, spelt out; `size`: pixels of the tower's side.
 
-    Values that an old preprocessor_config.json leaves out are CLIP's. UserError when the file is missing, or when what
-    it makes is not what the tower takes.
+    Values that an old preprocessor_config.json leaves out are CLIP's. UserError when the file is missing, or when
+    what it makes is not what the tower takes.
     """
     from transformers import CLIPImageProcessorPil
 
@@ -94,7 +97,9 @@ def picture_values(directory: Path, size: int) -> dict[str, Any]:
     crop = prepared.get("crop_size") or {}
     sides = (crop.get("height"), crop.get("width"))
     if not prepared.get("do_center_crop") or sides != (size, size):
-        raise UserError(f"{path}: cuts pictures to {sides[0]} x {sides[1]}, the vision tower takes {size} x {size}")
+        raise UserError(
+            f"{path}: cuts pictures to {sides[0]} x {sides[1]}, the vision tower takes {size} x {size}"
+        )
     return {name: value for name, value in prepared.items() if name != "image_processor_type"}
 
 
