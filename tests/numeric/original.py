@@ -85,10 +85,11 @@ def random_state(variant: Variant, features: int) -> dict[str, torch.Tensor]:
             "mlp.down_proj": (width, inner),
             "mlp.up_proj": (inner, width),
         }
-        for name, shape in shapes.items():
+        for name, shape in shapes.items():  # in the order of the original's modules
+            if name == "mlp.gate_proj":
+                for norm in ("input_layernorm", "post_attention_layernorm"):
+                    state[f"model.layers.{layer}.{norm}.weight"] = 1 + draw(width)
             state[f"model.layers.{layer}.{name}.weight"] = draw(*shape)
-        for name in ("input_layernorm", "post_attention_layernorm"):
-            state[f"model.layers.{layer}.{name}.weight"] = 1 + draw(width)
     state["model.norm.weight"] = 1 + draw(width)
     state["lm_head.weight"] = state["model.embed_tokens.weight"].clone()
     if variant.bias is not None:
@@ -154,8 +155,8 @@ def original_logits(
         hidden = hidden + attention(here, config, normed, allowed, older)
         normed = rms(hidden, here["post_attention_layernorm.weight"], config["rms_norm_eps"])
         gate, up = normed @ here["mlp.gate_proj.weight"].T, normed @ here["mlp.up_proj.weight"].T
-        act = {"silu": torch.nn.functional.silu, "gelu": torch.nn.functional.gelu}[config["hidden_act"]]
-        hidden = hidden + (act(gate) * up) @ here["mlp.down_proj.weight"].T
+        gate = gate * gate.sigmoid() if config["hidden_act"] == "silu" else torch.nn.functional.gelu(gate)
+        hidden = hidden + (gate * up) @ here["mlp.down_proj.weight"].T
     return rms(hidden, weights["model.norm.weight"], config["rms_norm_eps"]) @ weights["lm_head.weight"].T
 
 

@@ -25,7 +25,7 @@ def command(
     """
     from minivlm.stage import one_line_errors
 
-    for stream in (sys.stdout, sys.stderr):  # Chinese also under LC_ALL=C, and file names of any bytes
+    for stream in (sys.stdout, sys.stderr):  # Chinese, also under LC_ALL=C
         stream.reconfigure(encoding="utf-8", errors="backslashreplace")  # type: ignore[union-attr]
     with one_line_errors():
         from minivlm.evaluation.caption_files import caption_files, find_pictures
@@ -34,17 +34,18 @@ def command(
 
         paths = find_pictures(pictures)
         loaded, processor = load_model(model or Paths().model("sft"), device)
-        asked = _default_question() if question is None else question
+        asked = _default_question() if question is None else _as_typed(question)
         faults = 0
         for line in caption_files(
             loaded, processor, paths, asked, batch_size=batch_size, max_new_tokens=max_new_tokens
         ):
+            shown = _as_typed(str(line.picture))
             if as_json:
-                typer.echo(json.dumps(line._asdict(), ensure_ascii=False, default=str))
+                typer.echo(json.dumps(line._asdict() | {"picture": shown}, ensure_ascii=False))
             elif line.error is None:
-                typer.echo(f"{line.picture}\t{line.caption}")
+                typer.echo(f"{shown}\t{line.caption}")
             else:
-                typer.echo(f"error: {line.picture}: {line.error}", err=True)
+                typer.echo(f"error: {shown}: {line.error}", err=True)
             faults += line.error is not None
     if faults:
         raise typer.Exit(2)
@@ -55,3 +56,8 @@ def _default_question() -> str:
     from minivlm.paths import Paths
 
     return load_params(Paths().params).evaluate.question_sft
+
+
+def _as_typed(argument: str) -> str:
+    """An argument as UTF-8, which Python reads byte by byte under a C locale; bytes that are none become `�`."""
+    return argument.encode("utf-8", "surrogateescape").decode("utf-8", "replace")

@@ -172,7 +172,7 @@ def _check_type(path: Path, name: str, value: Any) -> None:
     if name == "hidden_act":
         from transformers.activations import ACT2FN
 
-        if value not in ACT2FN:
+        if not isinstance(value, str) or value not in ACT2FN:
             raise UserError(f"{path}: hidden_act {value!r} is not known to transformers")
 
 

@@ -21,7 +21,6 @@ from __future__ import annotations
 
 import pickle
 import re
-import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -114,7 +113,10 @@ def _tensors(path: Path) -> dict[str, torch.Tensor]:
         raise UserError(f"{path}: not found") from None
     except IsADirectoryError:
         raise UserError(f"{path}: a folder; the original's checkpoints are .pth files") from None
-    except (RuntimeError, EOFError, ValueError, KeyError, TypeError, AttributeError, zipfile.BadZipFile) as error:
+    except PermissionError as error:
+        raise UserError(f"{path}: {error.strerror}") from None
+    except (OSError, RuntimeError, EOFError, LookupError, ValueError, TypeError, AttributeError) as error:
+        # What torch's readers raise on a file that is cut short or is something else.
         raise UserError(f"{path}: damaged or not written by torch.save: {_one_line(error)}") from None
     if isinstance(content, dict) and isinstance(content.get("model"), dict) and "optimizer" in content:
         content = content["model"]  # what the original's trainer resumes from
