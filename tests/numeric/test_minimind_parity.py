@@ -158,6 +158,28 @@ def test_the_same_greedy_tokens(golden):
     assert output[0, prompt.shape[1] :].tolist() == golden.cases["generate.new_ids"].tolist()
 
 
+def test_the_command_s_captions_are_those_tokens(golden):
+    """From the picture's file: its preparation, the prompt by segments, embeddings, greedy steps."""
+    recorded = golden.pixels("generate")
+    number = [bool((recorded == row).all()) for row in golden.pixels("train")].index(True)
+    path = sorted((golden.folder / "images").iterdir())[number]
+    result = CliRunner().invoke(
+        app,
+        [
+            "caption",
+            str(path),
+            "--model",
+            str(golden.out),
+            "--question",
+            "请描述这张图片。",
+            "--max-new-tokens",
+            "12",
+        ],
+    )
+    expected = golden.processor.decode(golden.cases["generate.new_ids"], skip_special_tokens=True)
+    assert result.stdout == f"{path}\t{' '.join(expected.split())}\n"
+
+
 def test_pictures_are_prepared_as_the_original_does(golden):
     """One of them is transparent: the original drops that, transformers 5 would lay it on white."""
     rows = [json.loads(line) for line in (golden.folder / "rows.jsonl").read_text(encoding="utf-8").splitlines()]
@@ -190,6 +212,24 @@ def test_a_question_is_the_original_s_prompt(golden):
     picture = Image.new("RGB", (40, 40))
     ids = golden.processor(images=[picture], text=[text], return_tensors="pt")["input_ids"]
     assert ids.tolist() == golden.cases["generate.input_ids"].tolist()
+
+
+def test_transformers_pipeline_answers(golden):
+    """With a typed '@', which its processor alone would take for a picture."""
+    from transformers import pipeline
+
+    ask = pipeline("image-text-to-text", model=str(golden.out), device="cpu")
+    picture = Image.new("RGB", (40, 40), "red")
+    content = [{"type": "image", "image": picture}, {"type": "text", "text": "邮箱a@b，请描述。"}]
+    answer = ask(
+        text=[{"role": "user", "content": content}], max_new_tokens=6, do_sample=False, return_full_text=False
+    )
+    text = golden.processor.apply_chat_template([{"role": "user", "content": content}], add_generation_prompt=True)
+    inputs = golden.processor(images=[picture], text=[text], return_tensors="pt")
+    expected = golden.model.generate(**inputs, max_new_tokens=6, do_sample=False)[
+        0, inputs["input_ids"].shape[1] :
+    ]
+    assert answer[0]["generated_text"] == golden.processor.decode(expected, skip_special_tokens=True)
 
 
 def test_a_full_clip_gives_the_same_directory(golden, tmp_path):

@@ -59,5 +59,5 @@ def _default_question() -> str:
 
 
 def _as_typed(argument: str) -> str:
-    """An argument as UTF-8, which Python reads byte by byte under a C locale; bytes that are none become `�`."""
+    """An argument as UTF-8, which Python reads byte by byte under a C locale; what is none becomes U+FFFD."""
     return argument.encode("utf-8", "surrogateescape").decode("utf-8", "replace")

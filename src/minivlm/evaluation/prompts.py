@@ -68,7 +68,7 @@ def build_prompt(processor: Any, messages: Sequence[Mapping[str, Any]], image_to
 
 
 def text_ids(tokenizer: Any, text: str) -> list[int]:
-    """Ids of plain text; a special token that somebody typed stays text, half a surrogate pair becomes `�`."""
+    """Ids of plain text; a special token that somebody typed stays text, half a surrogate pair becomes U+FFFD."""
     text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     return list(tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"])
 

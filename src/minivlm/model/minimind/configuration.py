@@ -8,6 +8,7 @@ defaults. A contradiction is an error. Both generations' field names are read.
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -161,7 +162,7 @@ def _given(path: Path, fields: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _check_type(path: Path, name: str, value: Any) -> None:
-    number = isinstance(value, int | float) and not isinstance(value, bool)
+    number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
     whole = number and value == int(value)
     if (
         (name in _INTEGERS and not (whole and value > 0))

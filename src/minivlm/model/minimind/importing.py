@@ -13,6 +13,7 @@ from minivlm.errors import UserError
 from minivlm.files import atomic_directory
 from minivlm.model.card import Card, parameters_by_part, write_card
 from minivlm.model.checkpoint import quiet
+from minivlm.model.fingerprint import FILE as FINGERPRINT
 from minivlm.model.fingerprint import write_fingerprint
 from minivlm.model.llava import initialize_projector
 from minivlm.model.minimind.configuration import Sizes, configure, picture_token, read_fields, unknown_fields
@@ -55,6 +56,7 @@ def import_checkpoint(
     seed: the directory is then the start of a training, which output and card say. UserError in one line for
     anything that does not fit.
     """
+    _check_place(out, checkpoint, vision, tokenizer)
     fields = read_fields(config)
     state = read_state(checkpoint)
     sizes = configure(state, fields)
@@ -73,10 +75,6 @@ def import_checkpoint(
     imported = Imported(
         out, token, number, patches, _projector(state), parameters_by_part(model), unknown_fields(fields)
     )
-    if out.exists() and not out.is_dir():
-        raise UserError(f"{out}: a file is there; give a directory to write")
-    if out.is_dir() and any(out.iterdir()) and not (out / "config.json").is_file():
-        raise UserError(f"{out}: holds something that is no model; give an empty directory")
     with quiet(), atomic_directory(out) as temporary:
         model.save_pretrained(temporary)
         processor.save_pretrained(temporary)
@@ -84,6 +82,19 @@ def import_checkpoint(
         write_fingerprint(model, temporary, SEED)
         write_card(temporary, _card(imported, checkpoint))
     return imported
+
+
+def _check_place(out: Path, *sources: Path) -> None:
+    """UserError unless `out` is new, empty or an earlier import: what is there is removed, sources never."""
+    target = out.resolve()
+    for source in sources:
+        given = source.resolve()
+        if given == target or target in given.parents:
+            raise UserError(f"{out}: {source} lies there and would be removed; give another directory")
+    if out.exists() and not out.is_dir():
+        raise UserError(f"{out}: a file is there; give a directory to write")
+    if out.is_dir() and any(out.iterdir()) and not (out / FINGERPRINT).is_file():
+        raise UserError(f"{out}: holds what this command did not write; give a new directory")
 
 
 def _assemble(state: Checkpoint, sizes: Sizes, tower: Any, image_token: int) -> LlavaForConditionalGeneration:

@@ -24,7 +24,8 @@ _PRELUDE = """\
 {%- set flat = namespace(messages=[]) -%}
 {%- for message in messages -%}
 {%- set turn = namespace(text='') -%}
-{%- if message['content'] is string -%}
+{%- if not message['content'] -%}
+{%- elif message['content'] is string -%}
 {%- if message['role'] == 'user' -%}
 {%- set turn.text = message['content'] | replace('<image>', IMAGE) -%}
 {%- else -%}
@@ -112,7 +113,8 @@ def imported_processor(
     from transformers import LlavaProcessor
     from transformers.image_processing_backends import PilBackend
 
-    template = chat_template(tokenizer.chat_template, token)
+    own = tokenizer.chat_template
+    template = chat_template(own.get("default") if isinstance(own, dict) else own, token)
     tokenizer.chat_template = template
     return LlavaProcessor(
         image_processor=PilBackend(**pictures),

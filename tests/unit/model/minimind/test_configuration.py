@@ -84,6 +84,7 @@ def test_a_contradiction_is_one_line(checkpoint, fields):
         ({"rope_tetha": 1e4}, "did you mean 'rope_theta'"),
         ({"rope_theta": "1e6"}, "rope_theta is '1e6'"),
         ({"rms_norm_eps": 0}, "rms_norm_eps is 0"),
+        ({"max_position_embeddings": float("inf")}, "max_position_embeddings is inf"),
         ({"num_attention_heads": 4.5}, "num_attention_heads is 4.5"),
         ({"bos_token_id": -1}, "bos_token_id"),
         ({"hidden_act": "sillu"}, "hidden_act 'sillu'"),

@@ -194,11 +194,35 @@ def test_a_part_that_is_not_there_is_named(source, tmp_path, part):
     assert not (tmp_path / "model").exists()
 
 
-def test_what_is_no_model_is_not_overwritten(source, tmp_path):
+def test_only_an_earlier_import_is_overwritten(source, tmp_path):
     (tmp_path / "mine").mkdir()
-    (tmp_path / "mine" / "thesis.txt").write_text("three years")
-    with pytest.raises(UserError, match="holds something that is no model"):
+    (tmp_path / "mine" / "config.json").write_text("{}")
+    with pytest.raises(UserError, match="holds what this command did not write"):
         again(source, tmp_path / "mine")
     with pytest.raises(UserError, match="a file is there"):
-        again(source, tmp_path / "mine" / "thesis.txt")
-    assert (tmp_path / "mine" / "thesis.txt").read_text() == "three years"
+        again(source, tmp_path / "mine" / "config.json")
+    assert (tmp_path / "mine" / "config.json").read_text() == "{}"
+    again(source, tmp_path / "model")
+    again(source, tmp_path / "model")
+
+
+@pytest.mark.parametrize("out", [".", "clip", "tokenizer", "clip/../clip"])
+def test_the_sources_are_never_overwritten(source, tmp_path, out):
+    copied = shutil.copytree(source, tmp_path / "source")
+    (copied / "fingerprint.json").touch()
+    (copied / "clip" / "fingerprint.json").touch()
+    before = sha256_tree(copied)
+    with pytest.raises(UserError, match="would be removed"):
+        again(copied, copied / out)
+    assert sha256_tree(copied) == before
+
+
+def test_a_tokenizer_without_a_template_gets_the_original_s_form(imported):
+    from transformers import AutoProcessor
+
+    processor = AutoProcessor.from_pretrained(imported)
+    turns = [{"role": "user", "content": "好"}, {"role": "assistant", "content": None}]
+    assert processor.apply_chat_template(turns, add_generation_prompt=True) == (
+        "<|im_start|>system\nYou are a helpful assistant<|im_end|>\n<|im_start|>user\n好<|im_end|>\n"
+        "<|im_start|>assistant\n<|im_end|>\n<|im_start|>assistant\n"
+    )
