@@ -48,6 +48,7 @@ class ChatEncoder:
 
     def __init__(self, directory: Path) -> None:
         """UserError when there is no tokenizer, or one that cannot carry the chat template."""
+        self.path = directory / "tokenizer.json"
         self._set_up(read_tokenizer(directory))
 
     @classmethod
