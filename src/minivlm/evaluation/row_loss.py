@@ -47,7 +47,7 @@ class RowLoss:
 
         device, config = self._model.device, self._model.config
         length = max(len(ids) for ids, _ in rows)
-        ids = torch.zeros(len(rows), length, dtype=torch.long)  # (B, T)
+        ids = torch.full((len(rows), length), self._encoder.pad_token_id)  # (B, T)
         supervised = torch.zeros(len(rows), length, dtype=torch.bool)
         for i, (tokens, mask) in enumerate(rows):
             ids[i, : len(tokens)] = torch.tensor(tokens)
