@@ -105,6 +105,11 @@ class ChatEncoder:
         """All special tokens, in ascending order; those of a tokenizer made here are SPECIAL_TOKENS."""
         return sorted({*self._special.values(), self.image_token_id})
 
+    def id_of(self, token: str) -> int | None:
+        """The id of a token."""
+        number = self._tokenizer.token_to_id(token)
+        return None if number is None else int(number)
+
     def encode_rows(self, conversations: Sequence[Sequence[Mapping[str, Any]]], image_tokens: int) -> list[Encoded]:
         """Ids and loss mask of each conversation, each `<image>` as `image_tokens` ids of it."""
         import numpy as np
