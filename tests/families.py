@@ -13,7 +13,14 @@ from typing import Any
 
 import torch
 
-TEXTS = ["夕阳下的大海上有两只红色的帆船。", "请描述这张图片。", "a bird in the sky", "user\n", "assistant\n", " the sea"] * 4
+TEXTS = [
+    "夕阳下的大海上有两只红色的帆船。",
+    "请描述这张图片。",
+    "a bird in the sky",
+    "user\n",
+    "assistant\n",
+    " the sea",
+] * 4
 SIDE, PATCH = 16, 8
 
 CHATML = (
@@ -21,18 +28,21 @@ CHATML = (
     "{%- endfor -%}{%- if add_generation_prompt -%}{{- '<|im_start|>assistant\n' -}}{%- endif -%}"
 )
 DEFAULT_SYSTEM = (
-    "{%- if messages[0].role != 'system' -%}{{- '<|im_start|>system\nBe helpful.<|im_end|>\n' -}}{%- endif -%}" + CHATML
+    "{%- if messages[0].role != 'system' -%}{{- '<|im_start|>system\nBe helpful.<|im_end|>\n' -}}{%- endif -%}"
+    + CHATML
 )
 THINKING = (
     "{%- for message in messages -%}"
     "{{- '<|im_start|>' + message.role + '\n' -}}"
-    "{%- if message.role == 'assistant' and loop.last -%}{{- '<think>\n\n</think>\n\n' + message.content.lstrip('\n') -}}"
+    "{%- if message.role == 'assistant' and loop.last -%}"
+    "{{- '<think>\n\n</think>\n\n' + message.content.lstrip('\n') -}}"
     "{%- elif message.role == 'assistant' -%}{{- message.content.split('</think>')[-1].lstrip('\n') -}}"
     "{%- else -%}{{- message.content -}}{%- endif -%}"
     "{{- '<|im_end|>\n' -}}"
     "{%- endfor -%}"
     "{%- if add_generation_prompt -%}{{- '<|im_start|>assistant\n' -}}"
-    "{%- if enable_thinking is defined and enable_thinking is false -%}{{- '<think>\n\n</think>\n\n' -}}{%- endif -%}"
+    "{%- if enable_thinking is defined and enable_thinking is false -%}"
+    "{{- '<think>\n\n</think>\n\n' -}}{%- endif -%}"
     "{%- endif -%}"
 )
 HEADERS = (
@@ -40,7 +50,8 @@ HEADERS = (
     "{%- if strftime_now is defined -%}{%- set today = strftime_now('%d %b %Y') -%}{%- endif -%}"
     "{{- '<|start_header_id|>system<|end_header_id|>\n\nToday Date: ' + today + '<|eot_id|>' -}}"
     "{%- for message in messages -%}"
-    "{{- '<|start_header_id|>' + message.role + '<|end_header_id|>\n\n' + message.content | trim + '<|eot_id|>' -}}"
+    "{{- '<|start_header_id|>' + message.role + '<|end_header_id|>\n\n' -}}"
+    "{{- message.content | trim + '<|eot_id|>' -}}"
     "{%- endfor -%}"
     "{%- if add_generation_prompt -%}{{- '<|start_header_id|>assistant<|end_header_id|>\n\n' -}}{%- endif -%}"
 )
@@ -98,7 +109,9 @@ def metaspace_tokenizer(directory: Path, *, template: str | None, scheme: str = 
     tokens = ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256)), *letters, "▁t", "▁a"]
     merges = [("▁", "t"), ("▁", "a")]
     bpe = Tokenizer(
-        models.BPE({t: i for i, t in enumerate(tokens)}, merges, unk_token="<unk>", fuse_unk=True, byte_fallback=True)
+        models.BPE(
+            {t: i for i, t in enumerate(tokens)}, merges, unk_token="<unk>", fuse_unk=True, byte_fallback=True
+        )
     )
     bpe.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme=scheme, split=False)
     bpe.decoder = decoders.Sequence(
@@ -174,7 +187,9 @@ def qwen3(directory: Path) -> None:
     from transformers import Qwen3Config
 
     size = chatml_tokenizer(directory, THINKING, ("<think>", "</think>"))
-    config = Qwen3Config(vocab_size=size + 2, num_key_value_heads=2, head_dim=16, tie_word_embeddings=True, **SIZES)
+    config = Qwen3Config(
+        vocab_size=size + 2, num_key_value_heads=2, head_dim=16, tie_word_embeddings=True, **SIZES
+    )
     save_llm(config, directory)
 
 
@@ -213,8 +228,14 @@ def mistral(directory: Path) -> None:
 
 
 def clip(directory: Path, *, full: bool = False) -> None:
-    from transformers import CLIPConfig, CLIPImageProcessorPil, CLIPModel, CLIPTextConfig
-    from transformers import CLIPVisionConfig, CLIPVisionModel
+    from transformers import (
+        CLIPConfig,
+        CLIPImageProcessorPil,
+        CLIPModel,
+        CLIPTextConfig,
+        CLIPVisionConfig,
+        CLIPVisionModel,
+    )
 
     torch.manual_seed(2)
     config = CLIPVisionConfig(image_size=SIDE, **VISION)
@@ -228,8 +249,14 @@ def clip(directory: Path, *, full: bool = False) -> None:
 
 
 def siglip(directory: Path, *, full: bool = False) -> None:
-    from transformers import SiglipConfig, SiglipImageProcessorPil, SiglipModel, SiglipTextConfig
-    from transformers import SiglipVisionConfig, SiglipVisionModel
+    from transformers import (
+        SiglipConfig,
+        SiglipImageProcessorPil,
+        SiglipModel,
+        SiglipTextConfig,
+        SiglipVisionConfig,
+        SiglipVisionModel,
+    )
 
     torch.manual_seed(3)
     config = SiglipVisionConfig(image_size=SIDE, **VISION)
@@ -245,8 +272,14 @@ def siglip(directory: Path, *, full: bool = False) -> None:
 
 def siglip2(directory: Path, *, full: bool = False) -> None:
     """NaFlex: pictures of any size, as flattened patches."""
-    from transformers import Siglip2Config, Siglip2ImageProcessorPil, Siglip2Model, Siglip2TextConfig
-    from transformers import Siglip2VisionConfig, Siglip2VisionModel
+    from transformers import (
+        Siglip2Config,
+        Siglip2ImageProcessorPil,
+        Siglip2Model,
+        Siglip2TextConfig,
+        Siglip2VisionConfig,
+        Siglip2VisionModel,
+    )
 
     torch.manual_seed(4)
     patches = (SIDE // PATCH) ** 2

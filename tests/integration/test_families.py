@@ -105,7 +105,9 @@ def test_the_policy_of_the_first_stage_trained_projector_and_last_layer(trained)
 
 def test_evaluation_scores_and_captions(trained):
     heldout = read_heldout(trained / "artifacts" / "download" / "heldout.parquet", "heldout", 6)
-    run = run_model("sft", trained / "sft" / "artifacts" / "model", "请描述这张图片。", [heldout], [], SETTINGS, print)
+    run = run_model(
+        "sft", trained / "sft" / "artifacts" / "model", "请描述这张图片。", [heldout], [], SETTINGS, print
+    )
     figures = run.figures["heldout"]
     assert len(run.captions["heldout"]) == 6 and np.isfinite(figures["loss"]) and figures["image_gap"] != 0
     for caption in run.captions["heldout"]:

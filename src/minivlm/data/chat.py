@@ -2,11 +2,12 @@
 
 The template is the tokenizer's own, Jinja as transformers renders it; CHAT_TEMPLATE is that of the tokenizers made
 here. Rows are not rendered as strings, in which somebody's `<|im_end|>` would end a turn: what the template writes
-around the contents is found once for each sequence of roles, by rendering stand-ins, and cut at its special tokens.
+around the contents is found once for each sequence of roles, by rendering stand-ins, and cut at its special
+tokens.
 
-A message's content is a string, in which `<image>` marks the place of a picture, or a list of parts as transformers
-has them: `{"type": "image"}` is written `<image>\\n` and `{"type": "text", "text": …}` as it is, so that a picture
-and a question read as the rows do: `<image>\\n请描述这张图片。`
+A message's content is a string, in which `<image>` marks the place of a picture, or a list of parts as
+transformers has them: `{"type": "image"}` is written `<image>\\n` and `{"type": "text", "text": …}` as it is, so
+that a picture and a question read as the rows do: `<image>\\n请描述这张图片。`
 """
 
 from __future__ import annotations

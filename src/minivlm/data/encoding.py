@@ -110,7 +110,9 @@ class ChatEncoder:
         number = self._tokenizer.token_to_id(token)
         return None if number is None else int(number)
 
-    def encode_rows(self, conversations: Sequence[Sequence[Mapping[str, Any]]], image_tokens: int) -> list[Encoded]:
+    def encode_rows(
+        self, conversations: Sequence[Sequence[Mapping[str, Any]]], image_tokens: int
+    ) -> list[Encoded]:
         """Ids and loss mask of each conversation, each `<image>` as `image_tokens` ids of it."""
         import numpy as np
 

@@ -1,7 +1,7 @@
 """An encoded picture -> the pixels that the vision tower sees.
 
-The same steps as transformers' image processors on Pillow, in two halves: `decode` leaves small uint8 pixels, which
-a worker hands on and a GPU receives; `to_pixel_values` scales and normalises them on the device.
+The same steps as transformers' image processors on Pillow, in two halves: `decode` leaves small uint8 pixels,
+which a worker hands on and a GPU receives; `to_pixel_values` scales and normalises them on the device.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Preparation(NamedTuple):
 
     @classmethod
     def of(cls, values: Mapping[str, Any], name: str) -> Preparation:
-        """The values of a preprocessor_config.json, with `size` and `crop_size` spelt out; `name`: for messages."""
+        """The values of a preprocessor_config.json, `size` and `crop_size` spelt out; `name`: for messages."""
         needed = ("do_resize", "do_rescale", "do_normalize")
         missing = [key for key in needed if values.get(key) is not True]
         if missing:
@@ -70,8 +70,8 @@ class Preparation(NamedTuple):
             if side and side == size.get("width"):
                 return cls(int(side), None, int(resample))
         raise UserError(
-            f"{name}: pictures must become squares, by shortest_edge and a centre crop (CLIP) or by height and width "
-            f"without one (SigLIP), not by {dict(size)}"
+            f"{name}: pictures must become squares, by shortest_edge and a centre crop (CLIP) or by height and "
+            f"width without one (SigLIP), not by {dict(size)}"
         )
 
 

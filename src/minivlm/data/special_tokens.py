@@ -1,7 +1,8 @@
 """The tokenizer.json of a language model -> one in which a picture has a token; the ids of all other text stay.
 
 A token that is missing gets, of these, the first that there is: a row of the embedding that no token uses; for
-`<image>`, the token of a byte that UTF-8 never has (so that a MiniMind model of 6,400 tokens stays one); a new row.
+`<image>`, the token of a byte that UTF-8 never has (so that a MiniMind model of 6,400 tokens stays one); a new
+row.
 """
 
 from __future__ import annotations
@@ -11,7 +12,8 @@ from typing import Any
 
 from minivlm.errors import UserError
 
-# Bytes that no UTF-8 text has (RFC 3629, section 3), in byte-level BPE each written as the character of its number.
+# Bytes that no UTF-8 text has (RFC 3629, section 3), in byte-level BPE each written as the character of its
+# number.
 _NEVER = [chr(byte) for byte in (*range(0xFF, 0xF4, -1), 0xC1, 0xC0)]
 _ADDING = ("TemplateProcessing", "BertProcessing", "RobertaProcessing")
 

@@ -11,7 +11,8 @@ from minivlm.files import read_json, sha256_file
 
 
 class TokenizerFiles(NamedTuple):
-    """`content`: of tokenizer.json; `variables`: tokens that a template may name, by name; `name`: for messages."""
+    """`content`: of tokenizer.json; `variables`: tokens that a template may name, by name; `name`: for
+    messages."""
 
     name: str
     content: str

@@ -1,7 +1,8 @@
 """Language models by somebody else: loaded strictly, proved to fit into LLaVA, given rows for new tokens.
 
 LLaVA reads the last hidden states of the model's inner part and multiplies them by one matrix. A model that does
-more with its logits (a scale, a soft cap, a bias) would say other things inside LLaVA than by itself, and is refused.
+more with its logits (a scale, a soft cap, a bias) would say other things inside LLaVA than by itself, and is
+refused.
 """
 
 from __future__ import annotations
@@ -36,7 +37,9 @@ def read_decoder(source: Path) -> Any:
     if getattr(config, "quantization_config", None) is not None:
         raise UserError(f"{source}: its weights are quantized; take the model that it was made from")
     if config.is_encoder_decoder or hasattr(config, "vision_config"):
-        raise UserError(f"{source}: {config.model_type} is not a language model that predicts the next token alone")
+        raise UserError(
+            f"{source}: {config.model_type} is not a language model that predicts the next token alone"
+        )
     return load_strictly(AutoModelForCausalLM, source, ALLOWED)
 
 
@@ -64,8 +67,8 @@ def require_fit(llm: Any, name: str) -> None:
     worst = float((own - found).abs().max())
     if not worst <= _CLOSE * max(1.0, float(own.abs().max())):
         raise UserError(
-            f"{name}: LLaVA cannot hold {family}: it does more with its logits than one matrix does; they would be "
-            f"off by {worst:.2g}"
+            f"{name}: LLaVA cannot hold {family}: it does more with its logits than one matrix does; they would "
+            f"be off by {worst:.2g}"
         )
     embeds = llm.get_input_embeddings().weight
     if head.weight is embeds and getattr(llm.base_model, "embed_tokens", None) is not llm.get_input_embeddings():

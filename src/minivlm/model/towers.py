@@ -93,7 +93,7 @@ def _headless(tower: Any) -> Any:
 
 
 def at_native_square(tower: Any) -> Any:
-    """A Siglip2VisionModel as the SiglipVisionModel of the square that its position embeddings were trained for."""
+    """A Siglip2VisionModel as the SiglipVisionModel of the square that its position embeddings are for."""
     config = tower.config
     side = math.isqrt(config.num_patches)
     if side * side != config.num_patches:

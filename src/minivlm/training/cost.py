@@ -33,10 +33,11 @@ ASSUMED_MFU = 0.4
 
 @dataclass(frozen=True)
 class LlamaShape:
-    """Sizes of an LLM: grouped-query attention, a feed-forward of three matrices (gated, as Llama's) or two, logits.
+    """Sizes of an LLM: grouped-query attention, a feed-forward of three matrices (gated, as Llama's) or two,
+    logits.
 
-    Of a mixture `intermediate_size` is the width of all experts that see a token, and `experts` how many the router
-    tells apart.
+    Of a mixture `intermediate_size` is the width of all experts that see a token, and `experts` how many the
+    router tells apart.
     """
 
     hidden_size: int
@@ -92,7 +93,8 @@ _UNGATED = ("gpt2", "gpt_neox", "gpt_neo", "gpt_bigcode", "opt", "starcoder2", "
 
 @dataclass(frozen=True)
 class VisionShape:
-    """Sizes of a vision tower: patch convolution, a CLIP's class token, plain attention, two feed-forward matrices."""
+    """Sizes of a vision tower: patch convolution, a CLIP's class token, plain attention, two feed-forward
+    matrices."""
 
     hidden_size: int
     layers: int

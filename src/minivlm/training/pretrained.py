@@ -1,7 +1,7 @@
 """Models that exist already -> the parts of a base directory: any vision tower, any language model, by its folder.
 
-What follows from them (image tokens, widths, special tokens, chat template) is read from what was loaded; what LLaVA
-cannot hold is refused here, before anything is trained. See docs/models.md.
+What follows from them (image tokens, widths, special tokens, chat template) is read from what was loaded; what
+LLaVA cannot hold is refused here, before anything is trained. See docs/models.md.
 """
 
 from __future__ import annotations
@@ -161,7 +161,7 @@ def _bring_tokenizer(source: Path, directory: Path, llm: PreTrainedModel) -> dic
 
 
 def _read_source(source: Path) -> tuple[str, dict[str, str]]:
-    """tokenizer.json, made by transformers where there are only vocabulary files, and the tokens named beside it."""
+    """tokenizer.json, made by transformers of mere vocabulary files, and the tokens named beside it."""
     names: dict[str, str] = {}
     for file in ("special_tokens_map.json", "tokenizer_config.json"):
         names |= named_tokens(read_mapping(source / file))
@@ -196,9 +196,7 @@ def _written(template: str, name: str, names: Mapping[str, str], tokens: list[st
     return [token for token in tokens if token in text]
 
 
-def _pad_token(
-    tokens: SpecialTokens, names: Mapping[str, str], number: int | None, in_use: Sequence[str]
-) -> str:
+def _pad_token(tokens: SpecialTokens, names: Mapping[str, str], number: int | None, in_use: Sequence[str]) -> str:
     """A token to fill up with: the named one, the model's, one by custom, any that no chat has; at last any.
 
     Padding is never supervised, whichever it is: the loss goes by position.

@@ -116,7 +116,9 @@ def test_moving_a_batch_keeps_its_counts(tokens, pictures):
 
 def loaded(tokens, pictures, workers, plan=None):
     plan = plan or plan_batches(tokens.lengths, 512, seed=3, epoch=0)
-    batches = Batches(plan, tokens, pictures, preparation=CLIP, image_token_id=tokens.image_token_id, workers=workers)
+    batches = Batches(
+        plan, tokens, pictures, preparation=CLIP, image_token_id=tokens.image_token_id, workers=workers
+    )
     return len(batches), list(batches)
 
 

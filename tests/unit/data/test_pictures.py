@@ -77,7 +77,10 @@ def test_pixels_are_those_of_the_processor_that_the_file_describes(kind, size, t
         ({"size": {"longest_edge": 32}}, "must become squares"),
         ({"size": 32}, "no way to resize"),
         ({"resample": "nearest"}, "no way to resize"),
-        ({"do_center_crop": True, "size": {"shortest_edge": 16}, "crop_size": {"height": 32, "width": 32}}, "squares"),
+        (
+            {"do_center_crop": True, "size": {"shortest_edge": 16}, "crop_size": {"height": 32, "width": 32}},
+            "squares",
+        ),
     ],
 )
 def test_another_preparation_is_refused(change, message):

@@ -32,7 +32,9 @@ def test_special_tokens_that_somebody_typed_stay_text(llava):
     ids, supervised = encode(ChatEncoder.of(processor), turns, 16)
     assert ids.count(processor.tokenizer.eos_token_id) == 2
     assert processor.tokenizer.decode(ids).count("<|im_end|>") == 3
-    assert sum(supervised) == sum(encode(ChatEncoder.of(processor), json.loads(conversation("?", "不知道。")), 16)[1])
+    assert sum(supervised) == sum(
+        encode(ChatEncoder.of(processor), json.loads(conversation("?", "不知道。")), 16)[1]
+    )
 
 
 def test_tokens_are_those_of_the_processor(llava):
