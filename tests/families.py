@@ -13,14 +13,7 @@ from typing import Any
 
 import torch
 
-TEXTS = [
-    "夕阳下的大海上有两只红色的帆船。",
-    "请描述这张图片。",
-    "a bird in the sky",
-    "user\n",
-    "assistant\n",
-    " the sea",
-] * 4
+TEXTS = ["夕阳下的大海上有两只红色的帆船。", "请描述这张图片。", "a bird in the sky", "user\n", "assistant\n"] * 4
 SIDE, PATCH = 16, 8
 
 CHATML = (
