@@ -142,6 +142,13 @@ class ChatTemplate:
                 found += _stripped(_content(messages[k]["content"], is_answer), left, right)
         return _joined(found)
 
+    def asks_as_it_answers(self) -> bool:
+        """Whether the generation prompt is all that stands before an answer: no empty thoughts, for one."""
+        try:
+            return self._frame(("user", ASSISTANT), False).answer[1] == 0
+        except UserError:
+            return False
+
     def end_token(self) -> str:
         """The special token that ends an answer."""
         messages = [{"role": "user", "content": "?"}, {"role": ASSISTANT, "content": "!"}]

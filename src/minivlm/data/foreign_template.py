@@ -5,7 +5,7 @@ prompts. Put before it is only what is needed:
 
 - parts of a message become the one string that most templates expect, a picture `<image>\\n`, as in CHAT_TEMPLATE;
 - a system message goes in front of the next user's, where the template refuses that role;
-- `enable_thinking` is false where the template asks for it, or a model would answer with its thoughts;
+- `enable_thinking` is false, where the template would otherwise ask for thoughts that its answers have not;
 - `strftime_now` says one fixed day, or the same rows would become other tokens tomorrow;
 - `first` is written, the token that a tokenizer without a template of its own puts before every text.
 """
@@ -69,7 +69,8 @@ def adapt(template: str, name: str, variables: Mapping[str, str], first: str | N
     `variables`: tokens that it may name; `first`: a token to begin with; `name`: the tokenizer, for messages.
     UserError when it refuses a question and an answer.
     """
-    thinks, dated = "enable_thinking" in template, "strftime_now" in template
+    dated = "strftime_now" in template
+    thinks = "enable_thinking" in template and not _renderer(template, name, variables).asks_as_it_answers()
     before = (_FIXED_DAY if dated else "") + (_NO_THOUGHTS if thinks else "")
     plain = _renderer(before + template, name, variables)
     question = plain.render(_QUESTION, add_generation_prompt=True)

@@ -203,7 +203,7 @@ def _pad_token(tokens: SpecialTokens, names: Mapping[str, str], number: int | No
     """
     special = [token for token in tokens.special() if token != IMAGE_TOKEN]
     by_id = [token for token in special if tokens.id_of(token) == number]
-    unused = [token for token in special if token not in in_use]
+    unused = [token for token in special if token not in in_use and token != names.get("eos_token")]
     candidates = [names.get("pad_token"), *by_id, *_PADS, *unused, *special]
     return next(t for t in candidates if t and t != IMAGE_TOKEN and tokens.id_of(t) is not None)
 
