@@ -1,8 +1,9 @@
 """Documents -> rows of equal length, without padding: the token ids in a memory-mapped file, rows cut from it.
 
-`D` documents, `N` their tokens, `T` tokens of a row. The documents of an epoch, in its order, are one long line of
-tokens that is cut every T tokens: a document may begin in one row and go on in the next, only the last row is
-short, and no token is lost or seen twice. A document's first token is never supervised: nothing in it comes before.
+`D` documents, `N` their tokens, `T` tokens of a row. The documents of an epoch, in its order, are one long line
+of tokens that is cut every T tokens: a document may begin in one row and go on in the next, only the last row is
+short, and no token is lost or seen twice. A document's first token is never supervised: it begins with nothing
+before it.
 """
 
 from __future__ import annotations
@@ -139,7 +140,7 @@ def shuffled(documents: npt.NDArray[np.int64], seed: int, epoch: int) -> npt.NDA
 def _encoded(
     documents: Sequence[Document], encoder: ChatEncoder
 ) -> Iterator[tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]]:
-    """(ids, supervised) of each document: a text between its two special tokens, a conversation by the template."""
+    """(ids, supervised) of each: a text between two special tokens, a conversation by the template and its mask."""
     import numpy as np
 
     plain = iter(encoder.encode_plain([each.text for each in documents if each.text is not None]))
@@ -154,7 +155,7 @@ def _encoded(
 
 
 def _messages(document: Document) -> list[dict[str, Any]]:
-    """The turns as the template takes them. Texts have no pictures: an `<image>` in them is what somebody typed."""
+    """The turns for the template. Texts have no pictures: an `<image>` in them is what somebody typed."""
     return [
         {
             "role": turn.role,

@@ -103,7 +103,7 @@ def _check(section: Base, texts: Sequence[TextFile]) -> None:
 def _language_to_start_with(
     rows: Rows, directory: Path, section: Base, texts: Sequence[TextFile], brought: Mapping[str, Path]
 ) -> tuple[dict[str, Figures], list[Conversation]]:
-    """The tokenizer, with the model when both are brought: (figures, conversations for the model to learn from)."""
+    """The tokenizer, with the model when it is brought: (figures, conversations that the model is to learn from)."""
     from minivlm.data.bpe import train_tokenizer
 
     if section.llm_source in BROUGHT:
@@ -130,9 +130,9 @@ def _tower(
     names = ("image_size", "patch_size", "hidden_size", "layers", "text_layers", "heads", "intermediate_size")
     shape = {name: values.pop(name) for name in (*names, "projection_size")}
     if origin in BROUGHT:
-        from minivlm.training.pretrained import bring_vision_tower
+        from minivlm.training import pretrained
 
-        bring_vision_tower(brought["vision_tower"], target)
+        pretrained.bring_vision_tower(brought["vision_tower"], target)
         return {"source": origin, "parameters": parameter_count(target)}
     if origin == "random":
         torch.manual_seed(seed)
@@ -158,8 +158,10 @@ def _train_tower(
 
     pairs = Pairs.read(rows)
     kept = pairs.held_back(validation_fraction)
-    if kept.all():
+    if not len(kept):
         raise UserError("base: no row of the training data has a picture and an answer to learn from")
+    if kept.all():
+        raise UserError("base: all pictures would be kept for validation; lower base.validation_fraction")
     encoder = ChatEncoder(directory / "tokenizer")
     torch.manual_seed(seed)
     result = train_tower(
@@ -184,7 +186,7 @@ def _existing_layer(section: Base, directory: Path) -> int:
     config = read_json(directory / "vision_tower" / "config.json")
     layers = int(config["num_hidden_layers"])
     if not -layers - 1 <= layer <= layers:
-        raise UserError(f"base.vision_feature_layer {layer} is not in {-layers - 1} to {layers}, the tower's layers")
+        raise UserError(f"base.vision_feature_layer {layer} is not in {-layers - 1} to {layers} of the tower")
     return layer
 
 

@@ -1,4 +1,4 @@
-"""What the base models learn from: rows and texts -> the tokenizer's texts, the language model's tasks and rows."""
+"""What tokenizer and language model learn from: rows and texts -> strings, text tasks, what is held back."""
 
 from __future__ import annotations
 

@@ -56,7 +56,8 @@ def train_language_model(
     from minivlm.training.mixture import PackedTexts
 
     seed_everything(seed, threads)
-    values = section.llm.model_dump(exclude={"source", "pretrained", "text_tasks", "text_length", *_SHAPE.values()})
+    others = {"source", "pretrained", "text_tasks", "text_length", *_SHAPE.values()}
+    values = section.llm.model_dump(exclude=others)
     encoder = ChatEncoder(directory / "tokenizer")
     packed = None
     if texts:

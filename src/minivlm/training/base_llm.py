@@ -1,9 +1,9 @@
-"""The base language model: a Llama of any size, trained from random weights on text tasks, on texts, or on both."""
+"""The base language model: a Llama of any size, trained from nothing on text tasks, on texts, or on both."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,9 @@ from minivlm.training.result import FitResult
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
+
+
+Kind = TextBatches | list[TextTaskBatch]
 
 
 class TaskRow:
@@ -91,7 +94,7 @@ def train_llm(
     first = epoch_of(part, 0, min(1.0, epochs))
     if not len(first):
         raise UserError("base: no row and no text is left that the language model could learn from")
-    checks: dict[str, Collection[TextTaskBatch]] = {}
+    checks: dict[str, Kind] = {}
     if len(held):
         checks["task"] = tasks(held, 1 << 20)
     if texts and texts.store.validation.any():
@@ -139,7 +142,7 @@ def _llama(shape: Mapping[str, Any], special_ids: Mapping[str, int]) -> Any:
 class _Validation:
     """The validation loss over all kinds of batches; `best` holds that of each kind when the whole was lowest."""
 
-    def __init__(self, objective: Any, checks: Mapping[str, Collection[TextTaskBatch]]) -> None:
+    def __init__(self, objective: Any, checks: Mapping[str, Kind]) -> None:
         self._objective, self._checks = objective, checks
         self._lowest = math.inf
         self.best: dict[str, float] = {}

@@ -1,7 +1,7 @@
 """Where the parts of the base that exist already lie on this disk: fetched from a hub, or a folder of the user's.
 
-Every part is pinned: a hub's by commit and by size and sha256 of each file, a folder by one sha256 of its names and
-contents. A folder outside the repository is no dependency that DVC could see: the hash in params.yaml is.
+Every part is pinned: a hub's by commit and by size and sha256 of each file, a folder by one sha256 of its names
+and contents. A folder outside the repository is no dependency that DVC could see: the hash in params.yaml is.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from minivlm.hub import Pin
 
 BROUGHT = ("hub", "local")
+
 
 def find_parts(section: Base, root: Path, *, place: str = "auto", downloads: int = 4) -> dict[str, Path]:
     """`vision_tower`, `llm`, `tokenizer` → folder, of those that are brought; `root`: what local paths start from.

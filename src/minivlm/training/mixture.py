@@ -7,14 +7,10 @@ Either may be missing. Both advance at one pace, measured in tokens, so that eac
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from minivlm.data.packing import PackedRows, TextStore, shuffled
 from minivlm.data.text_tasks import WIDEST_SLOT, TextTask, TextTaskBatch, collate_tasks
-
-if TYPE_CHECKING:
-    import numpy as np
-    import numpy.typing as npt
 
 
 class PackedTexts(NamedTuple):
