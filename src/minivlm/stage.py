@@ -57,7 +57,9 @@ def stage_app(name: str, summary: str, run: Callable[[StageRun], None]) -> typer
 
     @app.command(help=summary)
     def command(
-        dry_run: Annotated[bool, typer.Option(help="Print the resolved configuration and the plan, and stop.")] = False,
+        dry_run: Annotated[
+            bool, typer.Option(help="Print the resolved configuration and the plan; stop.")
+        ] = False,
     ) -> None:
         paths = Paths()
         with one_line_errors():
@@ -77,7 +79,7 @@ def stage_app(name: str, summary: str, run: Callable[[StageRun], None]) -> typer
 
 def _plan(name: str, params: Params, paths: Paths) -> dict[str, Any]:
     """What the stage would do: rows, steps, tokens, memory, disk (minivlm.planning)."""
-    # By name: a plan changes no output, so that what it reads of the code is no dependency of the stage in dvc.yaml.
+    # By name: a plan changes no output, so what it imports is no dependency of the stage in dvc.yaml.
     planning = importlib.import_module("minivlm.planning")
     plan: dict[str, Any] = planning.plan(name, params, paths)
     return plan

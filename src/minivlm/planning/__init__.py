@@ -1,8 +1,8 @@
 """What a stage would do, before it does it: `python -m pipelines.<stage> --dry-run`.
 
-Parameters and what lies on the disk → a tree of plain values for JSON. Nothing is written, no network is touched, no
-weight is made: models are built without storage (torch's meta device). Figures come from upstream artifacts where
-those are of the present parameters, else from the parameters; each says which (`rows`, `rows_from`). A figure that
+Parameters and what lies on the disk → a tree of plain values for JSON. Nothing is written, no network is touched,
+no weight is made: models are built without storage (torch's meta device). Figures come from upstream artifacts
+where those are of the present parameters, else from the parameters; each says which (`rows`, `rows_from`). What
 cannot be known yet is null: with a bound (`steps_at_most`), or with the reason (`steps_why`).
 """
 
@@ -16,7 +16,7 @@ from minivlm.paths import STAGES, Paths
 
 
 def plan(stage: str, params: Params, paths: Paths) -> dict[str, Any]:
-    """The plan of a stage, ready for JSON. UserError for an upstream artifact that is damaged, or no such stage."""
+    """The plan of a stage, ready for JSON. UserError for a damaged upstream artifact, or no such stage."""
     from minivlm.planning import base, data, evaluation, training
     from minivlm.planning.present import Present
 

@@ -58,18 +58,19 @@ def base(params: Params, present: Present) -> dict[str, Any]:
 def _tower_steps(params: Params, rows: Figure) -> dict[str, Any]:
     section = params.base.vision_tower
     source = f"{rows.source}; rows x epochs / batch_size"
-    steps = rows.map(
-        lambda count: max(1, int(section.epochs * (count // min(section.batch_size, max(1, count))))), source, False
-    )
+
+    def most(count: int) -> int:
+        return max(1, int(section.epochs * (count // max(1, min(section.batch_size, count)))))
+
+    steps = rows.map(most, source, exact=False)
     return {"epochs": section.epochs, **steps.fields("steps")}
 
 
 def _llm_steps(params: Params, rows: dict[str, Figure], present: Present) -> dict[str, Any]:
     section, counted = params.base.llm, total(rows)
     if params.base.texts:
-        lines = {
-            text.path: count_lines(present.paths.root / text.path, text.limit, present) for text in params.base.texts
-        }
+        root = present.paths.root
+        lines = {text.path: count_lines(root / text.path, text.limit, present) for text in params.base.texts}
         why = "packed texts: their tokens are known once the tokenizer is there"
         texts = {"texts": {path: figure.fields("lines") for path, figure in lines.items()}}
         return {"epochs": section.epochs, **texts, **unknown(why).fields("steps"), **unknown(why).fields("tokens")}
@@ -79,11 +80,11 @@ def _llm_steps(params: Params, rows: dict[str, Figure], present: Present) -> dic
     def seen(count: int) -> int:
         return max(1, round(min(1.0, section.epochs) * count))
 
-    passes = max(1.0, section.epochs)
-    steps = counted.map(
-        lambda count: max(1, int(passes * most_batches(seen(count), longest, section.batch_tokens))), source, False
-    )
-    tokens = steps.map(lambda count: count * section.batch_tokens, source, False)
+    def most(count: int) -> int:
+        return max(1, int(max(1.0, section.epochs) * most_batches(seen(count), longest, section.batch_tokens)))
+
+    steps = counted.map(most, source, exact=False)
+    tokens = steps.map(lambda count: count * section.batch_tokens, source, exact=False)
     return {"epochs": section.epochs, **steps.fields("steps"), **tokens.fields("tokens")}
 
 
@@ -131,4 +132,3 @@ def _memory(
     if "train" in (section.tower_source, section.llm_source):
         amounts["gradients_and_optimizer"] = 20 * both
     return amounts
-

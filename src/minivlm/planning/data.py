@@ -63,12 +63,13 @@ def validate(params: Params, present: Present) -> dict[str, Any]:
     """Rows of each file that will be checked."""
     rows = {split: downloaded_rows(split, params, present) for split in splits(params, present)}
     checked = total(rows)
+    # Row numbers of 8 bytes, and reports whose length depends on what is wrong.
+    needed = checked.map(lambda count: 8 * count + (4 << 20), exact=False)
     return {
         "splits": {split: figure.fields("rows") for split, figure in rows.items()},
         **checked.fields("rows"),
         "memory": _memory(params, VALIDATION),
-        # Row numbers of 8 bytes, and reports whose length depends on what is wrong.
-        "disk": disk(checked.map(lambda count: 8 * count + (4 << 20), exact=False), present.paths.reports("validate")),
+        "disk": disk(needed, present.paths.reports("validate")),
     }
 
 
@@ -90,9 +91,7 @@ def tokenize(params: Params, present: Present) -> dict[str, Any]:
         **counted.fields("rows"),
         **tokens.fields("tokens"),
         **image_tokens(found).fields("image_tokens"),
-        "memory": memory(
-            {"process": PROCESS, "rows": TOKEN_ROW * (counted.value or 0)}, hardware.memory_bytes()
-        ),
+        "memory": memory({"process": PROCESS, "rows": TOKEN_ROW * (counted.value or 0)}, hardware.memory_bytes()),
         "disk": disk(needed, present.paths.artifacts("tokenize")),
     }
 

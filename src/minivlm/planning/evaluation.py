@@ -25,19 +25,16 @@ _CAPTION = 64  # bytes of a token, as text, in all the files that name a caption
 def evaluate(params: Params, present: Present) -> dict[str, Any]:
     """Captions of both models over the held-out splits and the pictures of data/questions.json."""
     section = params.evaluate
-    most = section.max_pictures
+    most, each = section.max_pictures, section.max_new_tokens
+    source = f"evaluate.max_pictures {most:,}, or as many rows as there are"
     pictures = {
-        split: accepted_rows(split, params, present).map(
-            lambda rows: min(rows, most), f"evaluate.max_pictures {most:,}, or as many rows as there are", exact=False
-        )
+        split: accepted_rows(split, params, present).map(lambda rows: min(rows, most), source, exact=False)
         for split in splits(params, present)
         if split not in MODELS
     }
     shown = _shown(present)
     captions = total({**pictures, "shown": shown}).map(lambda count: len(MODELS) * count, exact=False)
-    tokens = captions.map(
-        lambda count: count * section.max_new_tokens, f"captions x evaluate.max_new_tokens {section.max_new_tokens:,}"
-    )
+    tokens = captions.map(lambda count: count * each, f"captions x evaluate.max_new_tokens {each:,}")
     batches = total({name: f.map(lambda n: math.ceil(n / section.batch_size)) for name, f in pictures.items()})
     device = resolve_device(params.runtime.device)
     precision = resolve_precision(section.precision, device)
@@ -52,7 +49,7 @@ def evaluate(params: Params, present: Present) -> dict[str, Any]:
         "precision": precision,
         **_memory(params, present, device, precision),
     }
-    allowance = tokens.map(lambda count: _CAPTION * count + _PAGE, "an allowance for captions, reports and the page")
+    allowance = tokens.map(lambda count: _CAPTION * count + _PAGE, "captions, reports and the page, about")
     return entry | {"disk": disk(allowance, present.paths.reports("evaluate"))}
 
 
@@ -81,7 +78,7 @@ def _memory(params: Params, present: Present, device: str, precision: str) -> di
         )  # fmt: skip
     except ValueError as error:
         return {"memory": None, "memory_why": str(error)}
-    source = {"memory_from": f"rows of {length:,} tokens; a longer held-out row, which is not cut here, takes more"}
+    source = {"memory_from": f"rows of {length:,} tokens; a longer held-out row is not cut here and takes more"}
     if device == "cpu":
         return source | {"memory": memory(amounts, hardware.memory_bytes())}
     return source | {

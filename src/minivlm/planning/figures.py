@@ -20,7 +20,7 @@ class Figure:
     exact: bool = True
 
     def fields(self, name: str) -> dict[str, Any]:
-        """Its entries in a plan: `name` and `name_from`, `name_at_most` and `name_from`, or null and `name_why`."""
+        """Its entries in a plan: `name` or `name_at_most`, and `name_from`; or null and `name_why`."""
         if self.value is None:
             return {name: None, f"{name}_why": self.source}
         if self.exact:
@@ -65,7 +65,7 @@ def size_text(count: int) -> str:
 
 
 def memory(amounts: Mapping[str, int], there: int | None) -> dict[str, Any]:
-    """The sum of some amounts of bytes, each of them as a text, and whether a machine that has `there` suffices."""
+    """The sum of some amounts of bytes, each as a text, and whether a machine that has `there` suffices."""
     entry = size(sum(amounts.values())) | {"parts": {name: size_text(count) for name, count in amounts.items()}}
     return entry if there is None else entry | {"machine": size(there), "enough": entry["bytes"] <= there}
 
@@ -73,8 +73,9 @@ def memory(amounts: Mapping[str, int], there: int | None) -> dict[str, Any]:
 def disk(needed: Figure, folder: Path, *, at_least: str = "") -> dict[str, Any]:
     """Bytes that a stage's outputs take at most, bytes free where `folder` will lie, whether that is enough.
 
-    `at_least`: why it may become more. DVC keeps outputs in its cache and links or copies them to their place: where
-    the file system has no reflinks and no cache.type is set they take that much twice, which `enough` counts with.
+    `at_least`: why it may become more. DVC keeps outputs in its cache and links or copies them to their place:
+    where the file system has no reflinks and no cache.type is set they take that much twice, which `enough` counts
+    with.
     """
     while not folder.exists():
         folder = folder.parent

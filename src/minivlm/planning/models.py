@@ -1,8 +1,8 @@
-"""The models of a plan: their configurations as far as they are known, and their weights, counted without making any.
+"""The models of a plan: configurations as far as they are known, and weights, counted without making any.
 
-A configuration comes from artifacts/base where that is of the present parameters; else from the parameters (trained or
-random parts), from a config.json on this machine (local folders, the hub's cache), or from the sizes that params.yaml
-states beside a repository (`pretrained.config`).
+A configuration comes from artifacts/base where that is of the present parameters. Else, of a part trained here or
+random, from the parameters; of one brought along, from a config.json on this machine (local folders, the hub's
+cache), or from the sizes that params.yaml states beside its repository (`pretrained.config`).
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from minivlm.config import Base, FreezePolicy, Params
+from minivlm.config import FreezePolicy, Params
 from minivlm.config.base import Pretrained
 from minivlm.errors import UserError
 from minivlm.planning.figures import Figure, unknown
@@ -165,11 +165,14 @@ def _brought(key: str, source: str, pretrained: Pretrained | None, present: Pres
     if stated is not None:
         return FoundConfig(stated, f"params: {key}.pretrained.config")
     name = pretrained.path or pretrained.repo
-    return FoundConfig(None, f"{name} is not on this machine yet, and {key}.pretrained.config does not state its sizes")
+    return FoundConfig(
+        None, f"{name} is not on this machine, and {key}.pretrained.config does not state its sizes"
+    )
 
 
 def _stated(pretrained: Pretrained, key: str) -> Any:
     """A configuration from the sizes that params.yaml states; None when it does not state enough."""
+    from huggingface_hub.errors import StrictDataclassError
     from transformers import AutoConfig, LlamaConfig
 
     values = dict(pretrained.config)
@@ -179,7 +182,7 @@ def _stated(pretrained: Pretrained, key: str) -> Any:
             return None
         try:
             return AutoConfig.for_model(str(values.pop("model_type")), **values)
-        except ValueError as error:
+        except (ValueError, StrictDataclassError) as error:
             raise UserError(f"{key}.pretrained.config: {' '.join(str(error).split())}") from None
     needed = {"hidden_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads", "vocab_size"}
     if not needed <= values.keys():
@@ -187,11 +190,13 @@ def _stated(pretrained: Pretrained, key: str) -> Any:
     multiple = _FEED_FORWARD_MULTIPLE
     values.setdefault("intermediate_size", -(-int(int(width or 0) * 8 / 3) // multiple) * multiple)
     known = LlamaConfig().to_dict().keys() | {"rope_theta"}
-    return LlamaConfig(**{name: value for name, value in values.items() if name in known}, tie_word_embeddings=True)
+    sizes: dict[str, Any] = {name: value for name, value in values.items() if name in known}
+    return LlamaConfig(**sizes, tie_word_embeddings=True)
 
 
 def _of_directory(directory: Path, part: str, present: Present) -> FoundConfig:
     """The configuration in a model directory: its own, or `part` of one that joins a picture and a text model."""
+    from huggingface_hub.errors import StrictDataclassError
     from transformers import AutoConfig
 
     name = f"{present.name(directory)}/config.json"
@@ -199,6 +204,6 @@ def _of_directory(directory: Path, part: str, present: Present) -> FoundConfig:
         return FoundConfig(None, f"no {name}")
     try:
         config = AutoConfig.from_pretrained(directory)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, StrictDataclassError) as error:
         return FoundConfig(None, f"{name}: {' '.join(str(error).split())[:200]}")
     return FoundConfig(getattr(config, part, config), name)

@@ -1,8 +1,8 @@
 """What upstream artifacts can be believed: those that are there and were made with the present parameters.
 
-dvc.lock holds, for each stage, the parameters of its last run. Where one of them has another value in params.yaml now,
-the stage will run again, and so will all that come after it: what lies in artifacts/ is then of another run. Without
-an entry there (a stage started by hand) an artifact counts as it is.
+dvc.lock holds, for each stage, the parameters of its last run. Where one of them has another value in params.yaml
+now, the stage will run again, and so will all that come after it: what lies in artifacts/ is then of another run.
+Without an entry there (a stage started by hand) an artifact counts as it is.
 """
 
 from __future__ import annotations

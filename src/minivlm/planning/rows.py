@@ -1,4 +1,4 @@
-"""How many rows and bytes each split has: counted in artifacts, in your files, in the hub's cache, or by parameters."""
+"""How many rows and bytes each split has: by artifacts, your files, the hub's cache, or the parameters."""
 
 from __future__ import annotations
 
@@ -95,9 +95,7 @@ def source_bytes(params: Params, present: Present) -> dict[str, Figure]:
             if (file := getattr(section.local, split)) is not None
         }
     return {
-        split: hub_bytes(source.files)
-        for split in SPLITS
-        if (source := getattr(section.hub, split)) is not None
+        split: hub_bytes(source.files) for split in SPLITS if (source := getattr(section.hub, split)) is not None
     }
 
 
