@@ -65,10 +65,8 @@ def test_a_dry_run_prints_configuration_and_plan_as_one_document(checkout, monke
     assert result.exit_code == 0, result.output
     document = json.loads(result.stdout)
     params = load_params(checkout.params)
-    assert document == {
-        stage: params.section(stage).model_dump(mode="json"),
-        "plan": document["plan"] | {"disk": document["plan"]["disk"]},
-    }
+    assert document[stage] == params.section(stage).model_dump(mode="json")
+    assert document["plan"]["disk"]["free"]["bytes"] > 0
     assert list(document) == [stage, "plan"]
     assert sha256_tree(checkout.root) == before
 
