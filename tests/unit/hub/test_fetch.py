@@ -1,5 +1,6 @@
 """`fetch` with huggingface_hub's session and cache against the loopback hub: what arrives, what is asked for."""
 
+import json
 import shutil
 import subprocess
 import sys
@@ -121,6 +122,14 @@ def test_a_killed_download_goes_on_where_it_stopped(root, hub, environment):
     assert list(cache(environment).rglob("*.incomplete")) == []
 
 
+def test_two_processes_fetch_a_file_once(root, hub):
+    hub.slow = 400_000
+    command = [sys.executable, "-c", CHILD, str(root)]
+    children = [subprocess.Popen(command, cwd=ROOT) for _ in range(2)]
+    assert [child.wait(timeout=60) for child in children] == [0, 0]
+    assert [r.sent for r in hub.bodies("model.safetensors")] == [200_000]
+
+
 def test_a_partial_file_that_is_complete_is_not_asked_for(root, hub, environment):
     pin = pin_of(root, "model", "ours/llm")
     source = root / "models/ours/llm/model.safetensors"
@@ -237,6 +246,30 @@ def test_a_disk_that_fills_up_is_one_line_and_keeps_what_came(root, hub, environ
         fetch([pin_of(root, "model", "ours/llm")], downloads=1)
     kept = cache(environment).glob("models--ours--llm/blobs/*.incomplete")
     assert max(path.stat().st_size for path in kept) > 50_000
+
+
+def test_the_server_runs_as_a_process_of_its_own(root, environment, monkeypatch):
+    port, log = environment / "port", environment / "log"
+    command = [sys.executable, "tests/hub_server.py", "--root", root, "--port-file", port, "--log", log]
+    with subprocess.Popen(command, cwd=ROOT) as server:
+        try:
+            deadline = time.monotonic() + 30
+            while not port.exists() and time.monotonic() < deadline:
+                time.sleep(0.01)
+            monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{port.read_text()}")
+            fetch([pin_of(root, "model", "ours/llm")])
+        finally:
+            server.kill()
+    requests = [json.loads(line) for line in log.read_text().splitlines()]
+    assert sum(request["sent"] for request in requests) >= 200_000
+
+
+def test_on_a_terminal_there_is_one_bar(root, hub, capfd, monkeypatch):
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    fetch([pin_of(root, "model", "ours/llm")])
+    told = capfd.readouterr().err
+    assert "fetch" in told and "200.0/200.0 kB" in told and "check" not in told.split("fetch")[-1]
 
 
 def test_elsewhere_than_on_a_terminal_one_line_tells_the_end(root, hub, capfd):
