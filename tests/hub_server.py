@@ -26,6 +26,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 _SMALL = {".json", ".txt", ".md", ".jinja"}  # kept by git itself; the rest is large-file storage
 _BLOCK = 16384
+_PARTIAL = {"drop", "drop-no-range", "no-length", "silence", "hold"}  # only a share of the body is sent
 _API = re.compile(r"/api/(models|datasets)/([^/]+/[^/]+)(?:/(revision|tree|paths-info)/([^/]+))?/?")
 _RESOLVE = re.compile(r"/(datasets/)?([^/]+/[^/]+)/resolve/([^/]+)/(.+)")
 _CDN = re.compile(r"/_cdn/(models|datasets)/([^/]+/[^/]+)/(.+)")
@@ -86,6 +87,7 @@ class HubServer(ThreadingHTTPServer):
         self.log: list[Request] = []
         self.at_once = self.most_at_once = 0  # bodies under way
         self.lock = threading.Lock()
+        self.release = threading.Event()  # ends what "hold" holds
 
     @property
     def url(self) -> str:
@@ -282,11 +284,12 @@ class _Handler(BaseHTTPRequestHandler):
             headers["Content-Length"] = str(length)
         self._head(status, {"Accept-Ranges": "bytes", **headers})
         if self.command == "GET":
-            part = fault.share if fault and what in ("drop", "drop-no-range", "no-length", "silence") else 1.0
+            part = fault.share if fault and what in _PARTIAL else 1.0
             self._send(body[: int(len(body) * part)])
         if what == "silence":
-            self.wfile.flush()
             time.sleep(0.5)
+        if what == "hold":
+            self.server.release.wait(30)
         if what is not None:
             self.close_connection = True
 

@@ -12,12 +12,17 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-from contextlib import AbstractContextManager
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from minivlm.errors import UserError
 from minivlm.files import sha256_file
+from minivlm.hub.patience import Stopped
 from minivlm.hub.pins import Pin, PinnedFile
+
+_LOCK_SECONDS = 0.5  # between two looks at whether to stop
 
 
 def cache_folder() -> Path:
@@ -58,13 +63,26 @@ class Cache:
             digest.update(f"{path}\0{sha256}\n".encode())
         return self.repository(pin) / "pinned" / digest.hexdigest()[:16]
 
-    def lock(self, file: PinnedFile) -> AbstractContextManager[object]:
-        """The lock that huggingface_hub itself takes for this content: one process fetches, the others wait."""
+    @contextmanager
+    def lock(self, file: PinnedFile, stop: threading.Event) -> Iterator[None]:
+        """The lock that huggingface_hub itself takes for this content: one process fetches, the others wait.
+
+        Stopped when all is to stop before it is this process's turn.
+        """
+        from filelock import Timeout
         from huggingface_hub.utils import WeakFileLock  # type: ignore[attr-defined]
 
         folder = self.root / ".locks" / self.repository(file.pin).name
         folder.mkdir(parents=True, exist_ok=True)
-        return WeakFileLock(folder / f"{file.sha256}.lock")
+        with ExitStack() as held:
+            while True:
+                try:
+                    held.enter_context(WeakFileLock(folder / f"{file.sha256}.lock", timeout=_LOCK_SECONDS))
+                    break
+                except Timeout:
+                    if stop.is_set():
+                        raise Stopped from None
+            yield
 
     def find(self, file: PinnedFile) -> Path | None:
         """The file's content if it is in the cache, whole or not."""

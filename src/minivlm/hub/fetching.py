@@ -89,7 +89,7 @@ def _fetch_one(
     if stop.is_set():
         raise Stopped
     refusals = []
-    with cache.lock(file):
+    with cache.lock(file, stop):
         if cache.blob(file).is_file() and cache.check(file) is None:
             return  # another process was faster
         for place in asked:

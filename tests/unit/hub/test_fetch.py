@@ -6,8 +6,10 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from threading import Timer
 
 import pytest
+from filelock import FileLock
 from huggingface_hub import hf_hub_download, scan_cache_dir
 
 from minivlm.errors import UserError
@@ -91,6 +93,13 @@ def test_as_many_files_as_asked_come_at_a_time(root, environment, monkeypatch):
         assert server.most_at_once == 3
 
 
+def wait_until(condition, seconds=60.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "nothing came of it"
+        time.sleep(0.01)
+
+
 CHILD = """
 import sys
 from minivlm.hub import fetch
@@ -101,23 +110,19 @@ fetch([pin_of(Path(sys.argv[1]), "model", "ours/llm")], place="huggingface", dow
 
 
 def test_a_killed_download_goes_on_where_it_stopped(root, hub, environment):
-    hub.slow = 200_000
-    command = [sys.executable, "-c", CHILD, str(root)]
-    with subprocess.Popen(command, cwd=ROOT) as child:
-        partial = None
-        deadline = time.monotonic() + 30
-        while partial is None and time.monotonic() < deadline and child.poll() is None:
-            found = list(cache(environment).glob("models--ours--llm/blobs/*.incomplete"))
-            partial = next((path for path in found if 40_000 < path.stat().st_size < 150_000), None)
-            time.sleep(0.005)
+    hub.misbehave("model.safetensors", "hold")
+    blobs = cache(environment) / "models--ours--llm/blobs"
+    partial = blobs / f"{pin_of(root, 'model', 'ours/llm').files['model.safetensors'][1]}.incomplete"
+    with subprocess.Popen([sys.executable, "-c", CHILD, str(root)], cwd=ROOT) as child:
+        wait_until(lambda: partial.exists() and partial.stat().st_size > 80_000)
         child.kill()
-    assert partial is not None
     there = partial.stat().st_size
-    hub.slow = 0
+    hub.release.set()
     hub.log.clear()
     [folder] = fetch([pin_of(root, "model", "ours/llm")])
     asked = hub.bodies("model.safetensors")
-    assert [(r.range, r.status, r.sent) for r in asked] == [(f"bytes={there}-", 206, 200_000 - there)]
+    assert (f"bytes={there}-", 206, 200_000 - there) in [(r.range, r.status, r.sent) for r in asked]
+    assert all(r.range for r in asked if r.sent > 100_000)
     assert (folder / "model.safetensors").read_bytes() == (root / "models/ours/llm/model.safetensors").read_bytes()
     assert list(cache(environment).rglob("*.incomplete")) == []
 
@@ -128,6 +133,21 @@ def test_two_processes_fetch_a_file_once(root, hub):
     children = [subprocess.Popen(command, cwd=ROOT) for _ in range(2)]
     assert [child.wait(timeout=60) for child in children] == [0, 0]
     assert [r.sent for r in hub.bodies("model.safetensors")] == [200_000]
+
+
+def test_a_failure_does_not_wait_for_another_process(root, hub, environment):
+    write(root, "models/ours/llm/other.bin", content("other", 1000))
+    pin = pin_of(root, "model", "ours/llm")
+    folder = cache(environment) / ".locks/models--ours--llm"
+    folder.mkdir(parents=True)
+    hub.misbehave("other.bin", "change", times=10)
+    held = FileLock(folder / f"{pin.files['model.safetensors'][1]}.lock", thread_local=False)
+    late = Timer(10, held.release)  # a wait that should not be ends as a failure
+    late.start()
+    with held, pytest.raises(UserError, match=r"other\.bin"):
+        fetch([pin], place="huggingface")
+    late.cancel()
+    assert hub.bodies("model.safetensors") == []
 
 
 def test_a_partial_file_that_is_complete_is_not_asked_for(root, hub, environment):
@@ -200,9 +220,11 @@ def test_a_cache_that_was_copied_serves_another_machine(root, hub, environment, 
     fetch([pin])
     other = environment / "other" / "hub"
     other.mkdir(parents=True)
-    shutil.copytree(cache(environment) / "models--ours--llm", other / "models--ours--llm", symlinks=True)
+    shutil.move(cache(environment) / "models--ours--llm", other)  # whatever pointed back at the old place is dead
     monkeypatch.setenv("HF_HOME", str(other.parent))
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    told = {"revision": pin.revision, "cache_dir": other, "local_files_only": True}
+    assert all(Path(hf_hub_download(pin.repo, path, **told)).is_file() for path in pin.files)
     [folder] = fetch([pin])
     assert folder.is_relative_to(other) and len(files_of(folder)) == 3
 
@@ -253,9 +275,7 @@ def test_the_server_runs_as_a_process_of_its_own(root, environment, monkeypatch)
     command = [sys.executable, "tests/hub_server.py", "--root", root, "--port-file", port, "--log", log]
     with subprocess.Popen(command, cwd=ROOT) as server:
         try:
-            deadline = time.monotonic() + 30
-            while not port.exists() and time.monotonic() < deadline:
-                time.sleep(0.01)
+            wait_until(port.exists)
             monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{port.read_text()}")
             fetch([pin_of(root, "model", "ours/llm")])
         finally:
