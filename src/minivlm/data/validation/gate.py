@@ -44,6 +44,8 @@ class FileVerdict:
     passed: bool
     distributions: dict[str, Any] = field(default_factory=dict)
     origins: dict[int, str] = field(default_factory=dict)  # row number -> where a rejected row came from
+    pictures: int = 0  # in all rows that can be read; one that repeats is counted each time
+    text_rows: int = 0  # rows without a picture
 
 
 def check_tables(
@@ -122,6 +124,8 @@ def _verdict(
         passed=passed,
         distributions={} if frame is None else _distributions(frame),
         origins={} if frame is None else _origins(frame, rejected),
+        pictures=0 if frame is None else int(frame["pictures"].sum()),
+        text_rows=0 if frame is None else int((frame["pictures"] == 0).sum()),
     )
 
 
