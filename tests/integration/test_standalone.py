@@ -1,4 +1,4 @@
-"""A saved model in an interpreter in which this project cannot be imported: transformers alone, the same numbers."""
+"""A saved model in an interpreter that cannot import this project: transformers alone, the same numbers."""
 
 import json
 import subprocess

@@ -38,7 +38,7 @@ def test_the_mask_is_the_originals(folder, length):
 @pytest.mark.parametrize("template", ["own", "the original's"])
 @pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
 def test_the_mask_of_encoding_is_the_originals_on_its_own_rows(folder, template, length, tmp_path):
-    """Production knows where the template puts answers; the original searches the ids. They agree, cut rows too."""
+    """Production knows where the template puts answers, the original searches the ids; cut rows too."""
     source = PARITY / folder.name.removeprefix("labels_") / "tokenizer"
     tokens = SpecialTokens((source / "tokenizer.json").read_text(encoding="utf-8"), 6400, "the original's")
     tokens.require_image(IMAGE_TOKEN)
