@@ -108,7 +108,7 @@ class Patience:
         if status in (401, 403):
             return PlaceError(f"{repo} may not be read (HTTP {status}): {advice}")
         if status == 404:
-            return NotThereError(f"has no {self._what or repo} (HTTP 404)")
+            return NotThereError(f"has no {f'{self._what} in ' if self._what else ''}{repo} (HTTP 404)")
         return PlaceError(f"answers HTTP {status}")
 
 
