@@ -8,6 +8,7 @@ import os
 import stat
 import struct
 import zipfile
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -132,7 +133,12 @@ LIST_CASES = {
     and not any(isinstance(value, int) for turn in case.turns for value in turn.values())
     and "surrogate" not in name.replace("surrogate pair", "")
 }
-LAYOUTS = {"folder": FOLDER_CASES, "zip": ZIP_CASES, "text": TEXT_CASES, "lists": LIST_CASES}
+LAYOUTS: dict[str, dict[str, Any]] = {
+    "folder": FOLDER_CASES,
+    "zip": ZIP_CASES,
+    "text": TEXT_CASES,
+    "lists": LIST_CASES,
+}
 
 
 def expected(layout, name):
