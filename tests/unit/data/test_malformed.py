@@ -92,6 +92,7 @@ def write_zip(path, files):
         link = zipfile.ZipInfo(f"{top}link.jpg")
         link.external_attr = (stat.S_IFLNK | 0o777) << 16
         archive.writestr(link, "/etc/passwd")
+        archive.writestr("__MACOSX/sft_images/._good.jpg", b"of no use")
         for name in ("encrypted.jpg", "method.jpg", "checksum.jpg", "large.jpg", "twice.jpg"):
             archive.writestr(top + name, picture(30_020))
         with pytest.warns(UserWarning, match="Duplicate name"):

@@ -17,6 +17,7 @@ from typing import Protocol
 from minivlm.data.strict_json import shown
 from minivlm.data.validation.picture import MAX_PICTURE_BYTES
 
+_MACOS = "__MACOSX/"  # what macOS puts into a zip beside the files; no pictures
 TOO_LARGE = f"larger than {MAX_PICTURE_BYTES:,} bytes"
 
 
@@ -46,6 +47,8 @@ class NameIndex:
         self._twice: set[str] = set()
         for name in names:
             path = posixpath.normpath(name.replace("\\", "/"))
+            if path.startswith(_MACOS):
+                continue
             if path in self._paths:
                 self._twice.add(path)
                 continue
