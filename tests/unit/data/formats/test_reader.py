@@ -105,6 +105,22 @@ def test_a_zip_serves_as_a_folder_does(tmp_path, folder):
     assert rows_of(open_rows(path, tmp_path / "a.zip")) == rows_of(open_rows(path, folder))
 
 
+def test_a_member_without_a_name_is_passed_over(tmp_path):
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr("0.jpg", b"picture 0")
+        archive.writestr("-", b"nameless")
+    data = (tmp_path / "a.zip").read_bytes()
+    entry = data.rindex(b"PK\x01\x02")  # its name's length is at 28, the name at 46; the end of the zip at "PK\5\6"
+    end = bytearray(data[data.rindex(b"PK\x05\x06") :])
+    end[12:16] = (int.from_bytes(end[12:16], "little") - 1).to_bytes(4, "little")  # size of the directory
+    bare = bytearray(data[entry : entry + 46])
+    bare[28:30] = b"\0\0"
+    (tmp_path / "a.zip").write_bytes(data[:entry] + bytes(bare) + bytes(end))
+    assert zipfile.ZipFile(tmp_path / "a.zip").namelist() == ["0.jpg", ""]
+    path = write_lines(tmp_path / "a", "0.jpg")
+    assert [row["image_bytes"] for row in rows_of(open_rows(path, tmp_path / "a.zip"))] == [b"picture 0"]
+
+
 def test_the_originals_names_are_found_beside_the_file(tmp_path):
     path = tmp_path / "sft_data.jsonl"
     assert images_beside(path) is None
