@@ -6,16 +6,18 @@ from minivlm.stage import StageRun, stage_app
 def run(stage: StageRun) -> None:
     """Write artifacts/base/ and reports/base/metrics.json."""
     from minivlm import hardware
-    from minivlm.data.pairs import rows_of
+    from minivlm.data.pairs import AcceptedRows
+    from minivlm.data.texts import TextFile
     from minivlm.files import atomic_directory, write_json
     from minivlm.paths import TRAIN_SPLITS
     from minivlm.training.base import train_base
+    from minivlm.training.brought import find_parts
     from minivlm.training.device import resolve_device, seed_everything
 
     params, paths = stage.params, stage.paths
     seed_everything(params.seed, params.threads)
     device = resolve_device(params.runtime.device)
-    rows = {split: list(rows_of([(paths.table(split), paths.accepted(split))])) for split in TRAIN_SPLITS}
+    brought = find_parts(params.base, paths.root, place=params.runtime.hub, downloads=params.runtime.downloads)
     shared = {
         "device": device,
         "validations": 1,
@@ -25,12 +27,25 @@ def run(stage: StageRun) -> None:
         "on_log": lambda step, metrics: stage.tracker.log_metrics(metrics, step),
     }
     with atomic_directory(stage.artifacts) as folder:
-        metrics = train_base(rows, folder, params.base, seed=params.seed, shared=shared)
+        metrics = train_base(
+            {split: AcceptedRows(paths.table(split), paths.accepted(split)) for split in TRAIN_SPLITS},
+            folder,
+            params.base,
+            seed=params.seed,
+            shared=shared,
+            texts=[TextFile(paths.root / file.path, file.sha256, file.limit) for file in params.base.texts],
+            brought=brought,
+        )
     write_json(stage.reports / "metrics.json", metrics)
-    stage.tracker.log_metrics(metrics)
+    stage.tracker.log_metrics({part: numbers(figures) for part, figures in metrics.items()})
 
 
-app = stage_app("base", "Train a tokenizer, a small CLIP and a small Llama on the training rows.", run)
+def numbers(figures: dict[str, float | str]) -> dict[str, float]:
+    """What a tracker can plot: without the name of a source."""
+    return {name: value for name, value in figures.items() if not isinstance(value, str)}
+
+
+app = stage_app("base", "Make the tokenizer, vision tower and language model, or bring those that exist.", run)
 
 if __name__ == "__main__":
     app()

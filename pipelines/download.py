@@ -41,10 +41,9 @@ def _local(section: "Local", stage: StageRun) -> "dict[str, RowSource]":
 
 def _hub(section: "Hub", stage: StageRun) -> "dict[str, RowSource]":
     """Files of data set repositories, fetched by their pins."""
-    from minivlm.hub import Pin, fetch
-
     from minivlm.data.sources import RowSource, check_splits
     from minivlm.errors import UserError
+    from minivlm.hub import Pin, fetch
     from minivlm.paths import SPLITS
 
     named = {split: file for split in SPLITS if (file := getattr(section, split))}

@@ -18,10 +18,15 @@ if TYPE_CHECKING:
 _CACHE_BYTES = 1 << 30
 
 
-def rows_of(sources: Iterable[tuple[Path, Path]]) -> Iterator[Row]:
-    """Accepted rows of (Parquet file, accepted row numbers), in order."""
-    for table, accepted in sources:
-        for rows in read_rows(table, accepted_rows(accepted)):
+@dataclass(frozen=True)
+class AcceptedRows:
+    """The accepted rows of a Parquet file; read anew, some hundred at a time, whenever they are gone through."""
+
+    table: Path
+    accepted: Path
+
+    def __iter__(self) -> Iterator[Row]:
+        for rows in read_rows(self.table, accepted_rows(self.accepted)):
             yield from rows
 
 
@@ -57,6 +62,13 @@ class Pairs:
                 index.append(known.setdefault(row.pictures[0], len(known)))
                 captions.append(answer)
         return cls(list(known), np.array(index, dtype=np.int64), captions)
+
+    def held_back(self, fraction: float) -> npt.NDArray[np.bool_]:
+        """Which pairs are kept for validation, (pairs,): those of the pictures that `is_validation` chooses."""
+        import numpy as np
+
+        kept = [is_validation(hashlib.sha256(picture).hexdigest(), fraction) for picture in self.pictures]
+        return np.array(kept, dtype=bool)[self.picture]
 
 
 class DecodedPictures:

@@ -1,17 +1,23 @@
-"""The embedded language model: a small Llama trained from random weights on text tasks."""
+"""The base language model: a Llama of any size, trained from nothing on text tasks, on texts, or on both."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from minivlm.data.text_tasks import Exchanges, TextTask, TextTaskBatch, collate_tasks, exchange_words, make_task
+from minivlm.errors import UserError
+from minivlm.training.mixture import Epoch, PackedTexts, TextBatches
 from minivlm.training.result import FitResult
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
+
+
+Kind = TextBatches | list[TextTaskBatch]
 
 
 class TaskRow:
@@ -46,45 +52,54 @@ def train_llm(
     batch_tokens: int,
     epochs: float,
     seed: int,
+    texts: PackedTexts | None = None,
     **optimization: Any,
-) -> FitResult:
-    """Train, and write a LlamaForCausalLM directory.
+) -> tuple[FitResult, dict[str, float]]:
+    """Train, and write a LlamaForCausalLM directory; with the validation loss of each kind, `task` and `text`.
 
+    `rows` (may be empty) become text tasks, `validation` (rows,) says which are not trained on; `texts` brings its
+    own. The weights kept are those of the lowest validation loss, a mean over all supervised tokens of both kinds.
     `shape`: LlamaConfig's sizes; `special_ids`: pad, bos and eos token ids by LlamaConfig's names; `header_ids`:
-    tokens of the roles' names, which are no words to exchange; `optimization` goes to `fit` as it is.
+    tokens of the roles' names, which are no words to exchange; `optimization` goes to `fit` as it is. UserError
+    when there is nothing to train on.
     """
     import numpy as np
-    from transformers import LlamaConfig, LlamaForCausalLM
 
     from minivlm.model.attention import use_matmul_attention
     from minivlm.model.checkpoint import quiet
-    from minivlm.training.loop import fit, mean_loss
+    from minivlm.training.loop import fit
     from minivlm.training.muon import MuonWithAdamW
     from minivlm.training.optimizer import restore_state
     from minivlm.training.text_loss import TextTaskLoss
 
-    llm = LlamaForCausalLM(LlamaConfig(**shape, **special_ids, tie_word_embeddings=True))
+    llm = _llama(shape, special_ids)
     use_matmul_attention(llm)
     objective = TextTaskLoss(llm, image_token_id)
     train, held = np.flatnonzero(~validation), np.flatnonzero(validation)
+    budget: dict[str, Any] = {"batch_tokens": batch_tokens, "pad_token_id": special_ids["pad_token_id"]}
 
     exchanges = Exchanges((text for row in rows for text in row.sources), header_ids)
 
-    def batches(chosen: npt.NDArray[np.int64], epoch: int) -> list[TextTaskBatch]:
+    def tasks(chosen: npt.NDArray[np.int64], epoch: int) -> list[TextTaskBatch]:
         random = np.random.default_rng((seed, epoch))
-        return _batches(
-            [rows[i].task(image_token_id, exchanges, random) for i in chosen],
-            batch_tokens,
-            seed,
-            epoch,
-            special_ids["pad_token_id"],
-        )
+        made = [rows[i].task(image_token_id, exchanges, random) for i in chosen]
+        return _batches(made, seed=seed, epoch=epoch, **budget)
+
+    def epoch_of(chosen: npt.NDArray[np.int64], epoch: int, share: float = 1.0) -> Epoch:
+        packed = texts and TextBatches.of_epoch(texts, epoch, seed=seed, share=share, **budget)
+        return Epoch(tasks(chosen, epoch), packed)
 
     # Of a part of an epoch only that part's rows are prepared.
     part = np.random.default_rng(seed).permutation(train)[: max(1, round(epochs * len(train)))]
-    first = batches(part, 0)
-    total = max(1, int(max(1.0, epochs) * len(first)))
-    checks = batches(held, 1 << 20) if len(held) else []
+    first = epoch_of(part, 0, min(1.0, epochs))
+    if not len(first):
+        raise UserError("base: no row and no text is left that the language model could learn from")
+    checks: dict[str, Kind] = {}
+    if len(held):
+        checks["task"] = tasks(held, 1 << 20)
+    if texts and texts.store.validation.any():
+        checks["text"] = TextBatches.held_back(texts, **budget)
+    validated = _Validation(objective, checks)
 
     def steps() -> Iterator[list[TextTaskBatch]]:
         epoch, current = 0, first
@@ -92,13 +107,13 @@ def train_llm(
             for batch in current:
                 yield [batch]
             epoch += 1
-            current = batches(train, epoch)
+            current = epoch_of(train, epoch)
 
     result = fit(
         objective,
         steps(),
-        total_steps=total,
-        validate=(lambda: mean_loss(objective, checks)) if checks else None,
+        total_steps=max(1, int(max(1.0, epochs) * len(first))),
+        validate=validated if checks else None,
         optimizer=MuonWithAdamW,
         label="base: language model",
         **optimization,
@@ -107,11 +122,47 @@ def train_llm(
     restore_state(objective, result.best_state)
     with quiet():
         llm.save_pretrained(directory)
-    return result
+    return result, validated.best
+
+
+def random_llm(directory: Path, *, shape: Mapping[str, Any], special_ids: Mapping[str, int]) -> None:
+    """Write a LlamaForCausalLM directory with the weights that torch's generator draws."""
+    from minivlm.model.checkpoint import quiet
+
+    with quiet():
+        _llama(shape, special_ids).save_pretrained(directory)
+
+
+def _llama(shape: Mapping[str, Any], special_ids: Mapping[str, int]) -> Any:
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    return LlamaForCausalLM(LlamaConfig(**shape, **special_ids, tie_word_embeddings=True))
+
+
+class _Validation:
+    """The validation loss over all kinds of batches; `best` holds that of each kind when the whole was lowest."""
+
+    def __init__(self, objective: Any, checks: Mapping[str, Kind]) -> None:
+        self._objective, self._checks = objective, checks
+        self._lowest = math.inf
+        self.best: dict[str, float] = {}
+
+    def __call__(self) -> float:
+        from minivlm.training.loop import mean_loss
+
+        losses = {kind: mean_loss(self._objective, batches) for kind, batches in self._checks.items()}
+        if len(losses) == 1:
+            [whole] = losses.values()
+        else:
+            counts = {kind: sum(batch.count for batch in batches) for kind, batches in self._checks.items()}
+            whole = sum(losses[kind] * counts[kind] for kind in losses) / sum(counts.values())
+        if whole < self._lowest:
+            self._lowest, self.best = whole, losses
+        return whole
 
 
 def _batches(
-    tasks: Sequence[TextTask], batch_tokens: int, seed: int, epoch: int, pad_token_id: int
+    tasks: Sequence[TextTask], *, batch_tokens: int, pad_token_id: int, seed: int, epoch: int
 ) -> list[TextTaskBatch]:
     import numpy as np
 

@@ -1,4 +1,4 @@
-"""The embedded vision tower: a small CLIP trained from random weights on picture–caption pairs."""
+"""The vision tower made here: a CLIP trained from random weights on picture–caption pairs, or left random."""
 
 from __future__ import annotations
 
@@ -83,6 +83,13 @@ def train_tower(
     restore_state(objective, result.best_state)
     _save(clip, directory)
     return result
+
+
+def random_tower(directory: Path, *, shape: Mapping[str, int]) -> None:
+    """Write a CLIPVisionModel directory as `train_tower` does, with the weights that torch's generator draws."""
+    from minivlm.model.clip import make_clip
+
+    _save(make_clip(**shape, vocabulary=3, pad_token_id=0, text_length=1), directory)
 
 
 def _batches(rows: npt.NDArray[np.int64], size: int, total: int, seed: int) -> Iterator[npt.NDArray[np.int64]]:

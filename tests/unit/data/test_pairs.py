@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from minivlm.data import pairs as module
-from minivlm.data.pairs import DecodedPictures, Pairs, is_validation, picture_key, rows_of
+from minivlm.data.pairs import AcceptedRows, DecodedPictures, Pairs, is_validation, picture_key
 from minivlm.data.pictures import decode
 from minivlm.data.rows import Row
 from minivlm.data.tokenization import validation_rows
@@ -19,11 +19,19 @@ def row(number, answer="三只。", pictures=(), question="几只?"):
     return Row(number, f"pretrain:{number}", turns, tuple(pictures))
 
 
-def test_rows_are_the_accepted_ones_of_every_source_in_order(tmp_path):
-    first = write_source(tmp_path, "pretrain", captions(9), accepted=[1, 2, 8])
-    second = write_source(tmp_path, "sft", captions(3), accepted=[0, 2])
-    rows = rows_of([(first.table, first.accepted), (second.table, second.accepted)])
-    assert [each.id for each in rows] == ["pretrain:1", "pretrain:2", "pretrain:8", "sft:0", "sft:2"]
+def test_rows_are_the_accepted_ones_in_order_as_often_as_they_are_gone_through(tmp_path):
+    source = write_source(tmp_path, "pretrain", captions(9), accepted=[1, 2, 8])
+    rows = AcceptedRows(source.table, source.accepted)
+    for _ in range(2):
+        assert [each.id for each in rows] == ["pretrain:1", "pretrain:2", "pretrain:8"]
+
+
+@pytest.mark.parametrize("fraction", [0.0, 0.3, 1.0])
+def test_a_pair_is_held_back_with_its_picture(fraction):
+    rows = [row(i, pictures=[picture(i % 12)]) for i in range(30)]
+    expected = [is_validation(picture_key(each), fraction) for each in rows]
+    assert Pairs.read(rows).held_back(fraction).tolist() == expected
+    assert Pairs.read([]).held_back(fraction).tolist() == []
 
 
 @pytest.mark.parametrize("fraction", [0.1, 0.3, 0.7])
@@ -37,7 +45,7 @@ def test_the_pictures_held_back_are_those_that_tokenize_holds_back(fraction):
 def test_tokenize_and_base_hold_back_the_same_rows_pictures_or_not(written, tokens):
     table = written.parent / "artifacts" / "download" / "pretrain.parquet"
     accepted = written.parent / "artifacts" / "validate" / "pretrain.parquet"
-    rows = list(rows_of([(table, accepted)]))
+    rows = list(AcceptedRows(table, accepted))
     assert not rows[-1].pictures
     kept = [i for i, each in enumerate(rows) if is_validation(picture_key(each), 0.2)]
     assert kept == tokens.validation_rows().tolist()

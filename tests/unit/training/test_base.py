@@ -18,6 +18,7 @@ from minivlm.model.checkpoint import load_strictly, make_processor
 from minivlm.model.fingerprint import check_fingerprint
 from minivlm.training import base_llm, tower
 from minivlm.training.base import train_base
+from minivlm.training.result import FitResult
 from tests.unit.data.toys import picture, tree
 
 OPTIMIZATION = {"epochs": 1, "learning_rate": 1e-3, "precision": "fp32"}
@@ -111,6 +112,7 @@ def test_neither_model_is_trained_on_a_picture_that_is_held_back(monkeypatch, tm
 
     def keep_tower(pairs, captions, validation, directory, **options):
         seen["tower"] = (pairs, validation)
+        return FitResult()
 
     def keep_llm(tasks, validation, directory, **options):
         seen["llm"] = (tasks, validation)
@@ -136,6 +138,17 @@ def test_rows_without_pictures_cannot_make_a_tower(tmp_path):
     some = {"pretrain": [row("pretrain", i, pictures=False) for i in range(8)], "sft": []}
     with pytest.raises(UserError, match="no row of the training data has a picture"):
         train_base(some, tmp_path / "base", SECTION, seed=0, shared=SHARED)
+
+
+def test_pictures_that_are_all_held_back_cannot_make_a_tower(tmp_path):
+    with pytest.raises(UserError, match=r"all pictures would be kept .* base\.validation_fraction"):
+        train_base(
+            {"pretrain": [row("pretrain", 0)], "sft": [row("sft", 1)]},
+            tmp_path / "base",
+            SECTION.model_copy(update={"validation_fraction": 0.999999}),
+            seed=0,
+            shared=SHARED,
+        )
 
 
 def test_the_processor_of_later_stages_can_be_made_of_it(trained):

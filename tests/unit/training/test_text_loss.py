@@ -104,10 +104,12 @@ def test_a_row_gets_a_new_sketch_every_time():
 def trained(directory, seed=0):
     torch.manual_seed(seed)
     rows = [row(i, picture=i % 10 != 9) for i in range(160)]
-    return train_llm(
+    result, losses = train_llm(
         rows, np.arange(160) >= 140, directory, shape=SHAPE, special_ids=SPECIAL, image_token_id=IMAGE,
         header_ids=(), batch_tokens=256, epochs=12, seed=seed, **OPTIMIZATION,
     )  # fmt: skip
+    assert losses == {"task": result.val_loss}
+    return result
 
 
 def test_a_language_model_learns_to_read_the_sketch_and_transformers_loads_it(tmp_path):
