@@ -86,12 +86,12 @@ BAD_LINES: dict[str, list] = {
     "text is a number, not a string": [{"text": 3}],
     "text is empty": [{"text": ""}, {"text": " \n　"}],
     "text holds a lone surrogate": [b'{"text": "a\\ud83d"}', b'{"text": "\\udc00 b"}'],
-    "conversations: not a list of turns": [
+    "conversations: ": [
         {"conversations": []}, {"conversations": {}}, {"conversations": ["a"]}, {"conversations": None},
         {"conversations": [{"role": "user"}]}, {"conversations": [{"role": 1, "content": "a"}]},
     ],
     "conversations: not JSON": [{"conversations": "[{"}],
-    "conversations: lone surrogate": [
+    "lone surrogate": [
         b'{"conversations": [{"role": "user", "content": "\\ud83d"}]}', b'{"conversations": "\\ud83d"}',
     ],
     "role 'bot' is none of user, assistant, system": [turns(("user", "a"), ("bot", "b"))],
