@@ -4,6 +4,7 @@ A stage is a function of `StageRun`; `stage_app` makes the Typer command around 
 calls the library with plain values and writes its outputs; everything that all seven share is here.
 """
 
+import importlib
 import json
 import os
 import sys
@@ -56,14 +57,17 @@ def stage_app(name: str, summary: str, run: Callable[[StageRun], None]) -> typer
 
     @app.command(help=summary)
     def command(
-        dry_run: Annotated[bool, typer.Option(help="Print the resolved configuration and stop.")] = False,
+        dry_run: Annotated[
+            bool, typer.Option(help="Print the resolved configuration and the plan; stop.")
+        ] = False,
     ) -> None:
         paths = Paths()
         with one_line_errors():
             params = load_params(paths.params)
             if dry_run:
                 section = params.section(name).model_dump(mode="json")
-                typer.echo(json.dumps({name: section}, ensure_ascii=False, indent=2))
+                report = {name: section, "plan": _plan(name, params, paths)}
+                typer.echo(json.dumps(report, ensure_ascii=False, indent=2))
                 return
             from minivlm.tracking import stage_run
 
@@ -71,6 +75,14 @@ def stage_app(name: str, summary: str, run: Callable[[StageRun], None]) -> typer
                 run(StageRun(name=name, params=params, paths=paths, tracker=tracker))
 
     return app
+
+
+def _plan(name: str, params: Params, paths: Paths) -> dict[str, Any]:
+    """What the stage would do: rows, steps, tokens, memory, disk (minivlm.planning)."""
+    # By name: a plan changes no output, so what it imports is no dependency of the stage in dvc.yaml.
+    planning = importlib.import_module("minivlm.planning")
+    plan: dict[str, Any] = planning.plan(name, params, paths)
+    return plan
 
 
 class one_line_errors:  # noqa: N801  (a context manager, used like a function)

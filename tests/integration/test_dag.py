@@ -2,85 +2,15 @@
 
 import json
 import os
-import shutil
-import sqlite3
-import subprocess
-import sys
-from contextlib import closing
-from pathlib import Path
 
 import pytest
 from ruamel.yaml import YAML
 
 from minivlm.config import load_params
 from minivlm.paths import STAGES, Paths
+from tests.integration.checkout import Checkout, stages_run
 
-ROOT = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.slow
-# Put into the checkout's package: writes down from where it was imported.
-RECORD = """
-import os as _os
-if "MINIVLM_RECORD" in _os.environ:
-    with open(_os.environ["MINIVLM_RECORD"], "a") as _record:
-        _record.write(__file__ + "\\n")
-"""
-
-
-class Checkout:
-    """A git repository with the files of this one, the tiny profile, and commands run as a user runs them."""
-
-    def __init__(self, folder: Path) -> None:
-        self.root = folder / "minivlm"
-        self.record = folder / "imported"
-        listed = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"]
-        names = subprocess.run(listed, cwd=ROOT, capture_output=True, text=True, check=True).stdout
-        for name in names.split("\0"):
-            if name and (ROOT / name).is_file():
-                (self.root / name).parent.mkdir(parents=True, exist_ok=True)
-                shutil.copy2(ROOT / name, self.root / name)
-        with (self.root / "src/minivlm/__init__.py").open("a", encoding="utf-8") as package:
-            package.write(RECORD)
-        self.run("git", "init", "--quiet")
-        self.run("git", "config", "user.name", "test")
-        self.run("git", "config", "user.email", "test@example.org")
-        self.run(sys.executable, "-m", "minivlm.cli.main", "profile", "tiny", PYTHONPATH="src")
-        self.commit("tiny")
-
-    def run(self, *command: str, **environment: str) -> str:
-        """Standard output; the environment is a user's, without what DVC or pytest set."""
-        foreign = ("DVC_", "MLFLOW_", "PYTEST_", "GIT_")
-        own = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
-        own["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{own['PATH']}"
-        own["MINIVLM_RECORD"] = str(self.record)
-        done = subprocess.run(
-            command,
-            cwd=self.root,
-            env={**own, **environment},
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-        )
-        assert done.returncode == 0, f"{' '.join(command)}\n{done.stdout[-6000:]}\n{done.stderr[-6000:]}"
-        return done.stdout
-
-    def commit(self, message: str) -> None:
-        self.run("git", "add", "--all")
-        self.run("git", "commit", "--quiet", "--allow-empty", "--message", message)
-
-    def imported_from(self) -> set[Path]:
-        """The checkouts that the package was imported from since the last call."""
-        lines = self.record.read_text(encoding="utf-8").splitlines() if self.record.exists() else []
-        self.record.unlink(missing_ok=True)
-        return {Path(line).parents[2] for line in lines}
-
-    def tracked_runs(self) -> int:
-        """Runs in the checkout's own MLflow store."""
-        with closing(sqlite3.connect(next((self.root / "mlruns").glob("*.db")))) as store:
-            return int(store.execute("select count(*) from runs").fetchone()[0])
-
-
-def stages_run(output: str) -> list[str]:
-    return [line.split("'")[1] for line in output.splitlines() if line.startswith("Running stage")]
 
 
 @pytest.fixture(scope="module")

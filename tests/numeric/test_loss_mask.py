@@ -5,7 +5,11 @@ import json
 import numpy as np
 import pytest
 
-from minivlm.data.chat import loss_mask
+from minivlm.data.chat import IMAGE_TOKEN, loss_mask
+from minivlm.data.encoding import ChatEncoder
+from minivlm.data.foreign_template import adapt
+from minivlm.data.special_tokens import SpecialTokens
+from minivlm.data.tokenizer_files import read_template
 from minivlm.paths import project_root
 
 PARITY = project_root().parent / "shared" / "parity"
@@ -27,3 +31,31 @@ def test_the_mask_is_the_originals(folder, length):
         found = loss_mask(ids, meta["bos_id"], end_id)
         assert not found[0]
         np.testing.assert_array_equal(found[1:], expected[row].astype(bool), err_msg=f"row {row}")
+
+
+@pytest.mark.skipif(not FOLDERS, reason="the original's rows (../shared/parity) are not here")
+@pytest.mark.parametrize("length", [640, 320, 150])
+@pytest.mark.parametrize("template", ["own", "the original's"])
+@pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
+def test_the_mask_of_encoding_is_the_originals_on_its_own_rows(folder, template, length, tmp_path):
+    """Production knows where the template puts answers; the original searches the ids. They agree, cut rows too."""
+    source = PARITY / folder.name.removeprefix("labels_") / "tokenizer"
+    tokens = SpecialTokens((source / "tokenizer.json").read_text(encoding="utf-8"), 6400, "the original's")
+    tokens.require_image(IMAGE_TOKEN)
+    (tmp_path / "tokenizer.json").write_text(tokens.content(), encoding="utf-8")
+    if template != "own":
+        own = read_template(source)
+        if own is None:
+            pytest.skip("this commit's tokenizer has no template")
+        (tmp_path / "chat_template.jinja").write_text(adapt(own, "the original's", {}), encoding="utf-8")
+    encoder = ChatEncoder(tmp_path)
+    lines = (folder / "rows.jsonl").read_text(encoding="utf-8").splitlines()
+    rows = encoder.encode_rows([json.loads(line)["conversations"] for line in lines], image_tokens=196)
+    assert len(rows) == 10
+    header = [encoder.id_of("<|im_start|>"), *encoder.encode_plain(["assistant"], framed=False)[0].tolist()]
+    supervised = 0
+    for ids, mask in rows:
+        expected = loss_mask(ids[:length], header, encoder.end_token_id)
+        np.testing.assert_array_equal(mask[:length], expected)
+        supervised += int(expected.sum())
+    assert supervised > 0

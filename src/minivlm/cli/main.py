@@ -5,7 +5,7 @@ Each module imports what is heavy inside its function, so that `minivlm --help` 
 
 import typer
 
-from minivlm.cli import profile, readme, report, ui
+from minivlm.cli import caption, export, import_checkpoint, profile, readme, report, ui
 
 app = typer.Typer(
     help="Tools around the minivlm pipeline; the pipeline itself is run with `make repro` or `dvc repro`.",
@@ -13,6 +13,9 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
+app.command("caption")(caption.command)
+app.command("export")(export.command)
+app.command("import-checkpoint")(import_checkpoint.command)
 app.command("profile")(profile.command)
 app.command("readme")(readme.command)
 app.command("report")(report.command)

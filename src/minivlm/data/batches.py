@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
-from minivlm.data.pictures import decode
+from minivlm.data.pictures import Preparation, decode
 from minivlm.data.store import PictureStore, TokenStore
 from minivlm.errors import UserError
 
@@ -98,10 +98,10 @@ def collate(
     rows: Sequence[int] | npt.NDArray[np.integer],
     tokens: TokenStore,
     pictures: PictureStore,
-    side: int,
+    preparation: Preparation,
     image_token_id: int,
 ) -> Batch:
-    """The rows (indices into the store) as one batch; pictures are decoded to `side` pixels.
+    """The rows (indices into the store) as one batch; pictures are decoded as the vision tower wants them.
 
     UserError when a picture cannot be decoded, or when the image tokens do not match the pictures (another model's
     `image_token_id`).
@@ -127,9 +127,9 @@ def collate(
             f"{tokens.directory}: {places} image tokens (id {image_token_id}) for {len(wanted)} pictures of "
             f"{tokens.image_tokens}; these tokens were made for another model"
         )
-    pixels = np.empty((len(distinct), 3, side, side), dtype=np.uint8)
+    pixels = np.empty((len(distinct), 3, preparation.side, preparation.side), dtype=np.uint8)
     for i, picture in enumerate(distinct):
-        pixels[i] = _decoded(pictures, int(picture), side)
+        pixels[i] = _decoded(pictures, int(picture), preparation)
     return Batch(
         input_ids=torch.from_numpy(input_ids),
         pixels=torch.from_numpy(pixels),
@@ -140,9 +140,9 @@ def collate(
     )
 
 
-def _decoded(pictures: PictureStore, i: int, side: int) -> npt.NDArray[np.uint8]:
+def _decoded(pictures: PictureStore, i: int, preparation: Preparation) -> npt.NDArray[np.uint8]:
     try:
-        return decode(pictures.bytes(i), side)
+        return decode(pictures.bytes(i), preparation)
     except (OSError, ValueError) as error:
         reason = " ".join(str(error).split())
         raise UserError(f"{pictures.directory}: picture {i} cannot be decoded: {reason}") from None
@@ -157,13 +157,13 @@ class Batches:
         tokens: TokenStore,
         pictures: PictureStore,
         *,
-        side: int,
+        preparation: Preparation,
         image_token_id: int,
         workers: int = 0,
         pin_memory: bool = False,
     ) -> None:
         """`plan` holds row indices of the store for each batch; slice it to go on in the middle of an epoch."""
-        self._source = _Source(plan, tokens, pictures, side, image_token_id)
+        self._source = _Source(plan, tokens, pictures, preparation, image_token_id)
         self._workers, self._pin_memory = workers, pin_memory
 
     def __len__(self) -> int:
@@ -198,7 +198,7 @@ class _Source:
     plan: Sequence[npt.NDArray[np.integer]]
     tokens: TokenStore
     pictures: PictureStore
-    side: int
+    preparation: Preparation
     image_token_id: int
 
     def __len__(self) -> int:
@@ -206,7 +206,7 @@ class _Source:
 
     def __getitem__(self, i: int) -> Batch | UserError:
         try:
-            return collate(self.plan[i], self.tokens, self.pictures, self.side, self.image_token_id)
+            return collate(self.plan[i], self.tokens, self.pictures, self.preparation, self.image_token_id)
         except UserError as error:
             return error  # raised in a worker, its one line would drown in the loader's traceback
 

@@ -1,126 +1,219 @@
-"""Conversations -> token ids, with the tokenizer's own file and nothing of transformers.
+"""Conversations -> token ids and loss masks, with the tokenizer's own file and its own chat template.
 
 Text is encoded with special tokens switched off, and the special tokens of the template are put in by id: what
 somebody typed, be it `<|im_end|>`, never ends a turn. For all other text the ids are those of the whole rendered
-string, because a tokenizer cuts a string at its special tokens before anything else.
+string, because a tokenizer cuts a string at its special tokens before anything else; only an answer is encoded by
+itself, as it is generated.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
-from minivlm.data.chat import ASSISTANT, BOS_TOKEN, EOS_TOKEN, IMAGE_TOKEN, PAD_TOKEN, SPECIAL_TOKENS
+from minivlm.data.chat import (
+    ASSISTANT,
+    BOS_TOKEN,
+    CHAT_TEMPLATE,
+    EOS_TOKEN,
+    IMAGE_TOKEN,
+    PAD_TOKEN,
+    ChatTemplate,
+    Segment,
+)
 from minivlm.data.chat import loss_mask as _loss_mask
-from minivlm.data.chat import segments as _segments
+from minivlm.data.tokenizer_files import TokenizerFiles, read_tokenizer
 from minivlm.errors import UserError
-from minivlm.files import read_json, sha256_file
+from minivlm.files import read_json
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
+# An ordinary token that stands before text which does not begin a string, so that a tokenizer that marks the
+# beginning of strings (SentencePiece's "▁") does not mark it; known to the copy in memory alone.
+_INSIDE = "\ue000inside\ue001"
+
+
+class Encoded(NamedTuple):
+    """A row: token ids (T,) int64 and which of them are supervised (T,)."""
+
+    ids: npt.NDArray[np.int64]
+    mask: npt.NDArray[np.bool_]
+
 
 class ChatEncoder:
-    """A fast tokenizer's directory, with the ids that the template needs."""
+    """A fast tokenizer and its chat template, with the ids that the template needs."""
 
     def __init__(self, directory: Path) -> None:
         """UserError when there is no tokenizer, or one that cannot carry the chat template."""
-        from tokenizers import Tokenizer
-
         self.path = directory / "tokenizer.json"
-        if not self.path.is_file():
-            raise UserError(f"{self.path}: not found; run the base stage first: dvc repro base")
+        self._set_up(read_tokenizer(directory))
+
+    @classmethod
+    def of(cls, processor: Any) -> Self:
+        """The encoder of a transformers processor: of its tokenizer, chat template and image token."""
+        tokenizer = processor.tokenizer
+        encoder = cls.__new__(cls)
+        encoder._set_up(
+            TokenizerFiles(
+                name="the model's tokenizer",
+                content=tokenizer.backend_tokenizer.to_str(),
+                template=processor.chat_template or tokenizer.chat_template or CHAT_TEMPLATE,
+                variables={name: str(token) for name, token in tokenizer.special_tokens_map.items()},
+                image_token=processor.image_token,
+                sha256="",
+            )
+        )
+        return encoder
+
+    def _set_up(self, files: TokenizerFiles) -> None:
+        from tokenizers import AddedToken, Tokenizer
+
+        self.name, self.sha256 = files.name, files.sha256
         try:
-            self._tokenizer = Tokenizer.from_file(str(self.path))
+            self._tokenizer = Tokenizer.from_str(files.content)
         except Exception as error:  # the Rust side raises plain Exceptions
-            raise UserError(f"{self.path}: not a tokenizer: {' '.join(str(error).split())[:200]}") from None
+            raise UserError(f"{self.name}: not a tokenizer: {' '.join(str(error).split())[:200]}") from None
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
         self._tokenizer.encode_special_tokens = True  # as text, that is
-        self._ids = {token: self._special_id(token) for token in SPECIAL_TOKENS}
-        self.sha256 = sha256_file(self.path)
-        self.header_ids = [self._ids[BOS_TOKEN], *self._text(ASSISTANT)]
-        self._check_newline()
-
-    @property
-    def vocabulary(self) -> int:
-        """Number of ids, special ones included."""
-        return int(self._tokenizer.get_vocab_size(with_added_tokens=True))
-
-    @property
-    def pad_token_id(self) -> int:
-        return self._ids[PAD_TOKEN]
+        added = self._tokenizer.get_added_tokens_decoder()
+        self._special = {token.content: number for number, token in added.items() if token.special}
+        self._flags = {token.content: token for token in added.values()}
+        self.vocabulary = int(self._tokenizer.get_vocab_size(with_added_tokens=True))
+        self._image_token = files.image_token
+        self.image_token_id = self._image_id(files.image_token)
+        if files.template == CHAT_TEMPLATE:
+            for token in (BOS_TOKEN, EOS_TOKEN):
+                self._special_id(token)
+        self.template = ChatTemplate(
+            files.template, name=self.name, special=self._special, variables=files.variables
+        )
+        self.end_token_id = self._special[self.template.end_token()]
+        self.pad_token_id = self._special_id(files.variables.get("pad_token", PAD_TOKEN), typed=True)
+        self._tokenizer.add_tokens([AddedToken(_INSIDE, normalized=False, special=False)])
+        # Most tokenizers do not care where in a string they are.
+        probes = ["a", "一", " a", "\n"]
+        self._cares = any(
+            self._tokenizer.encode(text).ids != self._tokenizer.encode(_INSIDE + text).ids[1:] for text in probes
+        )
 
     @property
     def special_ids(self) -> list[int]:
-        return list(self._ids.values())
+        """All special tokens, in ascending order; those of a tokenizer made here are SPECIAL_TOKENS."""
+        return sorted({*self._special.values(), self.image_token_id})
 
-    @property
-    def image_token_id(self) -> int:
-        return self._ids[IMAGE_TOKEN]
+    def id_of(self, token: str) -> int | None:
+        """The id of a token."""
+        number = self._tokenizer.token_to_id(token)
+        return None if number is None else int(number)
 
-    def encode(
+    def encode_rows(
         self, conversations: Sequence[Sequence[Mapping[str, Any]]], image_tokens: int
-    ) -> list[npt.NDArray[np.int64]]:
-        """The ids of each conversation, each `<image>` as `image_tokens` ids of it."""
+    ) -> list[Encoded]:
+        """Ids and loss mask of each conversation, each `<image>` as `image_tokens` ids of it."""
         import numpy as np
 
-        cut = [list(_segments(messages)) for messages in conversations]
+        cut = [self._fitted(self.template.segments(messages)) for messages in conversations]
         # The same question stands in many rows, and a newline after every turn: each text is encoded once.
-        texts = list({part.text: None for parts in cut for part in parts if not part.special})
-        encodings = self._tokenizer.encode_batch_fast(texts, add_special_tokens=False)
-        known = {text: encoding.ids for text, encoding in zip(texts, encodings, strict=True)}
-        special = {token: [number] for token, number in self._ids.items()}
+        starts = [(part.text, i == 0) for parts in cut for i, part in enumerate(parts) if not part.special]
+        known = self._texts(list(dict.fromkeys(starts)))
+        special = {token: [number] for token, number in self._special.items()}
         special[IMAGE_TOKEN] = [self.image_token_id] * image_tokens
         rows = []
         for parts in cut:
             ids: list[int] = []
-            for part in parts:
-                ids += special[part.text] if part.special else known[part.text]
-            rows.append(np.array(ids, dtype=np.int64))
+            mask: list[bool] = []
+            for i, part in enumerate(parts):
+                some = special[part.text] if part.special else known[part.text, i == 0]
+                ids += some
+                mask += [part.supervised] * len(some)
+            rows.append(Encoded(np.array(ids, dtype=np.int64), np.array(mask, dtype=bool)))
         return rows
 
+    def encode(
+        self, conversations: Sequence[Sequence[Mapping[str, Any]]], image_tokens: int
+    ) -> list[npt.NDArray[np.int64]]:
+        """The ids of each conversation alone."""
+        return [row.ids for row in self.encode_rows(conversations, image_tokens)]
+
     def encode_plain(self, texts: Sequence[str], framed: bool = True) -> list[npt.NDArray[np.int64]]:
-        """The ids of each text without a template; `framed`: between `<|im_start|>` and `<|im_end|>`."""
+        """The ids of each text without a template; `framed`: after `<|im_start|>`, where the tokenizer has it,
+        and before the token that ends an answer."""
         import numpy as np
 
-        before, after = ([self._ids[BOS_TOKEN]], [self._ids[EOS_TOKEN]]) if framed else ([], [])
-        encodings = self._tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
-        return [np.array([*before, *encoding.ids, *after], dtype=np.int64) for encoding in encodings]
+        before, after = ([], [self.end_token_id]) if framed else ([], [])
+        if framed and BOS_TOKEN in self._special:
+            before = [self._special[BOS_TOKEN]]
+        known = self._texts([(text, not framed) for text in dict.fromkeys(texts)])
+        return [np.array([*before, *known[text, not framed], *after], dtype=np.int64) for text in texts]
 
     def mask(self, ids: npt.NDArray[np.integer]) -> npt.NDArray[np.bool_]:
-        """Which tokens of a row are supervised."""
-        return _loss_mask(ids, self.header_ids, self._ids[EOS_TOKEN])
+        """Which tokens of a row in this project's own template are supervised, found by searching it."""
+        header = [self._special_id(BOS_TOKEN), *self._text(ASSISTANT)]
+        return _loss_mask(ids, header, self.end_token_id)
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of ids, special tokens written out."""
         return str(self._tokenizer.decode(list(ids), skip_special_tokens=False))
 
-    def _text(self, text: str) -> list[int]:
-        return list(self._tokenizer.encode(text, add_special_tokens=False).ids)
+    def _fitted(self, parts: list[Segment]) -> list[Segment]:
+        """Without the white space that tokens like Phi's `<|end|>` swallow, and without a typed image token."""
+        fitted = []
+        for i, part in enumerate(parts):
+            if not part.special:
+                text = self._safe(part.text)
+                if i and self._flag(parts[i - 1], "rstrip"):
+                    text = text.lstrip()
+                if i + 1 < len(parts) and self._flag(parts[i + 1], "lstrip"):
+                    text = text.rstrip()
+                part = part._replace(text=text)
+            fitted.append(part)
+        return fitted
 
-    def _special_id(self, token: str) -> int:
+    def _flag(self, part: Segment, name: str) -> bool:
+        return part.special and part.text in self._flags and bool(getattr(self._flags[part.text], name))
+
+    def _safe(self, text: str) -> str:
+        """An image token that can be typed, as the original's '@', gives way to its full-width form."""
+        if self._image_token in self._special or self._image_token not in text:
+            return text
+        return text.replace(self._image_token, chr(ord(self._image_token) + 0xFEE0))
+
+    def _text(self, text: str) -> list[int]:
+        return self._texts([(text, True)])[text, True]
+
+    def _texts(self, texts: Sequence[tuple[str, bool]]) -> dict[tuple[str, bool], list[int]]:
+        """Ids of texts; a text that does not begin a string is encoded as from within one."""
+        inside = [self._cares and not begins for _, begins in texts]
+        strings = [_INSIDE + text if put else text for (text, _), put in zip(texts, inside, strict=True)]
+        encodings = self._tokenizer.encode_batch_fast(strings, add_special_tokens=False)
+        return {
+            key: list(encoding.ids[1:] if put else encoding.ids)
+            for key, encoding, put in zip(texts, encodings, inside, strict=True)
+        }
+
+    def _special_id(self, token: str, typed: bool = False) -> int:
+        """The id of a token; UserError when it is not there, or (unless `typed`) when text can become it."""
         number = self._tokenizer.token_to_id(token)
         if number is None:
-            raise UserError(f"{self.path}: no token {token!r}, which the chat template needs")
-        if number in self._text(token):
-            raise UserError(f"{self.path}: {token!r} is not marked special, so that anybody could type it")
+            raise UserError(f"{self.name}: no token {token!r}, which the chat template needs")
+        if not typed and number in self._tokenizer.encode(token, add_special_tokens=False).ids:
+            raise UserError(f"{self.name}: {token!r} is not marked special, so that anybody could type it")
         return int(number)
 
-    def _check_newline(self) -> None:
-        """The loss mask skips one token after the header: it has to be the newline alone."""
-        newline = self._text("\n")
-        for answer in ("一", "a", "1", "《"):
-            if self._text(f"{ASSISTANT}\n{answer}") != self.header_ids[1:] + newline + self._text(answer):
-                raise UserError(f"{self.path}: merges the newline before an answer with the answer's first letter")
-        if len(newline) != 1:
-            raise UserError(f"{self.path}: a newline is {len(newline)} tokens; the loss mask counts on one")
+    def _image_id(self, token: str) -> int:
+        """An image token of one ASCII character may be an ordinary one: `_safe` keeps it out of texts."""
+        return self._special_id(token, typed=len(token) == 1 and "!" <= token <= "~")
 
 
 def image_token_count(vision_tower: Path) -> int:
-    """Tokens of one picture: (image_size / patch_size) squared, by the tower's config.json; UserError without."""
+    """Tokens of one picture: (image_size / patch_size) squared, by the tower's config.json; UserError without.
+
+    The class token of a CLIP is not among them, and a SigLIP has none.
+    """
     path = vision_tower / "config.json"
     try:
         config = read_json(path)

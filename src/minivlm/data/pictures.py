@@ -1,36 +1,109 @@
 """An encoded picture -> the pixels that the vision tower sees.
 
-The same steps as transformers' CLIPImageProcessorPil, in two halves: `decode` leaves small uint8 pixels, which a
-worker hands on and a GPU receives; `to_pixel_values` scales and normalises them on the device.
+The same steps as transformers' image processors on Pillow, in two halves: `decode` leaves small uint8 pixels,
+which a worker hands on and a GPU receives; `to_pixel_values` scales and normalises them on the device.
 """
 
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from minivlm.errors import UserError
+from minivlm.files import read_json
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
     import torch
+    from PIL import Image
+
+BICUBIC = 3  # Pillow's number of the filter
+_FILTERS = (0, 1, 2, 3, 4, 5)
 
 
-def decode(data: bytes, side: int) -> npt.NDArray[np.uint8]:
-    """The picture as RGB, (3, side, side): shorter edge resized to `side` (bicubic), then cut around the centre.
+class Preparation(NamedTuple):
+    """How a tower wants its pictures: square, `side` pixels wide.
 
+    CLIP resizes the shorter edge to `edge` pixels and cuts `side` around the centre; SigLIP stretches the whole
+    picture (`edge` None). `resample`: Pillow's number of the filter.
+    """
+
+    side: int
+    edge: int | None
+    resample: int = BICUBIC
+
+    @classmethod
+    def read(cls, vision_tower: Path) -> Preparation:
+        """What preprocessor_config.json in the tower's directory says; UserError for what is not done here."""
+        path = vision_tower / "preprocessor_config.json"
+        try:
+            values = read_json(path)
+        except FileNotFoundError:
+            raise UserError(f"{path}: not found; run the base stage first: dvc repro base") from None
+        except ValueError:
+            raise UserError(f"{path}: not JSON") from None
+        return cls.of(values, str(path))
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any], name: str) -> Preparation:
+        """The values of a preprocessor_config.json, `size` and `crop_size` spelt out; `name`: for messages."""
+        needed = ("do_resize", "do_rescale", "do_normalize")
+        missing = [key for key in needed if values.get(key) is not True]
+        if missing:
+            raise UserError(f"{name}: {' and '.join(missing)} must be true")
+        if not math.isclose(float(values.get("rescale_factor", 1 / 255)), 1 / 255, rel_tol=1e-6):
+            raise UserError(f"{name}: rescale_factor must be 1/255, not {values['rescale_factor']}")
+        size, resample = values.get("size"), values.get("resample", BICUBIC)
+        if not isinstance(size, Mapping) or resample not in _FILTERS:
+            raise UserError(f"{name}: size {size!r} and resample {resample!r} say no way to resize a picture")
+        if values.get("do_center_crop"):
+            crop, edge = values.get("crop_size") or {}, size.get("shortest_edge")
+            side = crop.get("height")
+            if edge and side and set(size) == {"shortest_edge"} and side == crop.get("width") and edge >= side:
+                return cls(int(side), int(edge), int(resample))
+        else:
+            side = size.get("height")
+            if side and side == size.get("width"):
+                return cls(int(side), None, int(resample))
+        raise UserError(
+            f"{name}: pictures must become squares, by shortest_edge and a centre crop (CLIP) or by height and "
+            f"width without one (SigLIP), not by {dict(size)}"
+        )
+
+
+def upright(image: Image.Image) -> Image.Image:
+    """A picture as RGB, turned as its EXIF orientation says: what transformers' `load_image` makes of it."""
+    from PIL import ImageOps
+
+    return ImageOps.exif_transpose(image).convert("RGB")
+
+
+def decode(data: bytes, preparation: Preparation | int) -> npt.NDArray[np.uint8]:
+    """The picture upright as RGB, (3, side, side), resized and cut as `preparation` says.
+
+    A number is a side: the shorter edge is resized to it and the middle cut out, as the CLIP made here wants it.
     OSError or ValueError (Pillow's) when `data` is not a picture.
     """
     import numpy as np
     from PIL import Image
 
+    if isinstance(preparation, int):
+        preparation = Preparation(preparation, preparation)
+    side, edge, resample = preparation
     with Image.open(io.BytesIO(data)) as file:
-        image = file.convert("RGB")
+        image = upright(file)
     width, height = image.size
-    longer = int(side * max(width, height) / min(width, height))
-    width, height = (side, longer) if width <= height else (longer, side)
+    if edge is None:
+        width, height = side, side
+    else:
+        longer = int(edge * max(width, height) / min(width, height))
+        width, height = (edge, longer) if width <= height else (longer, edge)
     if image.size != (width, height):
-        image = image.resize((width, height), Image.Resampling.BICUBIC)
+        image = image.resize((width, height), Image.Resampling(resample))
     left, top = (width - side) // 2, (height - side) // 2
     pixels = np.asarray(image)[top : top + side, left : left + side]  # (side, side, 3)
     return np.ascontiguousarray(pixels.transpose(2, 0, 1))

@@ -131,10 +131,10 @@ class _SplitWriter:
     def add(self, rows: Sequence[Row]) -> None:
         rules = self._rules
         conversations = [[turn._asdict() for turn in row.turns] for row in rows]
-        for row, ids in zip(rows, rules.encoder.encode(conversations, rules.image_tokens), strict=True):
-            self.truncated += len(ids) > rules.max_length
-            whole, ids = ids, ids[: rules.max_length]
-            mask = rules.encoder.mask(ids)
+        encoded = rules.encoder.encode_rows(conversations, rules.image_tokens)
+        for row, (whole, supervised) in zip(rows, encoded, strict=True):
+            self.truncated += len(whole) > rules.max_length
+            ids, mask = whole[: rules.max_length], supervised[: rules.max_length]
             for fault in self._faults(row, whole, ids, mask):
                 self.faults.setdefault(fault, []).append(row.id)
             stored = [self._pictures.add(data) for data in row.pictures]

@@ -1,7 +1,7 @@
 """Pictures to captions, by greedy decoding with a saved LLaVA directory.
 
-Needs nothing of this project: `AutoModelForImageTextToText`, `AutoProcessor` and the chat template saved with
-them. `B` pictures in a batch, `T` tokens of the prompt with its image tokens.
+Model, processor and chat template are those of the directory. `B` pictures in a batch, `T` tokens of the prompt
+with its image tokens, `P` tokens of a picture, `D` width of the language model.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from minivlm.errors import UserError
+from minivlm.evaluation.prompts import build_prompt, embed, one_question, picture_features
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -51,9 +52,12 @@ def load_model(directory: Path, device: str = "cpu", precision: str = "fp32") ->
 
 
 def prompt(processor: Any, question: str) -> str:
-    """The text before the answer: one user turn, a picture and `question`, in the model's own chat template."""
-    message = {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": question}]}
-    return str(processor.apply_chat_template([message], add_generation_prompt=True, tokenize=False))
+    """The text before the answer, for reading: one user turn, a picture and `question`, in the model's template.
+
+    What generation is given is `minivlm.evaluation.prompts.build_prompt`'s ids: in this string a special token
+    that somebody typed cannot be told from one that is meant.
+    """
+    return str(processor.apply_chat_template(one_question(question), add_generation_prompt=True, tokenize=False))
 
 
 def caption_pictures(
@@ -68,21 +72,24 @@ def caption_pictures(
     """One caption for each picture, in their order: greedy, hence the same on every run.
 
     The vision tower sees each picture once; every further token costs one step over the key-value cache. A batch
-    stops when all its captions have ended.
+    stops when all its captions have ended. Special tokens in `question` are text.
     """
     import torch
 
-    text = prompt(processor, question)
     captions: list[str] = []
     for start in range(0, len(pictures), batch_size):
-        batch = list(pictures[start : start + batch_size])
+        features = picture_features(model, processor, pictures[start : start + batch_size])  # (B, P, D)
         # The same question makes prompts of the same length: nothing is padded, neither left nor right.
-        inputs = processor(images=batch, text=[text] * len(batch), return_tensors="pt")
-        inputs = inputs.to(model.device, dtype=model.dtype)  # input_ids (B, T); their type stays
+        asked = build_prompt(processor, one_question(question), features.shape[1])
+        embeddings, mask = embed(model, [asked] * len(features), features)  # (B, T, D), (B, T)
         with torch.inference_mode():
-            output = model.generate(
-                **inputs, do_sample=False, num_beams=1, use_cache=True, max_new_tokens=max_new_tokens
+            answers = model.generate(  # (B, new tokens)
+                inputs_embeds=embeddings,
+                attention_mask=mask,
+                do_sample=False,
+                num_beams=1,
+                use_cache=True,
+                max_new_tokens=max_new_tokens,
             )
-        answers = output[:, inputs["input_ids"].shape[1] :]  # (B, new tokens)
         captions += processor.batch_decode(answers, skip_special_tokens=True)
     return [caption.strip() for caption in captions]

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from minivlm.data.pictures import upright
 from minivlm.data.scenes.world import Truth
 from minivlm.errors import UserError
 
@@ -43,10 +44,10 @@ class Picture:
     truth: Truth | None
 
     def decode(self) -> Image.Image:
-        """The picture as RGB."""
+        """The picture upright, as RGB."""
         from PIL import Image
 
-        return Image.open(io.BytesIO(self.content)).convert("RGB")
+        return upright(Image.open(io.BytesIO(self.content)))
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from minivlm.data.pictures import upright
 from minivlm.data.scenes.world import Truth
 from minivlm.errors import UserError
 from minivlm.files import read_json
@@ -27,12 +28,12 @@ class ShownPicture:
     truth: Truth | None
 
     def decode(self) -> Image.Image:
-        """The picture as RGB; UserError when it is missing or no picture."""
+        """The picture upright, as RGB; UserError when it is missing or no picture."""
         from PIL import Image, UnidentifiedImageError
 
         try:
             with Image.open(self.path) as image:
-                return image.convert("RGB")
+                return upright(image)
         except (OSError, UnidentifiedImageError) as error:
             raise UserError(f"{self.path}: {error}") from None
 

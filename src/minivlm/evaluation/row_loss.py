@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from minivlm.data.chat import ASSISTANT, BOS_TOKEN, EOS_TOKEN, IMAGE_TOKEN, loss_mask, segments
+from minivlm.data.encoding import ChatEncoder
 from minivlm.evaluation.heldout import Row
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ class RowLoss:
 
     def __init__(self, model: Any, processor: Any, pictures: Sequence[Image.Image], batch_size: int) -> None:
         """Encode `pictures`; `batch_size` bounds pictures, and rows, that are computed at once."""
-        self._model, self._processor, self._batch_size = model, processor, batch_size
+        self._model, self._encoder, self._batch_size = model, ChatEncoder.of(processor), batch_size
         self._features = _features(model, processor, pictures, batch_size)  # (pictures, P, D)
         self._encoded: dict[int, tuple[list[int], list[bool]]] = {}  # row number -> its tokens
 
@@ -38,7 +38,7 @@ class RowLoss:
 
     def _tokens(self, row: Row) -> tuple[list[int], list[bool]]:
         if row.number not in self._encoded:
-            self._encoded[row.number] = encode(self._processor, row.turns, self._features.shape[1])
+            self._encoded[row.number] = encode(self._encoder, row.turns, self._features.shape[1])
         return self._encoded[row.number]
 
     def _batch(self, rows: Sequence[tuple[list[int], list[bool]]], pictures: Sequence[int]) -> tuple[float, int]:
@@ -47,7 +47,7 @@ class RowLoss:
 
         device, config = self._model.device, self._model.config
         length = max(len(ids) for ids, _ in rows)
-        ids = torch.zeros(len(rows), length, dtype=torch.long)  # (B, T)
+        ids = torch.full((len(rows), length), self._encoder.pad_token_id)  # (B, T)
         supervised = torch.zeros(len(rows), length, dtype=torch.bool)
         for i, (tokens, mask) in enumerate(rows):
             ids[i, : len(tokens)] = torch.tensor(tokens)
@@ -78,26 +78,12 @@ def _features(model: Any, processor: Any, pictures: Sequence[Image.Image], batch
     return torch.cat(parts)
 
 
-def encode(processor: Any, turns: Sequence[dict[str, str]], image_tokens: int) -> tuple[list[int], list[bool]]:
+def encode(
+    encoder: ChatEncoder, turns: Sequence[dict[str, str]], image_tokens: int
+) -> tuple[list[int], list[bool]]:
     """Token ids of a conversation, its picture as `image_tokens` tokens, and which of them are supervised.
 
-    The project's one template and one loss mask, so that the loss is the one that training minimises.
+    The model's one template and the one loss mask, so that the loss is the one that training minimises.
     """
-    import numpy as np
-
-    tokenizer = processor.tokenizer
-    ids: list[int] = []
-    for segment in segments(turns):
-        if segment.special:
-            count = image_tokens if segment.text == IMAGE_TOKEN else 1
-            ids += [tokenizer.convert_tokens_to_ids(segment.text)] * count
-        elif segment.text:
-            ids += _text_ids(tokenizer, segment.text)
-    header = [tokenizer.convert_tokens_to_ids(BOS_TOKEN), *_text_ids(tokenizer, ASSISTANT)]
-    mask = loss_mask(np.array(ids), header, tokenizer.convert_tokens_to_ids(EOS_TOKEN))
-    return ids, [bool(supervised) for supervised in mask]
-
-
-def _text_ids(tokenizer: Any, text: str) -> list[int]:
-    """Ids of plain text; a special token that somebody typed stays text."""
-    return list(tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"])
+    [row] = encoder.encode_rows([turns], image_tokens)
+    return row.ids.tolist(), row.mask.tolist()

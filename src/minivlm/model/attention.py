@@ -17,11 +17,18 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
 NAME = "minivlm_matmul"
+# transformers' families (model_type) whose attention is nothing but this: no soft cap, no sinks, no position bias.
+PLAIN = ("llama", "mistral", "qwen2", "qwen2_moe", "qwen3", "qwen3_moe")
 LONGEST = 512  # tokens
 
 
 def use_matmul_attention(model: Any) -> None:
-    """Let a transformers model attend by `matmul_attention`; what is saved of it stays the same."""
+    """Let a transformers model of a PLAIN family attend by `matmul_attention`; what is saved stays the same.
+
+    Others keep their own. A window narrower than a row comes as an attention mask, which `sdpa` gets.
+    """
+    if model.config.model_type not in PLAIN:
+        return
     AttentionInterface.register(NAME, matmul_attention)
     AttentionMaskInterface.register(NAME, sdpa_mask)
     model.set_attn_implementation(NAME)

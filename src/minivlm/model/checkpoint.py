@@ -6,8 +6,9 @@ on the weights alone: the same ones give the same bytes.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,8 +20,11 @@ if TYPE_CHECKING:
     from transformers import LlavaForConditionalGeneration, LlavaProcessor
 
 
-def load_strictly(kind: Any, directory: Path) -> Any:
-    """`kind.from_pretrained(directory)` in float32; UserError unless every key is accounted for."""
+def load_strictly(kind: Any, directory: Path, allowed: Sequence[str] = ()) -> Any:
+    """`kind.from_pretrained(directory)` in float32; UserError unless every key is accounted for.
+
+    `allowed`: patterns (fnmatch) of keys in the file that the model may do without.
+    """
     import torch
     from safetensors import SafetensorError
 
@@ -31,10 +35,13 @@ def load_strictly(kind: Any, directory: Path) -> Any:
             model, keys = kind.from_pretrained(directory, dtype=torch.float32, output_loading_info=True)
     except (RuntimeError, ValueError, OSError, SafetensorError) as error:
         raise UserError(f"{directory}: {' '.join(str(error).split())}") from error
+    keys["unexpected_keys"] = [
+        key for key in keys["unexpected_keys"] if not any(fnmatch(str(key), pattern) for pattern in allowed)
+    ]
     wrong = {name: sorted(map(str, found)) for name, found in keys.items() if found}
     if wrong:
         listed = "; ".join(f"{name.replace('_', ' ')}: {', '.join(found)}" for name, found in wrong.items())
-        raise UserError(f"{directory}: its weights are not those of {kind.__name__}: {listed}")
+        raise UserError(f"{directory}: its weights are not those of {type(model).__name__}: {listed}")
     model.config._name_or_path = ""  # or the path on this machine would be saved within another model's config
     return model.eval()
 
@@ -79,7 +86,8 @@ def make_processor(base: Path, config: Any) -> LlavaProcessor:
         tokenizer=tokenizer,
         patch_size=config.vision_config.patch_size,
         vision_feature_select_strategy=config.vision_feature_select_strategy,
-        num_additional_image_tokens=1,  # the class token, which the strategy "default" takes off again
+        # the class token, which the strategy "default" takes off again
+        num_additional_image_tokens=1 if config.vision_feature_select_strategy == "default" else 0,
         chat_template=tokenizer.chat_template,
     )
 

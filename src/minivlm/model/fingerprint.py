@@ -30,15 +30,15 @@ def text_loss(model: Any, ids: torch.Tensor) -> float:
 def token_losses(model: Any, ids: torch.Tensor) -> torch.Tensor:
     """Nats of each token but the first of `ids` (rows, tokens), (rows, tokens - 1), without gradients.
 
-    `model` is a LlamaForCausalLM or a LlavaForConditionalGeneration.
+    `model` is a causal language model or a LlavaForConditionalGeneration.
     """
     import torch
 
-    decoder = getattr(model.model, "language_model", model.model)
+    decoder = getattr(model.base_model, "language_model", model.base_model)
     with torch.inference_mode():
         ids = ids.to(model.device)
         hidden_states = decoder(ids, use_cache=False).last_hidden_state
-        logits = model.lm_head(hidden_states[:, :-1]).float()  # (rows, tokens - 1, vocabulary)
+        logits = model.get_output_embeddings()(hidden_states[:, :-1]).float()  # (rows, tokens - 1, vocabulary)
         return torch.nn.functional.cross_entropy(logits.mT, ids[:, 1:], reduction="none").cpu()
 
 
@@ -48,7 +48,7 @@ def write_fingerprint(model: Any, directory: Path, seed: int) -> float:
 
     config = model.config.get_text_config()
     generator = torch.Generator().manual_seed(seed)
-    length = min(_LENGTH, config.max_position_embeddings)
+    length = min(_LENGTH, getattr(config, "max_position_embeddings", None) or _LENGTH)
     ids = torch.randint(config.vocab_size, (_ROWS, length), generator=generator)
     losses = token_losses(model, ids)
     loss = round(float(losses.mean()), 6)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from minivlm.errors import UserError
 from minivlm.files import read_json
 from minivlm.model.checkpoint import load_strictly
+from minivlm.model.parts import has_class_token, load_tower
 
 if TYPE_CHECKING:
     import torch
@@ -31,33 +32,35 @@ def assemble(base: Path, *, seed: int, projector_bias: bool = False) -> LlavaFor
     """
     import torch
     from transformers import (
-        CLIPVisionModel,
+        AutoModelForCausalLM,
         GenerationConfig,
-        LlamaForCausalLM,
         LlavaConfig,
         LlavaForConditionalGeneration,
     )
 
-    tower = load_strictly(CLIPVisionModel, base / "vision_tower")
-    llm = load_strictly(LlamaForCausalLM, base / "llm")
+    tower = load_tower(base / "vision_tower")
+    llm = load_strictly(AutoModelForCausalLM, base / "llm")
     config = LlavaConfig(
         vision_config=tower.config,
         text_config=llm.config,
         image_token_index=_image_token_id(base / "tokenizer", llm.config.vocab_size),
         image_seq_length=(tower.config.image_size // tower.config.patch_size) ** 2,
         projector_hidden_act="linear",
-        vision_feature_select_strategy="default",
-        vision_feature_layer=read_json(base / "layout.json")["vision_feature_layer"],
+        # "default" takes the class token off, which a SigLIP has not
+        vision_feature_select_strategy="default" if has_class_token(tower.config) else "full",
+        vision_feature_layer=_feature_layer(base, tower.config.num_hidden_layers),
         multimodal_projector_bias=projector_bias,
     )
     with torch.device("meta"):  # nothing is drawn that is replaced at once
         model = LlavaForConditionalGeneration(config)
     projector = type(model.model.multi_modal_projector)(config)
     initialize_projector(projector, tower, llm, config.vision_feature_layer, seed)
+    if type(model.model.language_model) is not type(llm.base_model):
+        raise UserError(f"{base / 'llm'}: LLaVA cannot hold a {type(llm).__name__}")
     model.model.vision_tower = tower
-    model.model.language_model = llm.model
+    model.model.language_model = llm.base_model
     model.model.multi_modal_projector = projector
-    model.lm_head = llm.lm_head
+    model.lm_head = llm.get_output_embeddings()
     model.tie_weights()
     left = [name for name, tensor in model.state_dict().items() if tensor.is_meta]
     if left:
@@ -98,15 +101,25 @@ def initialize_projector(
 
 
 def tower_features(tower: Any, pixels: torch.Tensor, layer: int) -> torch.Tensor:
-    """(N, 3, side, side) normalised → (N, P, V): what LLaVA calls hidden state `layer`, without the class token.
+    """(N, 3, side, side) normalised → (N, P, V): what LLaVA calls hidden state `layer`, without a class token.
 
-    As `hidden_states[layer][:, 1:]` of the tower's output, but layers above it are not computed.
+    As `hidden_states[layer]` of the tower's output, a CLIP's `[:, 1:]`, but layers above it are not computed.
     """
     layers = len(tower.encoder.layers)
-    hidden_states = tower.pre_layrnorm(tower.embeddings(pixels))
+    hidden_states = tower.embeddings(pixels)
+    if hasattr(tower, "pre_layrnorm"):  # a CLIP
+        hidden_states = tower.pre_layrnorm(hidden_states)
     for encoder_layer in tower.encoder.layers[: layer % (layers + 1)]:
         hidden_states = encoder_layer(hidden_states, attention_mask=None)
-    return hidden_states[:, 1:]
+    return hidden_states[:, 1:] if has_class_token(tower.config) else hidden_states
+
+
+def _feature_layer(base: Path, layers: int) -> int:
+    """The layer of layout.json; UserError when the tower has no such layer."""
+    layer = int(read_json(base / "layout.json")["vision_feature_layer"])
+    if not -layers - 1 <= layer <= layers:
+        raise UserError(f"{base}: base.vision_feature_layer {layer} is not in {-layers - 1} to {layers}")
+    return layer
 
 
 def _image_token_id(tokenizer: Path, vocabulary: int) -> int:

@@ -1,8 +1,8 @@
 """What a stage costs: time, money, throughput, and operations counted from shapes.
 
 Pure functions; `write_cost` alone writes. Legend: `B` sequences, `T` tokens of each (padding included), `S`
-supervised positions, `D` hidden size, `K` width of keys and values (heads × head size), `F` width of the
-feed-forward part, `V` vocabulary, `L` layers, `P` patches of a picture.
+supervised positions, `D` hidden size, `Q` and `K` width of queries and of keys (heads × head size), `F` width of
+the feed-forward part, `V` vocabulary, `L` layers, `P` patches of a picture.
 
 Operations (FLOPs) count a multiply-add as two and matrix products alone, as Kaplan et al. (2020, arXiv:2001.08361,
 section 2.1) and PaLM (2022, arXiv:2204.02311, appendix B) do: norms, activations, softmax and the optimizer are
@@ -33,7 +33,12 @@ ASSUMED_MFU = 0.4
 
 @dataclass(frozen=True)
 class LlamaShape:
-    """Sizes of a Llama-like LLM: grouped-query attention, a gated feed-forward of three matrices, logits."""
+    """Sizes of an LLM: grouped-query attention, a feed-forward of three matrices (gated, as Llama's) or two,
+    logits.
+
+    Of a mixture `intermediate_size` is the width of all experts that see a token, and `experts` how many the
+    router tells apart.
+    """
 
     hidden_size: int
     layers: int
@@ -41,35 +46,62 @@ class LlamaShape:
     key_value_heads: int
     intermediate_size: int
     vocabulary: int
+    head_size: int = 0  # 0: hidden_size / heads
+    matrices: int = 3  # of the feed-forward part
+    experts: int = 0
+
+    @property
+    def query_width(self) -> int:
+        """Width of the queries of all heads; K is that of the keys, or of the values."""
+        return (self.head_size or self.hidden_size // self.heads) * self.heads
 
     @property
     def layer_weights(self) -> int:
-        """Matrix weights of a layer: 2 D² (queries, output) + 2 D K (keys, values) + 3 D F."""
-        key_value_width = self.hidden_size // self.heads * self.key_value_heads
-        return self.hidden_size * (2 * self.hidden_size + 2 * key_value_width + 3 * self.intermediate_size)
+        """Matrix weights that a token meets: 2 D Q (queries, output) + 2 D K + 3 D F, or 2 D F, and a router."""
+        key_value_width = self.query_width // self.heads * self.key_value_heads
+        forward = self.matrices * self.intermediate_size + self.experts
+        return self.hidden_size * (2 * self.query_width + 2 * key_value_width + forward)
 
     @classmethod
     def of(cls, config: Any) -> "LlamaShape":
-        """The shape of a transformers text configuration (LlamaConfig and its like)."""
+        """The shape of a transformers text configuration, as its family has it.
+
+        A mixture is counted as if every layer were one; a family without a gate is known by its activation.
+        """
+        experts = next((int(n) for name in _EXPERTS if (n := getattr(config, name, None))), 0)
+        width = getattr(config, "intermediate_size", None) or getattr(config, "n_inner", None)
+        width = width or 4 * config.hidden_size  # GPT-2's
+        if experts:
+            width = (getattr(config, "moe_intermediate_size", None) or width) * config.num_experts_per_tok
+            width += getattr(config, "shared_expert_intermediate_size", None) or 0
         return cls(
             hidden_size=config.hidden_size,
             layers=config.num_hidden_layers,
             heads=config.num_attention_heads,
-            key_value_heads=config.num_key_value_heads,
-            intermediate_size=config.intermediate_size,
+            key_value_heads=getattr(config, "num_key_value_heads", None) or config.num_attention_heads,
+            intermediate_size=width,
             vocabulary=config.vocab_size,
+            head_size=getattr(config, "head_dim", None) or 0,
+            matrices=2 if config.model_type in _UNGATED else 3,
+            experts=experts,
         )
+
+
+_EXPERTS = ("num_experts", "num_local_experts")  # by family
+_UNGATED = ("gpt2", "gpt_neox", "gpt_neo", "gpt_bigcode", "opt", "starcoder2", "bloom", "falcon", "phi")
 
 
 @dataclass(frozen=True)
 class VisionShape:
-    """Sizes of a CLIP vision tower: patch convolution, class token, plain attention, two feed-forward matrices."""
+    """Sizes of a vision tower: patch convolution, a CLIP's class token, plain attention, two feed-forward
+    matrices."""
 
     hidden_size: int
     layers: int
     intermediate_size: int
     image_size: int
     patch_size: int
+    class_token: bool = True
 
     @property
     def patches(self) -> int:
@@ -78,26 +110,27 @@ class VisionShape:
 
     @classmethod
     def of(cls, config: Any) -> "VisionShape":
-        """The shape of a transformers CLIPVisionConfig."""
+        """The shape of a transformers CLIPVisionConfig or SiglipVisionConfig."""
         return cls(
             hidden_size=config.hidden_size,
             layers=config.num_hidden_layers,
             intermediate_size=config.intermediate_size,
             image_size=config.image_size,
             patch_size=config.patch_size,
+            class_token=config.model_type != "siglip_vision_model",
         )
 
 
 def _attention_flops(layers: int, width: int, batch: int, length: int) -> int:
-    """QKᵀ and AV: two products of T × T × D each, 4 B T² D a layer."""
+    """QKᵀ and AV: two products of T × T × Q each, 4 B T² Q a layer."""
     return 4 * layers * batch * length * length * width
 
 
 def llama_forward_flops(shape: LlamaShape, batch: int, length: int, supervised: int) -> int:
-    """B sequences of T tokens forward, logits at S positions in all: 2 B T weights + 4 L B T² D + 2 S D V."""
+    """B sequences of T tokens forward, logits at S positions in all: 2 B T weights + 4 L B T² Q + 2 S D V."""
     linear = 2 * batch * length * shape.layers * shape.layer_weights
     logits = 2 * supervised * shape.hidden_size * shape.vocabulary
-    return linear + _attention_flops(shape.layers, shape.hidden_size, batch, length) + logits
+    return linear + _attention_flops(shape.layers, shape.query_width, batch, length) + logits
 
 
 def llama_backward_flops(
@@ -116,12 +149,12 @@ def llama_backward_flops(
     """
     linear = 2 * batch * length * (shape.layers + trained_layers) * shape.layer_weights
     logits = 2 * supervised * shape.hidden_size * shape.vocabulary * (1 + trained_logits)
-    return linear + 2 * _attention_flops(shape.layers, shape.hidden_size, batch, length) + logits
+    return linear + 2 * _attention_flops(shape.layers, shape.query_width, batch, length) + logits
 
 
 def vision_forward_flops(shape: VisionShape, pictures: int) -> int:
-    """The tower forward: patches 2 P (3 p²) D; for each of P + 1 tokens, L (2 (4 D² + 2 D F) + 4 (P + 1) D)."""
-    tokens = shape.patches + 1
+    """The tower forward: patches 2 P (3 p²) D; for each of P (+ 1) tokens, L (2 (4 D² + 2 D F) + 4 (P + 1) D)."""
+    tokens = shape.patches + shape.class_token
     embedding = 2 * shape.patches * 3 * shape.patch_size**2 * shape.hidden_size
     weights = shape.hidden_size * (4 * shape.hidden_size + 2 * shape.intermediate_size)
     layers = 2 * tokens * shape.layers * weights

@@ -8,7 +8,7 @@ projector (an identity) are frozen under every policy; the first linear map is a
 | `projector` | nothing |
 | `projector+last_layer` | the last layer of the language model |
 | `first_last` | its first and its last layer |
-| `llm` | the whole language model, embeddings (tied to the logits) and final norm included |
+| `llm` | the whole language model: embeddings, final norm, and the logits' matrix where it is one of its own |
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from minivlm.config import FreezePolicy
+from minivlm.errors import UserError
 
 if TYPE_CHECKING:
     import torch
@@ -28,12 +29,15 @@ BETAS = (0.9, 0.95)
 """Decay of AdamW's averages, as the LLaMA papers have them (arXiv:2302.13971, section 2.3)."""
 
 
-def is_trained(policy: FreezePolicy, layers: int) -> Callable[[str], bool]:
-    """The predicate on parameter names that a policy means for a language model of `layers` layers."""
+def is_trained(policy: FreezePolicy, layers: int, stack: str = "layers") -> Callable[[str], bool]:
+    """The predicate on parameter names that a policy means for a language model of `layers` layers.
+
+    `stack`: the name of the list of layers within the language model; Llama and its like call it `layers`.
+    """
     chosen = {
         "projector": (),
-        "projector+last_layer": (f"{_LLM}layers.{layers - 1}.",),
-        "first_last": (f"{_LLM}layers.0.", f"{_LLM}layers.{layers - 1}."),
+        "projector+last_layer": (f"{_LLM}{stack}.{layers - 1}.",),
+        "first_last": (f"{_LLM}{stack}.0.", f"{_LLM}{stack}.{layers - 1}."),
         "llm": (_LLM, "lm_head."),
     }[policy]
     return lambda name: name.startswith((_PROJECTOR, *chosen))
@@ -42,13 +46,25 @@ def is_trained(policy: FreezePolicy, layers: int) -> Callable[[str], bool]:
 def freeze(model: nn.Module, policy: FreezePolicy) -> dict[str, int]:
     """Set `requires_grad` of a LLaVA model's parameters; returns name → number of weights of the trained ones.
 
-    Tied weights (embeddings and logits) count once, under the embeddings' name.
+    Tied weights (embeddings and logits) count once, under the embeddings' name. UserError when the language model
+    has no list of layers to choose from.
     """
     config: Any = model.config
-    trained = is_trained(policy, config.text_config.num_hidden_layers)
+    layers = config.text_config.num_hidden_layers
+    trained = is_trained(policy, layers, layer_stack(model.get_submodule(_LLM.rstrip(".")), layers))
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(trained(name))
     return {name: p.numel() for name, p in model.named_parameters() if p.requires_grad}
+
+
+def layer_stack(decoder: nn.Module, layers: int) -> str:
+    """The name of a decoder's list of its `layers` layers: `layers`, `h`, `decoder.layers` …, by family."""
+    from torch import nn
+
+    found = [n for n, m in decoder.named_modules() if isinstance(m, nn.ModuleList) and len(m) == layers]
+    if not found:
+        raise UserError(f"the language model, a {type(decoder).__name__}, has no list of {layers} layers")
+    return min(found, key=lambda name: name.count("."))  # within a layer there may be lists too: of experts
 
 
 def trained_parameters(module: nn.Module) -> dict[str, nn.Parameter]:

@@ -63,6 +63,7 @@ def train_vision_language(
     then kept in `places.state`.
     """
     from minivlm.data.batches import Batches, plan_batches
+    from minivlm.data.pictures import Preparation
     from minivlm.data.store import PictureStore, TokenStore
     from minivlm.model import checkpoint
     from minivlm.model.fingerprint import check_fingerprint
@@ -81,6 +82,7 @@ def train_vision_language(
     model = checkpoint.load(places.start) if places.start else assemble(places.base, seed=seed)
     check_fingerprint(model, places.start or places.base)
     trained = freeze_parameters(model, freeze)
+    preparation = Preparation.read(places.base / "vision_tower")
     objective = VisionLanguageLoss(model, *checkpoint.normalization(places.base))
 
     def batches(plan: Any) -> Batches:
@@ -88,7 +90,7 @@ def train_vision_language(
             plan,
             store,
             pictures,
-            side=model.config.vision_config.image_size,
+            preparation=preparation,
             image_token_id=model.config.image_token_id,
             workers=loader_workers(machine.workers, machine.threads, device, sum(map(len, plan))),
             pin_memory=device.startswith("cuda"),

@@ -5,10 +5,12 @@ import pytest
 import torch
 
 from minivlm.data.batches import Batches, collate, plan_batches
-from minivlm.data.pictures import decode
+from minivlm.data.pictures import Preparation, decode
 from minivlm.data.store import TokenStore
 from minivlm.errors import UserError
 from tests.unit.data.toys import IMAGE_TOKENS, SIDE
+
+CLIP = Preparation(SIDE, SIDE)
 
 LENGTHS = np.random.default_rng(0).gamma(8, 12, 20_000).astype(np.int64).clip(40, 320)
 
@@ -55,7 +57,7 @@ def test_no_rows_make_no_batches():
 
 
 def batch_of(tokens, pictures, rows):
-    return collate(rows, tokens, pictures, SIDE, tokens.image_token_id)
+    return collate(rows, tokens, pictures, CLIP, tokens.image_token_id)
 
 
 def test_a_batch_holds_the_rows_padded_on_the_right(tokens, pictures):
@@ -102,7 +104,7 @@ def test_a_batch_of_text_alone_has_no_pixels(tokens, pictures):
 
 def test_tokens_of_another_model_are_refused(tokens, pictures):
     with pytest.raises(UserError, match="another model"):
-        collate([0], tokens, pictures, SIDE, image_token_id=tokens.image_token_id + 1)
+        collate([0], tokens, pictures, CLIP, image_token_id=tokens.image_token_id + 1)
 
 
 def test_moving_a_batch_keeps_its_counts(tokens, pictures):
@@ -114,7 +116,9 @@ def test_moving_a_batch_keeps_its_counts(tokens, pictures):
 
 def loaded(tokens, pictures, workers, plan=None):
     plan = plan or plan_batches(tokens.lengths, 512, seed=3, epoch=0)
-    batches = Batches(plan, tokens, pictures, side=SIDE, image_token_id=tokens.image_token_id, workers=workers)
+    batches = Batches(
+        plan, tokens, pictures, preparation=CLIP, image_token_id=tokens.image_token_id, workers=workers
+    )
     return len(batches), list(batches)
 
 
@@ -140,7 +144,7 @@ def test_a_first_token_is_nobodys_next_token(tmp_path, pictures):
     for row in range(2):
         writer.add(row, np.array([5, 6, 7]), np.array([True, False, True]), [])
     writer.close(np.zeros(2, dtype=bool), {"pad_token_id": 0, "image_token_id": 3, "image_tokens": 4})
-    batch = collate([0, 1], TokenStore(tmp_path / "store"), pictures, SIDE, 3)
+    batch = collate([0, 1], TokenStore(tmp_path / "store"), pictures, CLIP, 3)
     assert batch.supervised.tolist() == [1, 4] and batch.targets.tolist() == [7, 7]
 
 
@@ -151,7 +155,7 @@ def test_workers_make_the_same_batches(tokens, pictures):
 
 @pytest.mark.slow
 def test_an_error_in_a_worker_stays_one_line(tokens, pictures):
-    batches = Batches([np.array([0])], tokens, pictures, side=SIDE, image_token_id=9, workers=1)
+    batches = Batches([np.array([0])], tokens, pictures, preparation=CLIP, image_token_id=9, workers=1)
     with pytest.raises(UserError) as caught:
         list(batches)
     assert "another model" in str(caught.value) and "\n" not in str(caught.value)

@@ -3,13 +3,18 @@
 import numpy as np
 import pytest
 
-from minivlm.data.chat import CHAT_TEMPLATE, GENERATION_PROMPT, SPECIAL_TOKENS, loss_mask, render, segments
+from minivlm.data.chat import CHAT_TEMPLATE, SPECIAL_TOKENS, ChatTemplate, loss_mask
 
 HEADER, END = [1, 7, 8], 2  # <|im_start|> as - sistant
+OWN = ChatTemplate(CHAT_TEMPLATE, name="own", special=SPECIAL_TOKENS)
 
 
 def talk(*contents):
     return [{"role": ("user", "assistant")[i % 2], "content": content} for i, content in enumerate(contents)]
+
+
+def text_of(messages, add_generation_prompt=False, template=OWN):
+    return "".join(segment.text for segment in template.segments(messages, add_generation_prompt))
 
 
 def image_and_text(text):
@@ -30,17 +35,17 @@ CONVERSATIONS = {
 
 @pytest.mark.parametrize("prompt", [False, True])
 @pytest.mark.parametrize("messages", CONVERSATIONS.values(), ids=CONVERSATIONS)
-def test_render_equals_the_template_as_transformers_runs_it(messages, prompt):
+def test_the_segments_are_the_template_as_transformers_runs_it(messages, prompt):
     from transformers.utils.chat_template_utils import render_jinja_template
 
     (expected,), _ = render_jinja_template([messages], chat_template=CHAT_TEMPLATE, add_generation_prompt=prompt)
-    assert render(messages, add_generation_prompt=prompt) == expected
-    assert expected.endswith(GENERATION_PROMPT) is prompt
+    assert text_of(messages, prompt) == OWN.render(messages, prompt) == expected
+    assert expected.endswith("<|im_start|>assistant\n") is prompt
 
 
 def test_a_message_of_parts_reads_as_the_training_rows_do():
-    assert render(talk(image_and_text("请描述。"))) == render(talk("<image>\n请描述。"))
-    assert render(talk("<image>\n请描述。", "鸟")) == (
+    assert text_of(talk(image_and_text("请描述。"))) == text_of(talk("<image>\n请描述。"))
+    assert text_of(talk("<image>\n请描述。", "鸟")) == (
         "<|im_start|>user\n<image>\n请描述。<|im_end|>\n<|im_start|>assistant\n鸟<|im_end|>\n"
     )
 
@@ -51,13 +56,13 @@ def test_a_part_of_another_kind_is_refused_by_both():
 
     messages = talk([{"type": "video"}])
     with pytest.raises(ValueError, match="video"):
-        render(messages)
+        OWN.segments(messages)
     with pytest.raises(TemplateError, match="image or text"):
         render_jinja_template([messages], chat_template=CHAT_TEMPLATE)
 
 
 def test_only_the_templates_own_tokens_are_special_segments():
-    parts = list(segments(talk("<image><|im_end|>", [{"type": "text", "text": "<image>"}])))
+    parts = OWN.segments(talk("<image><|im_end|>", [{"type": "text", "text": "<image>"}]))
     assert [part.text for part in parts if part.special] == [
         *("<|im_start|>", "<image>", "<|im_end|>"),
         *("<|im_start|>", "<|im_end|>"),

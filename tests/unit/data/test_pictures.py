@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from minivlm.data.pictures import decode, to_pixel_values
+from minivlm.data.pictures import Preparation, decode, to_pixel_values, upright
+from minivlm.errors import UserError
 from tests.unit.data.toys import picture
 
 SIZES = [(32, 32), (16, 16), (50, 32), (32, 51), (97, 41), (33, 200), (7, 9), (1, 5)]
@@ -37,6 +38,72 @@ def test_every_mode_becomes_rgb_as_in_the_clip_processor(mode):
     processor.do_rescale = processor.do_normalize = False
     expected = processor(images=Image.open(io.BytesIO(data)), return_tensors="pt")["pixel_values"]
     assert torch.equal(torch.from_numpy(decode(data, 24))[None], expected.to(torch.uint8))
+
+
+PROCESSORS = {
+    "clip": ("CLIPImageProcessorPil", {"size": {"shortest_edge": 32}, "crop_size": {"height": 32, "width": 32}}),
+    "clip, cut from a larger one": (
+        "CLIPImageProcessorPil",
+        {"size": {"shortest_edge": 40}, "crop_size": {"height": 32, "width": 32}, "resample": 2},
+    ),
+    "siglip": ("SiglipImageProcessorPil", {"size": {"height": 32, "width": 32}}),
+    "siglip, bilinear": ("SiglipImageProcessorPil", {"size": {"height": 31, "width": 31}, "resample": 2}),
+}
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("kind", PROCESSORS)
+def test_pixels_are_those_of_the_processor_that_the_file_describes(kind, size, tmp_path):
+    import torch
+    import transformers
+
+    name, values = PROCESSORS[kind]
+    processor = getattr(transformers, name)(**values)
+    processor.save_pretrained(tmp_path)
+    preparation = Preparation.read(tmp_path)
+    data = picture(1, size, "JPEG")
+    expected = processor(images=Image.open(io.BytesIO(data)), return_tensors="pt")["pixel_values"]
+    pixels = torch.from_numpy(decode(data, preparation))[None]
+    found = to_pixel_values(pixels, processor.image_mean, processor.image_std)
+    torch.testing.assert_close(found, expected.to(torch.float32), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"do_resize": False}, "do_resize must be true"),
+        ({"rescale_factor": 1 / 127.5}, "rescale_factor must be 1/255"),
+        ({"size": {"height": 32, "width": 16}}, "must become squares"),
+        ({"size": {"longest_edge": 32}}, "must become squares"),
+        ({"size": 32}, "no way to resize"),
+        ({"resample": "nearest"}, "no way to resize"),
+        (
+            {"do_center_crop": True, "size": {"shortest_edge": 16}, "crop_size": {"height": 32, "width": 32}},
+            "squares",
+        ),
+    ],
+)
+def test_another_preparation_is_refused(change, message):
+    values = {"do_resize": True, "do_rescale": True, "do_normalize": True, "size": {"height": 32, "width": 32}}
+    assert Preparation.of(values, "file") == Preparation(32, None)
+    with pytest.raises(UserError, match=f"^file: .*{message}"):
+        Preparation.of(values | change, "file")
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_picture_is_turned_as_transformers_load_image_turns_it(orientation, tmp_path):
+    from transformers.image_utils import load_image
+
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    stream = io.BytesIO()
+    Image.open(io.BytesIO(picture(4, (24, 16)))).save(stream, "PNG", exif=exif)
+    (tmp_path / "turned.png").write_bytes(stream.getvalue())
+    expected = np.asarray(load_image(str(tmp_path / "turned.png")))
+    assert np.array_equal(np.asarray(upright(Image.open(stream))), expected)
+    stretched = Image.fromarray(expected).resize((16, 16), Image.Resampling.BICUBIC)
+    found = decode(stream.getvalue(), Preparation(16, None))
+    assert np.array_equal(found, np.asarray(stretched).transpose(2, 0, 1))
 
 
 def test_what_is_not_a_picture_is_an_error():

@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from minivlm.config import load_params
-from minivlm.data.chat import render
+from minivlm.data.chat import CHAT_TEMPLATE, SPECIAL_TOKENS, ChatTemplate
 from minivlm.data.encoding import ChatEncoder, image_token_count
 from minivlm.data.store import PictureStore, TokenStore
 from minivlm.data.token_report import marked_text
@@ -28,6 +28,7 @@ from tests.unit.data.toys import (
 )
 
 START, END, IMAGE = 1, 2, 3
+render = ChatTemplate(CHAT_TEMPLATE, name="own", special=SPECIAL_TOKENS).render
 
 
 def write(folder, encoder, max_length=256, fraction=0.2, **rows):
@@ -62,7 +63,11 @@ def transformers_ids(tokenizer_directory, text):
 def test_tokens_are_those_of_the_rendered_string(tmp_path, encoder, tokenizer_directory, texts):
     row = conversation(*texts)
     store = write_heldout(tmp_path, encoder, (row, picture(0)))
-    assert store.tokens(0).tolist() == transformers_ids(tokenizer_directory, render(json.loads(row)))
+    text = render(json.loads(row))
+    header = "<|im_start|>assistant\n"  # an answer is encoded by itself, as it is generated
+    parts = [part for i, each in enumerate(text.split(header)) for part in ([header, each] if i else [each])]
+    expected = [number for part in parts for number in transformers_ids(tokenizer_directory, part)]
+    assert store.tokens(0).tolist() == expected
     assert store.mask(0).tolist() == encoder.mask(store.tokens(0)).tolist()
 
 
@@ -211,8 +216,6 @@ def test_heldout_rows_change_no_byte_that_training_reads(tmp_path, encoder):
 
 @pytest.mark.parametrize("missing", ["<image>", "<|im_end|>"])
 def test_a_tokenizer_without_the_templates_tokens_is_refused(tmp_path, missing):
-    from minivlm.data.chat import SPECIAL_TOKENS
-
     special = tuple(token for token in SPECIAL_TOKENS if token != missing)
     with pytest.raises(UserError, match=f"no token '{missing}'".replace("|", r"\|")):
         ChatEncoder(write_tokenizer(tmp_path, special))
@@ -227,9 +230,15 @@ def test_a_tokenizer_whose_control_tokens_can_be_typed_is_refused(tmp_path):
         ChatEncoder(tmp_path)
 
 
-def test_a_tokenizer_that_merges_the_newline_with_the_answer_is_refused(tmp_path):
-    with pytest.raises(UserError, match="merges the newline"):
-        ChatEncoder(write_tokenizer(tmp_path, regex=False))
+def test_an_answer_is_encoded_as_it_is_generated_where_the_newline_before_it_would_merge(tmp_path):
+    merging = ChatEncoder(write_tokenizer(tmp_path, regex=False))
+    question, answer = {"role": "user", "content": "几?"}, {"role": "assistant", "content": "一"}
+    whole = transformers_ids(tmp_path, render([question, answer]))
+    [row] = merging.encode_rows([[question, answer]], IMAGE_TOKENS)
+    prompt = transformers_ids(tmp_path, render([question], add_generation_prompt=True))
+    assert row.ids.tolist() != whole, "nothing merges: the test is worth nothing"
+    assert row.ids[: len(prompt)].tolist() == prompt and not row.mask[: len(prompt)].any()
+    assert merging.decode(row.ids[row.mask].tolist()) == "一<|im_end|>\n"
 
 
 def test_image_tokens_follow_from_the_vision_towers_config(tmp_path):

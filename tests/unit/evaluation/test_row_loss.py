@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from minivlm.data.encoding import ChatEncoder
 from minivlm.evaluation.captions import load_model
 from minivlm.evaluation.heldout import Row
 from minivlm.evaluation.row_loss import RowLoss, encode
@@ -19,7 +20,7 @@ ROWS = [
 
 def test_answers_and_what_ends_them_are_supervised_and_nothing_else(llava):
     _, processor = llava
-    ids, supervised = encode(processor, ROWS[1].turns, 16)
+    ids, supervised = encode(ChatEncoder.of(processor), ROWS[1].turns, 16)
     text = processor.tokenizer.decode([i for i, mask in zip(ids, supervised, strict=True) if mask])
     assert text == "三朵。<|im_end|>\n黄花在草地上。<|im_end|>\n"
     assert ids.count(processor.image_token_id) == 16
@@ -28,10 +29,12 @@ def test_answers_and_what_ends_them_are_supervised_and_nothing_else(llava):
 def test_special_tokens_that_somebody_typed_stay_text(llava):
     _, processor = llava
     turns = json.loads(conversation("为什么有 <|im_end|>？", "不知道。"))
-    ids, supervised = encode(processor, turns, 16)
+    ids, supervised = encode(ChatEncoder.of(processor), turns, 16)
     assert ids.count(processor.tokenizer.eos_token_id) == 2
     assert processor.tokenizer.decode(ids).count("<|im_end|>") == 3
-    assert sum(supervised) == sum(encode(processor, json.loads(conversation("?", "不知道。")), 16)[1])
+    assert sum(supervised) == sum(
+        encode(ChatEncoder.of(processor), json.loads(conversation("?", "不知道。")), 16)[1]
+    )
 
 
 def test_tokens_are_those_of_the_processor(llava):
@@ -41,7 +44,7 @@ def test_tokens_are_those_of_the_processor(llava):
     ]
     message.append({"role": "assistant", "content": [{"type": "text", "text": "两只红色的帆船。"}]})
     whole = processor(images=[PICTURES[0]], text=processor.apply_chat_template(message, tokenize=False))
-    assert encode(processor, ROWS[0].turns, 16)[0] == whole["input_ids"][0]
+    assert encode(ChatEncoder.of(processor), ROWS[0].turns, 16)[0] == whole["input_ids"][0]
 
 
 @pytest.mark.parametrize("seen", [[0, 1, 2], [1, 2, 0], [2, 2, 2]])
@@ -51,7 +54,7 @@ def test_the_loss_is_transformers_loss_of_the_same_rows(llava, seen):
     model, processor = llava
     expected = 0.0
     for row, i in zip(ROWS, seen, strict=True):
-        ids, supervised = encode(processor, row.turns, 16)
+        ids, supervised = encode(ChatEncoder.of(processor), row.turns, 16)
         labels = torch.tensor([ids]).masked_fill(~torch.tensor([supervised]), -100)
         pixels = processor.image_processor(images=[PICTURES[i]], return_tensors="pt")["pixel_values"]
         with torch.inference_mode():
@@ -59,7 +62,7 @@ def test_the_loss_is_transformers_loss_of_the_same_rows(llava, seen):
         expected += float(loss) * sum(supervised)
     nats, tokens = RowLoss(model, processor, PICTURES, batch_size=2)(ROWS, seen)
     assert nats == pytest.approx(expected, rel=1e-4)
-    assert tokens == sum(sum(encode(processor, row.turns, 16)[1]) for row in ROWS)
+    assert tokens == sum(sum(encode(ChatEncoder.of(processor), row.turns, 16)[1]) for row in ROWS)
 
 
 def test_bf16_gives_nearly_the_same_loss(llava, llava_directory):

@@ -1,0 +1,34 @@
+"""`minivlm export`: a LLaVA directory → the original's checkpoint."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+class Format(StrEnum):
+    """What can be written."""
+
+    minimind = "minimind"
+
+
+def command(
+    directory: Annotated[Path, typer.Argument(help="A LLaVA directory, such as artifacts/sft/model.")],
+    format: Annotated[Format, typer.Option(help="minimind: the original's state dict in half precision.")],
+    out: Annotated[Path | None, typer.Option(help="File to write; by default DIRECTORY's name with .pth.")] = None,
+) -> None:
+    """Write a model as the original's .pth file, with its configuration beside it as .json."""
+    from minivlm.stage import one_line_errors
+
+    with one_line_errors():
+        from minivlm.files import write_json
+        from minivlm.model.minimind import export_checkpoint
+        from minivlm.model.minimind.exporting import configuration
+
+        resolved = directory.resolve()
+        path = out or Path(f"{resolved.parent.name}_{resolved.name}.pth")
+        written = export_checkpoint(directory, path)
+        fields = path.with_suffix(".json")
+        write_json(fields, configuration(directory))
+        typer.echo(f"{path}: {len(written)} tensors in half precision; {fields}: the original's configuration")

@@ -1,0 +1,34 @@
+"""What a stage would do, before it does it: `python -m pipelines.<stage> --dry-run`.
+
+Parameters and what lies on the disk → a tree of plain values for JSON. Nothing is written, no network is touched,
+no weight is made: models are built without storage (torch's meta device). Figures come from upstream artifacts
+where those are of the present parameters, else from the parameters; each says which (`rows`, `rows_from`). What
+cannot be known yet is null: with a bound (`steps_at_most`), or with the reason (`steps_why`).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from minivlm.config import Params
+from minivlm.errors import UserError
+from minivlm.paths import STAGES, Paths
+
+
+def plan(stage: str, params: Params, paths: Paths) -> dict[str, Any]:
+    """The plan of a stage, ready for JSON. UserError for a damaged upstream artifact, or no such stage."""
+    from minivlm.planning import base, data, evaluation, training
+    from minivlm.planning.present import Present
+
+    plans = {
+        "download": data.download,
+        "validate": data.validate,
+        "base": base.base,
+        "tokenize": data.tokenize,
+        "pretrain": training.pretrain,
+        "sft": training.sft,
+        "evaluate": evaluation.evaluate,
+    }
+    if stage not in plans:
+        raise UserError(f"no stage {stage!r}; there are: {', '.join(STAGES)}")
+    return plans[stage](params, Present(paths))

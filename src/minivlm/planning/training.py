@@ -1,0 +1,158 @@
+"""Plans of the two training stages: the very steps that the stage will take where the token store is there."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from minivlm import hardware
+from minivlm.config import Params
+from minivlm.config.training import Training
+from minivlm.planning.bounds import most_batches
+from minivlm.planning.figures import Figure, disk, memory, unknown
+from minivlm.planning.memory import Batch, beside_device, gpu_bytes, on_device, training_memory
+from minivlm.planning.models import (
+    FoundConfig,
+    Weights,
+    image_tokens,
+    llm_config,
+    tower_config,
+    vocabulary,
+    weights,
+)
+from minivlm.planning.present import Present
+from minivlm.planning.rows import accepted_rows, store_meta
+from minivlm.training.device import resolve_device, resolve_precision
+
+_FILES = 8 << 20  # tokenizer, processor, configurations, reports and curves of a stage
+
+
+def pretrain(params: Params, present: Present) -> dict[str, Any]:
+    """The plan of the first stage."""
+    return _plan("pretrain", params, params.pretrain, present)
+
+
+def sft(params: Params, present: Present) -> dict[str, Any]:
+    """The plan of the second stage."""
+    return _plan("sft", params, params.sft, present)
+
+
+def _plan(stage: str, params: Params, section: Training, present: Present) -> dict[str, Any]:
+    tower, llm = tower_config(params, present), llm_config(params, present)
+    counted, batch = _steps(stage, params, section, present, image_tokens(tower))
+    device = resolve_device(params.runtime.device)
+    precision = resolve_precision(section.precision, device)
+    entry = {
+        **counted,
+        "epochs": section.epochs,
+        "batch_tokens": section.batch_tokens,
+        "accumulation": section.accumulation,
+        "freeze": section.freeze,
+        "device": hardware.device_name(device),
+        "precision": precision,
+    }
+    needed = unknown(tower.source if tower.config is None else llm.source)
+    if tower.config is None or llm.config is None:
+        return entry | {
+            "parameters": None,
+            "parameters_why": needed.source,
+            "memory": None,
+            "memory_why": needed.source,
+            "disk": disk(needed, present.paths.artifacts(stage)),
+        }
+    found = weights(tower.config, llm.config, params.base.vision_feature_layer, section.freeze)
+    # The model, and beside it the trained weights after the last step.
+    needed = Figure(4 * (found.saved + sum(found.trained.values())) + _FILES, "4 bytes a weight, and reports")
+    return entry | {
+        **_parameters(found, exact=vocabulary(params, present).exact),
+        "parameters_from": ", ".join(dict.fromkeys((tower.source, llm.source))),
+        **_memory(tower, llm, found, batch, precision, device),
+        "disk": disk(needed, present.paths.artifacts(stage)),
+    }
+
+
+def _steps(
+    stage: str, params: Params, section: Training, present: Present, picture: Figure
+) -> tuple[dict[str, Any], Batch]:
+    """Rows, steps and tokens, and the largest micro-batch."""
+    meta = store_meta(stage, present)
+    # Every row could be a picture and a word.
+    per_picture = max(1, picture.value or 1) if meta is None else max(1, int(meta["image_tokens"]))
+    if meta is not None:
+        return _exact(stage, params, section, present, per_picture)
+    rows, longest = accepted_rows(stage, params, present), params.tokenize.max_length
+    epochs, budget = math.ceil(section.epochs), section.batch_tokens
+    source = f"rows x epochs, rows of tokenize.max_length {longest:,}: {present.why_not('tokenize')}"
+    steps = rows.map(lambda count: _most_steps(count, longest, section), source, exact=False)
+    seen = rows.map(lambda count: epochs * count * min(longest, budget), source, exact=False)
+    samples = rows.map(lambda count: epochs * count, source, exact=False)
+    counted = {
+        **rows.fields("rows"),
+        **steps.fields("steps"),
+        **samples.fields("samples"),
+        **seen.fields("tokens"),
+    }
+    return counted, Batch(budget, budget, min(longest, budget), max(1, budget // per_picture))
+
+
+def _most_steps(rows: int, longest: int, section: Training) -> int:
+    steps = math.ceil(most_batches(rows, longest, section.batch_tokens) / section.accumulation)
+    return max(1, math.ceil(section.epochs * steps))
+
+
+def _exact(
+    stage: str, params: Params, section: Training, present: Present, per_picture: int
+) -> tuple[dict[str, Any], Batch]:
+    from minivlm.data.store import TokenStore
+    from minivlm.training.steps import plan_steps
+
+    store = TokenStore(present.paths.tokens(stage))
+    rows, lengths, source = store.training_rows(), store.lengths, present.name(store.directory)
+    steps = plan_steps(
+        rows,
+        lengths[rows],
+        batch_tokens=section.batch_tokens,
+        accumulation=section.accumulation,
+        epochs=section.epochs,
+        seed=params.seed,
+    )
+    batches = [batch for step in steps for batch in step]
+    padded = [int(lengths[batch].max()) * len(batch) for batch in batches]
+    counted = {
+        **Figure(len(rows), source).fields("rows"),
+        **Figure(len(store.validation_rows()), source).fields("validation_rows"),
+        **Figure(len(steps), source).fields("steps"),
+        **Figure(sum(map(len, batches)), source).fields("samples"),
+        **Figure(sum(int(lengths[batch].sum()) for batch in batches), source).fields("tokens"),
+        **Figure(sum(padded), source).fields("padded_tokens"),
+    }
+    supervised = max(int(store.supervised[batch].sum()) for batch in batches)
+    return counted, Batch(max(padded), supervised, int(lengths.max()), max(1, max(padded) // per_picture))
+
+
+def _parameters(found: Weights, exact: bool) -> dict[str, Any]:
+    """Numbers of weights; at most, where the tokenizer may yet get fewer tokens."""
+    return {"parameters": found.fields()} if exact else {"parameters": None, "parameters_at_most": found.fields()}
+
+
+def _memory(
+    tower: FoundConfig, llm: FoundConfig, found: Weights, batch: Batch, precision: str, device: str
+) -> dict[str, Any]:
+    try:
+        amounts = training_memory(
+            tower.config,
+            llm.config,
+            saved=found.saved,
+            trained=sum(found.trained.values()),
+            batch=batch,
+            precision=precision,
+            device=device,
+        )
+    except ValueError as error:
+        return {"memory": None, "memory_why": str(error)}
+    if device == "cpu":
+        return {"memory": memory(amounts, hardware.memory_bytes())}
+    return {
+        "memory": memory(beside_device(amounts), hardware.memory_bytes()),
+        "gpu_memory": memory(on_device(amounts), gpu_bytes(device)),
+    }

@@ -1,0 +1,159 @@
+"""`minivlm caption`, `import-checkpoint` and `export`, as people run them."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from minivlm.cli.main import app
+from tests.numeric.original import Variant, write_variant
+from tests.unit.evaluation.toys import picture, write_llava
+
+QUESTION = "请详细描述这张图片。"
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    return write_llava(tmp_path_factory.mktemp("llava") / "model")
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    folder = tmp_path / "照片"
+    folder.mkdir()
+    for i in range(3):
+        picture(i).save(folder / f"{i}.png")
+    (folder / "notes.txt").write_text("no picture")
+    return folder
+
+
+def run(*arguments):
+    result = CliRunner().invoke(app, [str(each) for each in arguments])
+    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
+    return result
+
+
+def caption(*arguments, model):
+    return run("caption", *arguments, "--model", model, "--question", QUESTION, "--max-new-tokens", 6)
+
+
+def test_one_line_for_each_picture_of_files_and_folders(model, pictures):
+    result = caption(pictures, pictures / "1.png", "--batch-size", 2, model=model)
+    assert result.exit_code == 0
+    lines = [line.split("\t") for line in result.stdout.splitlines()]
+    assert [line[0] for line in lines] == [str(pictures / f"{i}.png") for i in (0, 1, 2, 1)]
+    assert lines[1][1] == lines[3][1] and all(len(line) == 2 for line in lines)
+
+
+def test_a_picture_that_cannot_be_read_costs_its_own_line(model, pictures):
+    (pictures / "0.png").write_bytes((pictures / "0.png").read_bytes()[:300])
+    (pictures / "1.png").write_text("not a picture")
+    result = caption(pictures, pictures / "gone.png", model=model)
+    assert result.exit_code == 2
+    assert [line.split("\t")[0] for line in result.stdout.splitlines()] == [str(pictures / "2.png")]
+    wrong = result.stderr.splitlines()
+    assert len(wrong) == 3
+    for line, name, reason in zip(
+        wrong, ("0", "1", "gone"), ("damaged", "not a picture", "not found"), strict=True
+    ):
+        assert line.startswith(f"error: {pictures / name}.png: {reason}")
+
+
+def test_json_has_an_object_for_each_picture(model, pictures):
+    (pictures / "1.png").write_bytes(b"")
+    result = caption(pictures, "--json", model=model)
+    found = [json.loads(line) for line in result.stdout.splitlines()]
+    assert [line["error"] for line in found] == [None, "not a picture", None]
+    assert found[0]["picture"] == str(pictures / "0.png") and isinstance(found[0]["caption"], str)
+    assert found[1]["caption"] is None and result.exit_code == 2
+
+
+def test_no_model_and_no_picture_are_one_line(model, pictures, tmp_path):
+    for result in (caption(pictures, model=tmp_path / "none"), caption(tmp_path / "照片" / "..", model=model)):
+        assert result.exit_code == 2
+        assert result.stdout == "" and result.stderr.startswith("error: ") and result.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "file", ["1x1.png", "cmyk.jpg", "palette.gif", "grey16.png", "transparent.png", "long.png", "upside.jpg"]
+)
+def test_odd_pictures(model, tmp_path, file):
+    path = tmp_path / file
+    if file == "1x1.png":
+        Image.new("RGB", (1, 1)).save(path)
+    elif file == "cmyk.jpg":
+        picture(0).convert("CMYK").save(path)
+    elif file == "palette.gif":
+        picture(0).convert("P").save(path)
+    elif file == "grey16.png":
+        Image.new("I;16", (20, 20), 4000).save(path)
+    elif file == "transparent.png":
+        picture(0).convert("RGBA").save(path)
+    elif file == "long.png":
+        Image.new("RGB", (20_000, 10)).save(path)
+    else:
+        exif = Image.Exif()
+        exif[0x0112] = 3  # turned by 180 degrees
+        picture(0).rotate(180).save(path, quality=100, subsampling=0, exif=exif)
+    result = caption(path, model=model)
+    if file == "long.png":
+        assert result.exit_code == 2 and "20000 x 10 pixels: too large or too long" in result.stderr
+    else:
+        assert result.exit_code == 0 and len(result.stdout.splitlines()) == 1
+
+
+def test_pictures_are_seen_upright(tmp_path):
+    from minivlm.evaluation.caption_files import read_picture
+
+    exif = Image.Exif()
+    exif[0x0112] = 6  # lies on its left side
+    Image.new("RGB", (30, 20), "red").save(tmp_path / "a.jpg", exif=exif)
+    assert read_picture(tmp_path / "a.jpg").size == (20, 30)
+
+
+def test_chinese_comes_out_under_a_c_locale(model, pictures):
+    environment = {**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    command = [sys.executable, "-m", "minivlm.cli.main", "caption", str(pictures / "0.png"), "--model", str(model)]
+    command += ["--question", QUESTION, "--max-new-tokens", "6"]
+    done = subprocess.run(command, env=environment, capture_output=True, check=True)
+    assert done.stdout.decode("utf-8") == caption(pictures / "0.png", model=model).stdout
+
+
+def test_import_and_export_from_the_command_line(tmp_path):
+    source = write_variant(tmp_path, Variant(bias=None))
+    parts = ("--vision", source / "clip", "--tokenizer", source / "tokenizer")
+    config = ("--config", source / "config.json")
+    result = run("import-checkpoint", source / "checkpoint.pth", *parts, *config, "--out", tmp_path / "model")
+    assert result.exit_code == 0, result.stderr
+    assert "no projector: one was drawn, untrained" in result.stdout
+    assert "4 tokens '@' (34)" in result.stdout
+    result = run("export", tmp_path / "model", "--format", "minimind", "--out", tmp_path / "back.pth")
+    assert result.exit_code == 0, result.stderr
+    # The projector that was drawn is in the file now, and the configuration lies beside it.
+    config = ("--config", tmp_path / "back.json")
+    result = run("import-checkpoint", tmp_path / "back.pth", *parts, *config, "--out", tmp_path / "again")
+    assert result.exit_code == 0, result.stderr
+    assert (tmp_path / "again" / "config.json").read_text() == (tmp_path / "model" / "config.json").read_text()
+
+
+def test_errors_are_one_line_and_exit_code_2(tmp_path):
+    for arguments in (
+        [
+            "import-checkpoint",
+            tmp_path / "a.pth",
+            "--vision",
+            tmp_path,
+            "--tokenizer",
+            tmp_path,
+            "--out",
+            tmp_path,
+        ],
+        ["export", tmp_path, "--format", "minimind"],
+    ):
+        result = run(*arguments)
+        assert result.exit_code == 2
+        assert result.stderr.startswith("error: ") and result.stderr.count("\n") == 1
