@@ -17,7 +17,8 @@ TEXTS = ["夕阳下的大海上有两只红色的帆船。", "请描述这张图
 SIDE, PATCH = 16, 8
 
 CHATML = (
-    "{%- for message in messages -%}{{- '<|im_start|>' + message.role + '\n' + message.content + '<|im_end|>\n' -}}"
+    "{%- for message in messages -%}"
+    "{{- '<|im_start|>' + message.role + '\n' + message.content + '<|im_end|>\n' -}}"
     "{%- endfor -%}{%- if add_generation_prompt -%}{{- '<|im_start|>assistant\n' -}}{%- endif -%}"
 )
 DEFAULT_SYSTEM = (

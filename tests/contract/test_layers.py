@@ -10,6 +10,7 @@ from tests.contract.imports import ROOT, direct_imports, imported_names, module_
 RANKS = {
     "minivlm": 0,  # config, paths, files, errors and the other modules that stand alone
     "minivlm.data": 1,
+    "minivlm.hub": 1,
     "minivlm.model": 1,
     "minivlm.tracking": 1,
     "minivlm.stage": 2,

@@ -7,6 +7,7 @@ import torch
 
 from minivlm.model import attention
 from minivlm.model.llava import assemble
+from tests.families import FAMILIES
 from tests.unit.model.tiny import VOCABULARY, write_base
 
 
@@ -69,3 +70,25 @@ def test_a_language_model_takes_it_and_its_saved_configuration_does_not_name_it(
     assert (losses[0] - losses[1]).norm() < 0.02 * losses[0].norm() and not torch.equal(*losses)
     model.save_pretrained(tmp_path / "model")
     assert attention.NAME not in (tmp_path / "model" / "config.json").read_text()
+
+
+@pytest.mark.parametrize("name", sorted({family.split("+")[1] for family in FAMILIES}))
+def test_every_family_computes_in_bf16_what_it_computes_with_its_own_attention(name, tmp_path):
+    """Rows longer than Mistral's window among them; families with attention of their own are left alone."""
+    from transformers import AutoModel
+
+    llm = next(family.llm for pair, family in FAMILIES.items() if pair.endswith(f"+{name}"))
+    llm(tmp_path)
+    outputs = []
+    for change in (False, True):
+        model = AutoModel.from_pretrained(tmp_path, dtype=torch.float32)
+        if change:
+            attention.use_matmul_attention(model)
+            plain = model.config.model_type in attention.PLAIN
+            assert (model.config._attn_implementation == attention.NAME) is plain is (name != "gpt_neox")
+        ids = torch.randint(4, 300, (2, 60), generator=torch.Generator().manual_seed(0))
+        with torch.autocast("cpu", torch.bfloat16):
+            outputs.append(model(ids, use_cache=False).last_hidden_state)
+    # The median token, because a router's choice between experts may turn on the last bit.
+    apart = (outputs[0] - outputs[1]).norm(dim=-1) / outputs[0].norm(dim=-1)
+    assert apart.median() < 0.03

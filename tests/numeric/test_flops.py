@@ -71,3 +71,48 @@ def test_projector():
     projector = torch.nn.Linear(48, 64, bias=False)
     features = torch.randn(2 * 16, 48)
     assert cost.projector_flops(48, 64, 32) == counted(lambda: projector(features).sum().backward())
+
+
+OTHERS = {
+    "heads wider than the model": ("Qwen3", dict(num_key_value_heads=2, head_dim=32)),
+    "no gate, no shared heads": ("GPTNeoX", {}),
+    "GPT-2": ("GPT2", dict(n_inner=None)),
+    "a mixture": (
+        "Qwen3Moe",
+        dict(num_key_value_heads=2, head_dim=16, num_experts=4, num_experts_per_tok=2, moe_intermediate_size=48),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_other_families_forward(name):
+    import transformers
+
+    kind, values = OTHERS[name]
+    config = getattr(transformers, f"{kind}Config")(
+        hidden_size=64, num_hidden_layers=3, num_attention_heads=4, intermediate_size=256, vocab_size=320,
+        max_position_embeddings=64, attn_implementation="eager", experts_implementation="eager", **values,
+    )  # fmt: skip
+    model = transformers.AutoModelForCausalLM.from_config(config).eval()
+
+    def forward():
+        hidden = model.base_model(inputs_embeds=torch.randn(BATCH, LENGTH, 64)).last_hidden_state
+        model.get_output_embeddings()(hidden.reshape(-1, 64)[:SUPERVISED])
+
+    with torch.no_grad():
+        found = counted(forward)
+    shape = cost.LlamaShape.of(config)
+    assert cost.llama_forward_flops(shape, BATCH, LENGTH, SUPERVISED) == pytest.approx(found, rel=0.02)
+
+
+def test_a_tower_without_a_class_token_forward():
+    from transformers import SiglipVisionConfig, SiglipVisionModel
+
+    config = SiglipVisionConfig(
+        hidden_size=48, num_hidden_layers=3, num_attention_heads=4, intermediate_size=96, image_size=16,
+        patch_size=8, attn_implementation="eager", vision_use_head=False,
+    )  # fmt: skip
+    tower = SiglipVisionModel(config)
+    with torch.no_grad():
+        found = counted(lambda: tower(torch.randn(2, 3, 16, 16)))
+    assert cost.vision_forward_flops(cost.VisionShape.of(config), 2) == pytest.approx(found, rel=0.002)

@@ -5,7 +5,7 @@ Each module imports what is heavy inside its function, so that `minivlm --help` 
 
 import typer
 
-from minivlm.cli import caption, export, import_checkpoint, profile, readme, report, ui
+from minivlm.cli import caption, check_data, export, import_checkpoint, pin, profile, readme, report, ui
 
 app = typer.Typer(
     help="Tools around the minivlm pipeline; the pipeline itself is run with `make repro` or `dvc repro`.",
@@ -14,8 +14,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command("caption")(caption.command)
+app.command("check-data")(check_data.command)
 app.command("export")(export.command)
 app.command("import-checkpoint")(import_checkpoint.command)
+app.command("pin")(pin.command)
 app.command("profile")(profile.command)
 app.command("readme")(readme.command)
 app.command("report")(report.command)

@@ -28,6 +28,9 @@ class Pretrained(Section):
     repo: Repository | None = Field(default=None, description="hub: owner/name of the repository")
     revision: Revision | None = Field(default=None, description="hub: commit of the repository, 40 hex digits")
     files: dict[str, HubFile] = Field(default={}, description="hub: path in the repository → size and sha256")
+    modelscope: Repository | None = Field(
+        default=None, description="hub: owner/name on ModelScope, where that differs"
+    )
     path: str | None = Field(default=None, description="local: folder, absolute or from the repository root")
     sha256: Sha256 | None = Field(default=None, description="local: sha256 of the folder's names and contents")
     checkpoint: str | None = Field(

@@ -52,3 +52,4 @@ class HubSource(Section):
     repo: Repository = Field(description="owner/name on the hub")
     revision: Revision | None = Field(default=None, description="commit of the repository, 40 hex digits")
     files: dict[str, HubFile] = Field(default={}, description="path in the repository → size and sha256")
+    modelscope: Repository | None = Field(default=None, description="owner/name on ModelScope, where that differs")

@@ -6,7 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from minivlm.data.tables import batch_rows
 from minivlm.data.validation.conversation import ConversationError, Turn, parse_turns
+from minivlm.data.validation.picture import row_pictures
 from minivlm.errors import UserError
 
 if TYPE_CHECKING:
@@ -22,7 +24,7 @@ class Row(NamedTuple):
     number: int
     id: str
     turns: list[Turn]
-    pictures: tuple[bytes, ...]  # encoded; empty for a row of text alone
+    pictures: tuple[bytes, ...]  # encoded, in the order of their <image>; empty for a row of text alone
 
 
 def accepted_rows(path: Path) -> npt.NDArray[np.int64]:
@@ -61,7 +63,8 @@ def read_rows(table: Path, accepted: npt.NDArray[np.int64]) -> Iterator[list[Row
                     f"{table}: {file.metadata.num_rows:,} rows, but row {accepted[-1]:,} was accepted of it; "
                     "check it anew: dvc repro validate"
                 )
-            for batch in file.iter_batches(_BATCH_ROWS, columns=["conversations", "image_bytes"]):
+            size = batch_rows(file, _BATCH_ROWS)
+            for batch in file.iter_batches(size, columns=["conversations", "image_bytes"]):
                 first, last = np.searchsorted(accepted, (start, start + batch.num_rows))
                 chosen = batch.take(pa.array(accepted[first:last] - start))
                 yield [
@@ -88,7 +91,7 @@ def _row(split: str, number: int, text: bytes | None, picture: Any) -> Row:
         raise UserError(
             f"{identity}: its conversation is {error}; check the rows anew: dvc repro validate"
         ) from None
-    pictures = () if picture is None else tuple(picture) if isinstance(picture, list) else (picture,)
+    pictures = tuple(data for data in row_pictures(picture) if data is not None)
     return Row(number, identity, turns, pictures)
 
 

@@ -1,152 +1,129 @@
-"""Where rows come from: the drawn world, or your own Parquet files. Either way the same files come out.
+"""Files of rows, wherever they come from -> the Parquet files of the download stage.
 
 They are `pretrain.parquet`, `sft.parquet`, `heldout.parquet` and, where the source has one,
 `compositional.parquet`, with the columns `conversations` (JSON text) and `image_bytes`; `scene` in held-out files
-alone.
+alone, `fault` where a row could not be read, `origin` where rows were moved to another file. Nothing is dropped.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
+from minivlm.data.formats.reader import RowReader, open_rows
+from minivlm.data.holdout import Holdout
 from minivlm.data.progress import Progress
-from minivlm.data.scenes.build import build_scenes
-from minivlm.data.tables import ROW_GROUP, table_schema, table_writer
+from minivlm.data.tables import GroupedWriter, as_schema, table_schema, table_writer
 from minivlm.errors import UserError
-from minivlm.files import atomic_directory, sha256_file
+from minivlm.files import atomic_directory
 from minivlm.paths import SPLITS, TRAIN_SPLITS
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-REQUIRED = ("pretrain", "sft", "heldout")
+
+class RowSource(NamedTuple):
+    """A Parquet file, or JSON lines with the folder or zip of their pictures."""
+
+    path: Path
+    images: Path | None = None
 
 
-class PinnedFile(NamedTuple):
-    """A file and the sha256 that it must have, 64 hex digits."""
-
-    path: str
-    sha256: str
-
-
-def fetch_rows(
-    out_dir: Path,
-    *,
-    source: str,
-    scenes: Mapping[str, int],
-    local: Mapping[str, PinnedFile],
-    limit: int,
-    seed: int,
-    root: Path,
-    workers: int,
+def convert_rows(
+    out_dir: Path, sources: Mapping[str, RowSource], *, limit: int = 0, heldout_fraction: float = 0.0
 ) -> dict[str, float]:
-    """Fill `out_dir` from the source "scenes" (see `build_scenes`) or "local" (see `copy_local`); returns counts.
+    """Write the files of the download stage into `out_dir`; returns the rows of each.
 
-    `out_dir` is replaced as a whole when everything is written; UserError leaves the old one as it was.
+    `sources` by split; sft may name the same file as pretrain. `limit` is the number of rows taken of each, 0 =
+    all. Without a source for heldout, the rows of `heldout_fraction` of the pictures go there instead of to
+    training (see `Holdout`). `out_dir` is replaced as a whole when everything is written; memory does not grow
+    with the files. UserError, in one line, for a split that is missing, a file that cannot be used, or a fraction
+    that leaves a file without rows; the old `out_dir` then stays.
     """
-    if source == "scenes":
-        return build_scenes(out_dir, seed=seed, workers=workers, **scenes)
-    return copy_local(out_dir, files=local, root=root, limit=limit)
-
-
-def copy_local(out_dir: Path, *, files: Mapping[str, PinnedFile], root: Path, limit: int = 0) -> dict[str, float]:
-    """Copy what training needs of your Parquet files into `out_dir`; returns the rows of each file.
-
-    `files` by split; paths are absolute or from `root`; sft may name the same file as pretrain. `limit` is the
-    number of rows taken of each file, 0 = all. Every hash and column is checked before anything is written; memory
-    does not grow with the files. UserError, in one line, for a split or file or column that is missing, another
-    hash, another type, or a file that is not Parquet.
-    """
-    absent = [split for split in REQUIRED if split not in files]
-    if absent:
-        raise UserError(f"download.local.{absent[0]} is missing; name its path and sha256 in params.yaml")
-    places = {split: root / files[split].path for split in SPLITS if split in files}
-    _check_hashes({split: (places[split], files[split].sha256) for split in places})
-    schemas = {split: _checked_schema(path, split) for split, path in places.items()}
-    total = sum(_rows(path, limit) for path in places.values())
-    rows: dict[str, float] = {}
+    check_splits(sources, heldout_fraction)
+    readers = {
+        split: open_rows(*sources[split], limit=limit, with_scene=split not in TRAIN_SPLITS)
+        for split in SPLITS
+        if split in sources
+    }
+    total = sum(reader.rows for reader in readers.values())
     with atomic_directory(out_dir) as folder, Progress("copying", total, "rows") as progress:
-        for split, path in places.items():
-            rows[f"{split}_rows"] = _copy(path, folder / f"{split}.parquet", schemas[split], limit, progress)
-    return rows
+        counts: dict[str, int] = {}
+        if "heldout" not in readers:
+            training = {split: readers.pop(split) for split in TRAIN_SPLITS}
+            counts = _divide(training, folder, heldout_fraction, progress)
+        for split, reader in readers.items():
+            counts[split] = _copy(reader, folder / f"{split}.parquet", progress)
+    return {f"{split}_rows": counts[split] for split in SPLITS if split in counts}
 
 
-def _check_hashes(pinned: Mapping[str, tuple[Path, str]]) -> None:
-    """Compare each file with its hash; a file that two splits name is read once."""
-    found: dict[Path, str] = {}
-    for split, (path, expected) in pinned.items():
-        if not path.is_file():
-            raise UserError(f"{path}: not found; set download.local.{split}.path in params.yaml")
-        if path not in found:
-            try:
-                found[path] = sha256_file(path)
-            except OSError as error:
-                raise UserError(f"{path}: cannot be read: {error.strerror}") from None
-        if found[path] != expected:
-            raise UserError(
-                f"{path}: its sha256 is {found[path]}, download.local.{split}.sha256 expects {expected}; "
-                "restore the file, or put its hash into params.yaml if the change is meant"
-            )
+def check_splits(splits: Collection[str], heldout_fraction: float, section: str = "download.local") -> None:
+    """UserError unless rows of both trainings are named and held-out rows come from somewhere."""
+    for split in TRAIN_SPLITS:
+        if split not in splits:
+            raise UserError(f"{section}.{split} is missing; name its file in params.yaml")
+    if "heldout" not in splits and not heldout_fraction:
+        raise UserError(
+            f"{section}.heldout is missing; name its file in params.yaml, or set download.heldout_fraction, say "
+            "0.02, to hold out that share of the training pictures"
+        )
 
 
-def _checked_schema(path: Path, split: str) -> pa.Schema:
-    """The columns taken of a file, in the contract's order and types."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        found = pq.read_schema(path)
-    except (pa.ArrowException, OSError) as error:
-        raise UserError(f"{path}: not a Parquet file: {' '.join(str(error).split())}") from None
-    text, binary = (pa.string(), pa.large_string()), (pa.binary(), pa.large_binary())
-    wanted = {"conversations": text, "image_bytes": binary}
-    if split not in TRAIN_SPLITS and "scene" in found.names:
-        wanted["scene"] = text
-    for name, types in wanted.items():
-        if found.names.count(name) != 1:
-            has = ", ".join(found.names) or "none"
-            raise UserError(f"{path}: one column {name!r} is needed; the file has: {has}")
-        if found.field(name).type not in types:
-            raise UserError(f"{path}: column {name!r} must be {types[0]}, it is {found.field(name).type}")
-    return table_schema("scene" in wanted)
-
-
-def _rows(path: Path, limit: int) -> int:
-    import pyarrow.parquet as pq
-
-    rows = int(pq.read_metadata(path).num_rows)
-    return min(rows, limit) if limit else rows
-
-
-def _copy(source: Path, target: Path, schema: pa.Schema, limit: int, progress: Progress) -> int:
-    import pyarrow as pa
-
+def _copy(reader: RowReader, target: Path, progress: Progress) -> int:
     written = 0
-    try:
-        with table_writer(target, schema) as writer:
-            for batch in _batches(source, schema, limit):
-                writer.write_batch(batch)
-                written += batch.num_rows
-                progress.advance(batch.num_rows)
-    except (pa.ArrowException, OSError) as error:
-        raise UserError(f"{source}: cannot be read: {' '.join(str(error).split())}") from None
+    with table_writer(target, reader.schema) as writer:
+        for batch in reader.batches():
+            writer.write_batch(batch)
+            written += batch.num_rows
+            progress.advance(batch.num_rows)
     return written
 
 
-def _batches(source: Path, schema: pa.Schema, limit: int) -> Iterator[Any]:
-    """Record batches with the columns of `schema`, `limit` rows in all (0 = every row)."""
+def _divide(
+    readers: Mapping[str, RowReader], folder: Path, fraction: float, progress: Progress
+) -> dict[str, int]:
+    """Write training files and heldout.parquet; each row says in `origin` which row of which source it was."""
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
-    left = limit
-    # Memory-mapped, a row group is paged in as it is read: one of any size needs little memory.
-    with pq.ParquetFile(source, memory_map=True) as file:
-        for batch in file.iter_batches(batch_size=ROW_GROUP, columns=schema.names):
-            taken = batch.slice(0, left) if limit else batch
-            columns = [taken.column(field.name).cast(field.type) for field in schema]
-            yield pa.record_batch(columns, schema=schema)
-            left -= taken.num_rows
-            if limit and left == 0:
-                return
+    several = {split: _has_lists(reader) for split, reader in readers.items()}
+    holdout = Holdout(fraction)
+    for split, reader in readers.items():
+        for batch in reader.batches() if several[split] else ():
+            holdout.keep_linked(batch)
+    heldout = _with_origin(table_schema())
+    counts = {}
+    with GroupedWriter(folder / "heldout.parquet", heldout) as held:
+        for split, reader in readers.items():
+            schema, start = _with_origin(reader.schema), 0
+            holdout.next_file()
+            with GroupedWriter(folder / f"{split}.parquet", schema) as kept:
+                for batch in reader.batches():
+                    names = [f"{split}:{start + row}" for row in range(batch.num_rows)]
+                    batch = batch.append_column("origin", pa.array(names, pa.string()))
+                    stays, goes = holdout.divide(batch)
+                    kept.write(batch.filter(stays))
+                    held.write(as_schema(batch.filter(goes), heldout))
+                    start += batch.num_rows
+                    progress.advance(batch.num_rows)
+            counts[split] = kept.rows
+    counts["heldout"] = held.rows
+    empty = [split for split, rows in counts.items() if not rows]
+    if empty:
+        raise UserError(
+            f"download.heldout_fraction {fraction:g} leaves no row for {empty[0]}; "
+            f"{'raise' if empty[0] == 'heldout' else 'lower'} it, or name a source of heldout rows"
+        )
+    return counts
+
+
+def _has_lists(reader: RowReader) -> bool:
+    import pyarrow as pa
+
+    return bool(pa.types.is_list(reader.schema.field("image_bytes").type))
+
+
+def _with_origin(schema: pa.Schema) -> pa.Schema:
+    import pyarrow as pa
+
+    return schema.append(pa.field("origin", pa.string()))

@@ -3,35 +3,133 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
 ROW_GROUP = 1000  # rows in a group: a reader holds one at a time
+BATCH_BYTES = 256 << 20  # of rows held at once, where their number alone would allow more
 _DICTIONARY_BYTES = 16 << 20  # beyond it a group stores its pictures plainly
 
 
-def table_schema(with_scene: bool) -> pa.Schema:
-    """`conversations` and `image_bytes`, as in the original data set; `scene` in held-out files alone."""
+def table_schema(with_scene: bool = False, *, several: bool = False, with_fault: bool = False) -> pa.Schema:
+    """`conversations` and `image_bytes`, as in the original data set, and what else a file may have.
+
+    `with_scene`: the truth of drawn pictures, in held-out files alone. `several`: `image_bytes` is a list, because
+    a row has several pictures. `with_fault`: why a row could not be read, null where it could.
+    """
     import pyarrow as pa
 
-    fields = [("conversations", pa.string()), ("image_bytes", pa.binary())]
-    return pa.schema([*fields, ("scene", pa.string())] if with_scene else fields)
+    fields = [
+        ("conversations", pa.string()),
+        ("image_bytes", pa.list_(pa.binary()) if several else pa.binary()),
+    ]
+    if with_scene:
+        fields.append(("scene", pa.string()))
+    if with_fault:
+        fields.append(("fault", pa.string()))
+    return pa.schema(fields)
 
 
 def table_writer(path: Path, schema: pa.Schema) -> pq.ParquetWriter:
     """A Parquet writer, to be closed; each table or batch written to it becomes row groups of its own."""
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
     # JPEG does not compress, but a picture may repeat in the rows beside it: the dictionary then holds it once.
     # Statistics of a column of pictures would be two whole pictures a group.
+    several = pa.types.is_list(schema.field("image_bytes").type)
+    pictures = "image_bytes.list.element" if several else "image_bytes"
+    names = [pictures if name == "image_bytes" else name for name in schema.names]
     return pq.ParquetWriter(
         path,
         schema,
-        compression={name: "none" if name == "image_bytes" else "zstd" for name in schema.names},
-        use_dictionary=["image_bytes"],
+        compression={name: "none" if name == pictures else "zstd" for name in names},
+        use_dictionary=[pictures],
         dictionary_pagesize_limit=_DICTIONARY_BYTES,
         write_statistics=False,
     )
+
+
+def batch_rows(file: pq.ParquetFile, most: int) -> int:
+    """How many rows of a Parquet file to hold at once: `most`, fewer where its rows are large."""
+    groups = (file.metadata.row_group(number) for number in range(file.metadata.num_row_groups))
+    largest = max((group.total_byte_size / group.num_rows for group in groups if group.num_rows), default=0)
+    return max(1, min(most, int(BATCH_BYTES / max(largest, 1))))
+
+
+def holds_lists(kind: pa.DataType) -> bool:
+    """Whether an Arrow type is a list of variable or of fixed length."""
+    import pyarrow as pa
+
+    return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind))
+
+
+def as_pictures(column: Any, kind: pa.DataType) -> Any:
+    """Pictures as `kind`: one becomes a list of one, a list of at most one becomes that one, or null."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if holds_lists(column.type) == holds_lists(kind):
+        return column.cast(kind)
+    if holds_lists(kind):
+        length = pc.if_else(pc.is_valid(column), 1, 0).cast(pa.int32())
+        offsets = pa.concat_arrays([pa.array([0], pa.int32()), pc.cumulative_sum(length).cast(pa.int32())])
+        return pa.ListArray.from_arrays(offsets, column.drop_null().cast(kind.value_type))
+    lists = column.cast(pa.list_(kind))
+    lengths = pc.fill_null(pc.list_value_length(lists), 0)
+    starts = pc.subtract(pc.cumulative_sum(lengths), lengths)
+    place = pc.if_else(pc.greater(lengths, 0), starts, None)
+    return pc.list_flatten(lists).take(place)
+
+
+def as_schema(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
+    """A batch with the columns of `schema` alone, each in its type."""
+    import pyarrow as pa
+
+    columns = [
+        (as_pictures if field.name == "image_bytes" else _cast)(batch.column(field.name), field.type)
+        for field in schema
+    ]
+    return pa.record_batch(columns, schema=schema)
+
+
+def _cast(column: Any, kind: pa.DataType) -> Any:
+    return column.cast(kind)
+
+
+class GroupedWriter:
+    """Writes batches of any size as groups of ROW_GROUP rows, fewer where rows are large; a context manager."""
+
+    def __init__(self, path: Path, schema: pa.Schema) -> None:
+        self._writer = table_writer(path, schema)
+        self._waiting: list[pa.RecordBatch] = []
+        self._waiting_rows = 0
+        self.rows = 0
+
+    def __enter__(self) -> GroupedWriter:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._flush()
+        self._writer.close()
+
+    def write(self, batch: pa.RecordBatch) -> None:
+        """Take a batch; it is on disk when the writer is left."""
+        while batch.num_rows:
+            taken = batch.slice(0, ROW_GROUP - self._waiting_rows)
+            self._waiting.append(taken)
+            self._waiting_rows += taken.num_rows
+            batch = batch.slice(taken.num_rows)
+            if self._waiting_rows == ROW_GROUP or sum(part.nbytes for part in self._waiting) >= BATCH_BYTES:
+                self._flush()
+
+    def _flush(self) -> None:
+        import pyarrow as pa
+
+        if self._waiting:
+            self._writer.write_table(pa.Table.from_batches(self._waiting), row_group_size=ROW_GROUP)
+            self.rows += self._waiting_rows
+            self._waiting, self._waiting_rows = [], 0

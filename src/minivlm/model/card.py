@@ -21,9 +21,8 @@ LICENCES = {
     "openai/clip-vit-base-patch16": "MIT (code); OpenAI's card is for research, deployment out of scope untested",
     "jingyaogong/MiniMind2-V-PyTorch": "Apache-2.0; its texts come from sets with terms of their own",
     "jingyaogong/minimind-v_dataset": (
-        "Apache-2.0 in its first card, none named later; made from LLaVA-CC3M-Pretrain-595K (its pictures "
-        "for research "
-        "alone) and LLaVA-Instruct-150K (CC BY 4.0, written by GPT-4 under OpenAI's terms), translated"
+        "Apache-2.0 in its first card, none named later; made from LLaVA-CC3M-Pretrain-595K (its pictures for "
+        "research alone) and LLaVA-Instruct-150K (CC BY 4.0, written by GPT-4 under OpenAI's terms), translated"
     ),
     "the drawn world of minivlm": "Apache-2.0; drawn by the program, no rights of others",
 }
@@ -48,8 +47,7 @@ class Card:
 
 
 def parameters_by_part(model: Any) -> dict[str, int]:
-    """Parameters of a LlavaForConditionalGeneration by part; of the projector the one map that is not an
-    identity."""
+    """Parameters of a LlavaForConditionalGeneration; of its projector those of the map that is no identity."""
     parts = {
         "vision tower": model.model.vision_tower,
         "projector": model.model.multi_modal_projector.linear_1,
@@ -94,8 +92,8 @@ def _front(card: Card) -> str:
 def _model(card: Card) -> str:
     rows = [f"| {name} | {count:,} |" for name, count in card.parameters.items()]
     drawn = (
-        "\n\n**The projector is not trained.** The checkpoint was a language model alone; the projector was drawn "
-        "from a fixed seed. This directory is the start of a training: what it says of a picture means "
+        "\n\n**The projector is not trained.** The checkpoint was a language model alone; the projector was "
+        "drawn from a fixed seed. This directory is the start of a training: what it says of a picture means "
         "nothing yet."
     )
     text = "\n".join(
@@ -119,18 +117,14 @@ def _model(card: Card) -> str:
 def _typed(card: Card) -> str:
     token = card.image_token
     return (
-        f"## `{token}` is the picture\n\n"
-        f"The original marks a picture by a run of the ordinary token `{token}`. transformers' processor "
-        "takes every "
-        f"`{token}` in a text for a picture: `a{token}b.c` in a question ends in an error, or in a picture at the "
-        f"wrong place. The chat template of this directory writes a full-width twin for a `{token}` in text "
-        "parts and "
-        "in turns of assistant and system. So give conversations as parts, "
-        '`{"type": "image"}` and `{"type": "text", "text": …}`, and they are safe. A user\'s turn that is '
-        "one string, "
-        "and text given to the processor without the template, are read as the original's rows are: "
-        f"`{token}` is a picture there. `minivlm caption` reads a typed `{token}` as the original did: as a "
-        "character."
+        f"## `{token}` is the picture\n\nThe original marks a picture by a run of the ordinary token `{token}`. "
+        f"transformers' processor takes every `{token}` in a text for a picture: `a{token}b.c` in a question ends "
+        "in an error, or in a picture at the wrong place. The chat template of this directory writes a "
+        f"look-alike for a `{token}` in text parts and in turns of assistant and system. So give "
+        'conversations as parts, `{"type": "image"}` and `{"type": "text", "text": …}`, and they '
+        "are safe. A user's turn that is one string, and text given to the processor without the template, are "
+        f"read as the original's rows are: `{token}` is a picture there. `minivlm caption` reads a typed "
+        f"`{token}` as the original did: as a character."
     )
 
 
@@ -155,13 +149,10 @@ Or, with this project, `minivlm caption picture.jpg --model DIRECTORY`."""
 
 def _use(card: Card) -> str:
     return (
-        "## Use and limits\n\n"
-        f"For learning, teaching and measuring how such models are trained; it reads and writes "
-        f"{', '.join(card.languages)}. It is small: it invents things that are not in the picture, counts "
-        "badly and "
-        "repeats what its data said most. It has no safety training. Do not let it decide about people or "
-        "identify "
-        "anybody, and look yourself where a description matters."
+        "## Use and limits\n\nFor learning, teaching and measuring how such models are trained; it reads and "
+        f"writes {', '.join(card.languages)}. It is small: it invents things that are not in the picture, counts "
+        "badly and repeats what its data said most. It has no safety training. Do not let it decide about people "
+        "or identify anybody, and look yourself where a description matters."
     )
 
 
@@ -178,7 +169,7 @@ def _terms(card: Card) -> str:
             *rows,
             "",
             "A model inherits the strictest of them: its weights may be used as far as all of these allow. The "
-            "program that made this directory is under Apache-2.0, which says nothing about the weights. No legal "
-            "advice.",
+            "program that made this directory is under Apache-2.0, which says nothing about the weights. No "
+            "legal advice.",
         ]
     )

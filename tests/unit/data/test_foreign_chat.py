@@ -124,13 +124,14 @@ def test_templates_that_need_nothing_are_kept_as_they_are():
 
 
 def test_white_space_at_the_start_of_a_template_stays():
-    assert chat("\n " + CHATML).render(talk("?")) == ChatTemplate("\n " + CHATML, name="", special=()).render(talk("?"))
+    plain = ChatTemplate("\n " + CHATML, name="", special=())
+    assert chat("\n " + CHATML).render(talk("?")) == plain.render(talk("?"))
 
 
 WRONG = {
     "drops": ("{{ messages[-1].content }}</s>", "changes, drops or repeats contents"),
     "repeats": (CHATML + "{{- messages[0].content -}}", "changes, drops or repeats contents"),
-    "changes": (CHATML.replace("message.content", "message.content | upper"), "changes, drops or repeats contents"),
+    "changes": (CHATML.replace("message.content", "message.content | upper"), "changes, drops or"),
     "no end": ("{% for m in messages %}{{ m.role + ': ' + m.content }}\n{% endfor %}", "without a special token"),
     "prompt": (CHATML.replace("{{- '<|im_start|>assistant\n' -}}", "{{- 'Answer: ' -}}"), "asks for one with"),
     "syntax": ("{% for %}", "its chat template refuses the roles user"),

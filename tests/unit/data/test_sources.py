@@ -7,10 +7,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from minivlm.data.sources import PinnedFile, copy_local, fetch_rows
+from minivlm.data.local_files import PinnedRows, local_sources
+from minivlm.data.sources import convert_rows
 from minivlm.data.tables import table_schema
 from minivlm.errors import UserError
-from minivlm.files import sha256_file
+from minivlm.files import sha256_file, sha256_tree
 
 
 def write(path, rows=5, row_group_size=2, **changes):
@@ -22,13 +23,18 @@ def write(path, rows=5, row_group_size=2, **changes):
     }
     kept = {name: column for name, column in columns.items() if column is not None}
     pq.write_table(pa.table(kept), path, row_group_size=row_group_size)
-    return PinnedFile(path.name, sha256_file(path))
+    return PinnedRows(path.name, sha256_file(path))
 
 
 @pytest.fixture
 def files(tmp_path):
     train = write(tmp_path / "train.parquet")
     return {"pretrain": train, "sft": train, "heldout": write(tmp_path / "val.parquet", rows=3)}
+
+
+def copy_local(folder, *, files, root, limit=0, heldout_fraction=0.0):
+    """Pinned files to the files of the stage."""
+    return convert_rows(folder, local_sources(files, root), limit=limit, heldout_fraction=heldout_fraction)
 
 
 def out(tmp_path):
@@ -46,7 +52,7 @@ def test_files_come_out_under_the_contracts_names_and_columns(tmp_path, files):
 
 def test_an_absolute_path_and_an_optional_split_are_taken(tmp_path, files):
     path = tmp_path / "new.parquet"
-    files["compositional"] = PinnedFile(str(path), write(path).sha256)
+    files["compositional"] = PinnedRows(str(path), write(path).sha256)
     copy_local(out(tmp_path), files=files, root=tmp_path)
     assert pq.read_metadata(out(tmp_path) / "compositional.parquet").num_rows == 5
 
@@ -58,7 +64,7 @@ def test_large_types_become_the_contracts_types(tmp_path, files):
         image_bytes=pa.array([b"x"] * 5, pa.large_binary()),
     )
     copy_local(out(tmp_path), files=files, root=tmp_path)
-    assert pq.read_schema(out(tmp_path) / "sft.parquet") == table_schema(with_scene=False)
+    assert pq.read_schema(out(tmp_path) / "sft.parquet") == table_schema()
 
 
 @pytest.mark.parametrize("limit", [1, 3, 4, 5, 9])
@@ -94,11 +100,11 @@ def test_the_same_files_give_the_same_bytes(tmp_path, files):
 
 
 def changed(tmp_path, files):
-    return {**files, "sft": PinnedFile("train.parquet", "0" * 64)}
+    return {**files, "sft": PinnedRows("train.parquet", "0" * 64)}
 
 
 def missing_file(tmp_path, files):
-    return {**files, "heldout": PinnedFile("nowhere.parquet", "0" * 64)}
+    return {**files, "heldout": PinnedRows("nowhere.parquet", "0" * 64)}
 
 
 def missing_split(tmp_path, files):
@@ -113,9 +119,29 @@ def wrong_type(tmp_path, files):
     return {**files, "sft": write(tmp_path / "bad.parquet", image_bytes=pa.array([1] * 5))}
 
 
-def not_parquet(tmp_path, files):
+def cut(tmp_path, files):
+    write(tmp_path / "bad.parquet")
+    (tmp_path / "bad.parquet").write_bytes((tmp_path / "bad.parquet").read_bytes()[:-20])
+    return {**files, "sft": PinnedRows("bad.parquet", sha256_file(tmp_path / "bad.parquet"))}
+
+
+def no_images_hash(tmp_path, files):
+    (tmp_path / "pictures").mkdir()
+    return {**files, "sft": files["sft"]._replace(images="pictures")}
+
+
+def other_images(tmp_path, files):
+    (tmp_path / "pictures.zip").write_bytes(b"")
+    return {**files, "sft": files["sft"]._replace(images="pictures.zip", images_sha256="0" * 64)}
+
+
+def no_images(tmp_path, files):
+    return {**files, "sft": files["sft"]._replace(images="nowhere", images_sha256="0" * 64)}
+
+
+def neither(tmp_path, files):
     (tmp_path / "bad.parquet").write_text("conversations,image_bytes\n")
-    return {**files, "sft": PinnedFile("bad.parquet", sha256_file(tmp_path / "bad.parquet"))}
+    return {**files, "sft": PinnedRows("bad.parquet", sha256_file(tmp_path / "bad.parquet"))}
 
 
 def damaged(tmp_path, files):
@@ -123,7 +149,7 @@ def damaged(tmp_path, files):
     data = bytearray((tmp_path / "bad.parquet").read_bytes())
     data[4:2000] = bytes(1996)
     (tmp_path / "bad.parquet").write_bytes(data)
-    return {**files, "sft": PinnedFile("bad.parquet", sha256_file(tmp_path / "bad.parquet"))}
+    return {**files, "sft": PinnedRows("bad.parquet", sha256_file(tmp_path / "bad.parquet"))}
 
 
 @pytest.mark.parametrize(
@@ -131,10 +157,14 @@ def damaged(tmp_path, files):
     [
         (changed, r"train\.parquet: its sha256 is [0-9a-f]{64}, download\.local\.sft\.sha256 expects 0{64}; .+"),
         (missing_file, r"nowhere\.parquet: not found; set download\.local\.heldout\.path in params\.yaml"),
-        (missing_split, r"download\.local\.heldout is missing; .+"),
+        (missing_split, r"download\.local\.heldout is missing; .+ or set download\.heldout_fraction, .+"),
+        (no_images, r"nowhere: not found; set download\.local\.sft\.images in params\.yaml"),
+        (no_images_hash, r"pictures: download\.local\.sft\.images_sha256 is missing in params\.yaml; .+"),
+        (other_images, r"pictures\.zip: its sha256 is [0-9a-f]{64}, .*\.sft\.images_sha256 expects .+"),
         (missing_column, r"bad\.parquet: one column 'conversations' is needed; the file has: extra, image_bytes"),
-        (wrong_type, r"bad\.parquet: column 'image_bytes' must be binary, it is int64"),
-        (not_parquet, r"bad\.parquet: not a Parquet file: .+"),
+        (wrong_type, r"bad\.parquet: column 'image_bytes' must be binary or lists of it, it is int64"),
+        (neither, r"bad\.parquet: neither a Parquet file nor JSON lines"),
+        (cut, r"bad\.parquet: not a Parquet file: .+"),
         (damaged, r"bad\.parquet: cannot be read: .+"),
     ],
 )
@@ -149,15 +179,37 @@ def test_what_is_wrong_with_a_file_is_said_in_one_line_and_nothing_is_written(tm
     assert [path.name for path in out(tmp_path).iterdir()] == ["old"]
 
 
-def test_both_sources_fill_the_same_folder(tmp_path, files):
-    scenes = {"train_pictures": 3, "sft_rows": 3, "heldout_pictures": 2, "compositional_pictures": 2}
-    settings = {"scenes": {**scenes, "size": 32, "jpeg_quality": 80}, "local": files, "limit": 0, "seed": 1}
-    for source, stems in (
-        ("scenes", ["compositional", "heldout", "pretrain", "sft"]),
-        ("local", ["heldout", "pretrain", "sft"]),
-    ):
-        fetch_rows(out(tmp_path), source=source, root=tmp_path, workers=1, **settings)
-        assert sorted(path.stem for path in out(tmp_path).iterdir()) == stems
+def write_lines(folder, name, count, first=0):
+    """JSON lines of rows with a picture each, and their folder."""
+    (folder / f"{name}_images").mkdir()
+    lines = []
+    for number in range(first, first + count):
+        (folder / f"{name}_images" / f"{number}.jpg").write_bytes(b"picture %d" % number)
+        turns = [{"role": "user", "content": f"<image>{number}"}, {"role": "assistant", "content": "好"}]
+        lines.append(json.dumps({"conversations": turns, "image": f"{number}.jpg"}))
+    (folder / f"{name}_data.jsonl").write_text("\n".join(lines) + "\n")
+    return PinnedRows(
+        f"{name}_data.jsonl",
+        sha256_file(folder / f"{name}_data.jsonl"),
+        f"{name}_images",
+        sha256_tree(folder / f"{name}_images"),
+    )
+
+
+def test_json_lines_and_parquet_may_stand_side_by_side(tmp_path, files):
+    files["sft"] = write_lines(tmp_path, "sft", 4)
+    counts = copy_local(out(tmp_path), files=files, root=tmp_path)
+    assert counts == {"pretrain_rows": 5, "sft_rows": 4, "heldout_rows": 3}
+    rows = pq.read_table(out(tmp_path) / "sft.parquet").to_pylist()
+    assert [row["image_bytes"] for row in rows] == [b"picture %d" % number for number in range(4)]
+    assert {row["fault"] for row in rows} == {None}
+
+
+def test_a_picture_that_changed_in_its_folder_is_noticed(tmp_path, files):
+    files["sft"] = write_lines(tmp_path, "sft", 4)
+    (tmp_path / "sft_images" / "2.jpg").write_bytes(b"another")
+    with pytest.raises(UserError, match=r"sft_images: its sha256 is .+ download\.local\.sft\.images_sha256"):
+        copy_local(out(tmp_path), files=files, root=tmp_path)
 
 
 def test_progress_is_a_line_where_there_is_no_terminal(tmp_path, files, capsys):

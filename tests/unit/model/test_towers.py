@@ -1,6 +1,4 @@
-"""Towers by somebody else: the same features as their own model's, strictly loaded, the rest refused in one line."""
-
-import json
+"""Towers by somebody else: the features of their own models, strictly loaded, the rest refused in one line."""
 
 import numpy as np
 import pytest
@@ -67,9 +65,7 @@ def test_llava_projects_the_features_that_training_computes(tmp_path, kind):
     base = families.write_base(families.Family(KINDS[kind], families.llama), tmp_path, layer=-2)
     model = assemble(base, seed=1)
     processor = make_processor(base, model.config)
-    inputs = processor(
-        images=[noise(1, (40, 20)), noise(2)], text=["<image>", "<image>"], return_tensors="pt"
-    )
+    inputs = processor(images=[noise(1, (40, 20)), noise(2)], text=["<image>", "<image>"], return_tensors="pt")
     count = int((inputs["input_ids"] == model.config.image_token_id).sum())
     assert count == 2 * model.config.image_seq_length == 2 * (SIDE // PATCH) ** 2
     with torch.no_grad():
@@ -112,7 +108,8 @@ def test_keys_of_older_files_and_a_contrastive_projection_may_be_there(tmp_path)
     path = tmp_path / "source" / "model.safetensors"
     weights = load_file(path)
     prefix = next(iter(weights)).split("embeddings")[0] if "embeddings" in next(iter(weights)) else ""
-    extra = {f"{prefix}embeddings.position_ids": torch.arange(5)[None], "visual_projection.weight": torch.ones(2, 24)}
+    extra = {f"{prefix}embeddings.position_ids": torch.arange(5)[None]}
+    extra["visual_projection.weight"] = torch.ones(2, 24)
     save_file(weights | extra, path, metadata={"format": "pt"})
     bring_vision_tower(tmp_path / "source", tmp_path / "tower")
 
@@ -151,7 +148,8 @@ def test_what_does_not_fit_is_refused_in_one_line(tmp_path, fault, message):
         (source / "config.json").write_text("[]")
     elif fault == "mean":
         values = read_json(source / "preprocessor_config.json")
-        (source / "preprocessor_config.json").write_text(json.dumps({k: values[k] for k in values if "image_" not in k}))
+        kept = {key: value for key, value in values.items() if key not in ("image_mean", "image_std")}
+        write_json(source / "preprocessor_config.json", kept)
     else:
         (source / "config.json").unlink()
     with pytest.raises(UserError, match=message) as caught:

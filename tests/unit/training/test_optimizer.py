@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from minivlm.errors import UserError
 from minivlm.model.llava import assemble
 from minivlm.model.vision_language import VisionLanguageLoss
 from minivlm.training.optimizer import (
@@ -10,9 +11,11 @@ from minivlm.training.optimizer import (
     copy_state,
     freeze,
     is_trained,
+    layer_stack,
     parameter_groups,
     restore_state,
 )
+from tests.families import FAMILIES, write_base
 from tests.unit.model.tiny import MEAN, STD, collate, rows
 
 PROJECTOR = "model.multi_modal_projector.linear_1.weight"
@@ -90,3 +93,34 @@ def test_a_state_is_a_copy_and_restores_exactly():
     assert torch.equal(module.weight, before)
     with pytest.raises(KeyError, match="bias"):
         restore_state(module, {"weight": state["weight"]})
+
+
+@pytest.fixture(scope="module", params=FAMILIES)
+def family(request, tmp_path_factory):
+    return assemble(write_base(FAMILIES[request.param], tmp_path_factory.mktemp("family")), seed=1)
+
+
+@pytest.mark.parametrize(
+    ("policy", "expected"), [("projector", []), ("projector+last_layer", [1]), ("first_last", [0, 1])]
+)
+def test_a_policy_finds_the_layers_of_any_family(family, policy, expected):
+    trained = freeze(family, policy)
+    stack = layer_stack(family.model.language_model, 2)
+    names = {name.removeprefix("model.language_model.") for name in trained} - {PROJECTOR}
+    assert sorted({int(name.removeprefix(f"{stack}.").split(".")[0]) for name in names}) == expected
+    layer = family.model.language_model.get_submodule(stack)[1]
+    assert expected == [] or {f"{stack}.1.{name}" for name, _ in layer.named_parameters()} <= names
+
+
+def test_the_policy_llm_trains_every_weight_of_any_family(family):
+    trained = freeze(family, "llm")
+    llm = {name for name, _ in family.named_parameters() if name.startswith(("model.language_model.", "lm_head."))}
+    assert set(trained) == llm | {PROJECTOR}
+    untied = family.lm_head.weight is not family.get_input_embeddings().weight
+    assert ("lm_head.weight" in trained) is untied
+    assert not any("vision_tower" in name or "linear_2" in name for name in trained)
+
+
+def test_a_model_without_a_list_of_layers_is_refused():
+    with pytest.raises(UserError, match="has no list of 3 layers"):
+        layer_stack(torch.nn.Linear(2, 2), 3)

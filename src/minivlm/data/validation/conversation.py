@@ -1,13 +1,15 @@
 """One conversation (JSON text) -> the facts that the expectations look at.
 
-A conversation is a JSON list of turns, `{"role": "user" | "assistant", "content": text}`; the place of the picture
-is marked by `<image>` in the first turn. Only facts are found here; which of them are acceptable is declared in
-expectations.py.
+A conversation is a JSON list of turns, `{"role": "user" | "assistant", "content": text}`, with at most one turn of
+the role "system" before them. `<image>` in a user's turn marks the place of a picture; several may stand in one
+turn or be spread over turns. Only facts are found here; which are acceptable is declared in expectations.py.
 """
 
 import hashlib
 import json
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+from minivlm.data.strict_json import JsonError, loads
 
 IMAGE_MARK = "<image>"
 KNOWN_ROLES = ("user", "assistant", "system")
@@ -31,8 +33,8 @@ class ConversationFacts(NamedTuple):
     digest: bytes | None  # sha256 of roles and contents, so that JSON spacing does not hide a duplicate
     roles: str | None = None  # "user assistant"; a role nobody knows is "other"
     turns: int | None = None
-    marks_first_turn: int | None = None
-    marks_elsewhere: int | None = None
+    marks: int | None = None  # <image> where pictures may stand
+    marks_elsewhere: int | None = None  # <image> in the turns of assistant and system
     shortest_answer: int | None = None  # characters; None without an assistant turn
     longest_turn: int | None = None
     question_characters: int | None = None
@@ -48,24 +50,29 @@ def parse_turns(raw: bytes | None) -> list[Turn]:
     if raw is None:
         raise ConversationError("missing")
     try:
-        text = raw.decode("utf-8")
+        value = loads(raw.decode("utf-8"))
     except UnicodeDecodeError:
         raise ConversationError("not UTF-8") from None
-    try:
-        value = json.loads(text)
-    except (ValueError, RecursionError):  # RecursionError: brackets nested some thousand deep
-        raise ConversationError("not JSON") from None
-    if not isinstance(value, list) or not value:
+    except JsonError as fault:
+        raise ConversationError(str(fault)) from None
+    if not isinstance(value, list):
         raise ConversationError("not a list of turns")
-    turns = []
-    for item in value:
-        role, content = (item.get("role"), item.get("content")) if isinstance(item, dict) else (None, None)
-        if not isinstance(role, str) or not isinstance(content, str):
-            raise ConversationError("not a list of turns")
-        if _has_lone_surrogate(role + content):
-            raise ConversationError("lone surrogate")
-        turns.append(Turn(role, content))
-    return turns
+    if not value:
+        raise ConversationError("a list without turns")
+    return [_turn(number, item) for number, item in enumerate(value, 1)]
+
+
+def _turn(number: int, item: Any) -> Turn:
+    if not isinstance(item, dict):
+        raise ConversationError(f'turn {number} is not {{"role", "content"}}')
+    for key in Turn._fields:
+        if item.get(key) is None:
+            raise ConversationError(f"turn {number} has no {key}")
+        if not isinstance(item[key], str):
+            raise ConversationError(f"the {key} of turn {number} is not text")
+        if _has_lone_surrogate(item[key]):
+            raise ConversationError(f"turn {number} has half a character (lone surrogate)")
+    return Turn(item["role"], item["content"])
 
 
 def _has_lone_surrogate(text: str) -> bool:
@@ -86,13 +93,14 @@ def conversation_facts(raw: bytes | None) -> ConversationFacts:
     marks = [turn.content.count(IMAGE_MARK) for turn in turns]
     sizes = [len(turn.content.replace(IMAGE_MARK, "").strip()) for turn in turns]
     answers = [size for turn, size in zip(turns, sizes, strict=True) if turn.role == "assistant"]
+    elsewhere = sum(mark for turn, mark in zip(turns, marks, strict=True) if turn.role in KNOWN_ROLES[1:])
     return ConversationFacts(
         form=TURNS,
         digest=hashlib.sha256(json.dumps(turns, ensure_ascii=False).encode()).digest(),
         roles=" ".join(turn.role if turn.role in KNOWN_ROLES else "other" for turn in turns),
         turns=len(turns),
-        marks_first_turn=marks[0],
-        marks_elsewhere=sum(marks[1:]),
+        marks=sum(marks) - elsewhere,
+        marks_elsewhere=elsewhere,
         shortest_answer=min(answers, default=None),
         longest_turn=max(sizes),
         question_characters=sum(sizes) - sum(answers),

@@ -11,8 +11,8 @@ import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
+from minivlm.data.validation.frame import row_id
 from minivlm.data.validation.gate import FileVerdict
-from minivlm.data.validation.metadata import row_id
 
 _LISTED = 50  # rejected rows of a file shown on the index; all of them are in its JSON report
 

@@ -17,14 +17,17 @@ from minivlm.data.validation.expectations import (
     row_checks,
     table_checks,
 )
-from minivlm.data.validation.metadata import TableShape, read_metadata, table_shape
+from minivlm.data.validation.frame import PICTURE_COLUMNS
+from minivlm.data.validation.metadata import Rows, TableShape, read_metadata, table_rows, table_shape
 from minivlm.paths import TRAIN_SPLITS
 
 if TYPE_CHECKING:
     import pandas as pd
 
 MAX_LISTED = 10_000  # rejected rows listed in a report; the total is always stated
-_DISTRIBUTIONS = ("turns", "question_characters", "answer_characters", "longest_turn", "width", "height")
+_DISTRIBUTIONS = (
+    *("turns", "question_characters", "answer_characters", "longest_turn", "pictures", "width", "height"),
+)
 _COUNTS = ("format", "mode")
 
 
@@ -40,6 +43,9 @@ class FileVerdict:
     table_faults: list[str]  # reasons why the file as a whole cannot be used
     passed: bool
     distributions: dict[str, Any] = field(default_factory=dict)
+    origins: dict[int, str] = field(default_factory=dict)  # row number -> where a rejected row came from
+    pictures: int = 0  # in all rows that can be read; one that repeats is counted each time
+    text_rows: int = 0  # rows without a picture
 
 
 def check_tables(
@@ -56,7 +62,11 @@ def check_tables(
         file: engine.run(f"{file}_table", _shape_frame(shape), table_checks(shape))
         for file, shape in shapes.items()
     }
-    readable = {file: tables[file] for file, results in found.items() if all(result.success for result in results)}
+    readable = {
+        file: table_rows(tables[file])
+        for file, results in found.items()
+        if all(result.success for result in results)
+    }
     frames = read_metadata(readable, train_files=TRAIN_SPLITS, max_side=limits.max_side, workers=workers)
     verdicts = {}
     for file, table_results in found.items():
@@ -69,6 +79,13 @@ def check_tables(
     if docs:
         engine.build_docs()
     return verdicts
+
+
+def check_rows(name: str, rows: Rows, *, limits: Limits, workers: int) -> FileVerdict:
+    """Check the rows of one source that is not one of the pipeline's files, as rows of training are checked."""
+    frame = read_metadata({name: rows}, train_files=(name,), max_side=limits.max_side, workers=workers)[name]
+    found = GreatExpectations().run(f"{name}_rows", frame, row_checks(limits, held_out=False))
+    return _verdict(name, len(frame), frame, [("row", result) for result in found], max_bad_fraction=0.0)
 
 
 def _shape_frame(shape: TableShape) -> "pd.DataFrame":
@@ -93,7 +110,7 @@ def _verdict(
     rejected: dict[int, list[str]] = {}
     for level, result in results:
         for row, value in result.faults.items() if level == "row" else ():
-            rejected.setdefault(row, []).append(_reason(result.check, value))
+            rejected.setdefault(row, []).append(_reason(result.check, row, value, frame))
     accepted = [] if frame is None else [row for row in range(rows) if row not in rejected]
     # the quotient of two whole numbers rounds as the literal 0.29 does: 29 of 100 are not over 0.29
     passed = bool(accepted) and len(rejected) / rows <= max_bad_fraction
@@ -106,11 +123,24 @@ def _verdict(
         table_faults=table_faults,
         passed=passed,
         distributions={} if frame is None else _distributions(frame),
+        origins={} if frame is None else _origins(frame, rejected),
+        pictures=0 if frame is None else int(frame["pictures"].sum()),
+        text_rows=0 if frame is None else int((frame["pictures"] == 0).sum()),
     )
 
 
-def _reason(check: Check, value: Any) -> str:
-    return f"{check.name}: {check.reason.format(value=value)}"
+def _reason(check: Check, row: int, value: Any, frame: "pd.DataFrame | None") -> str:
+    """Why a row is rejected; where it has several pictures and one is at fault, which."""
+    which = ""
+    if frame is not None and check.column in PICTURE_COLUMNS:
+        number = frame[f"{check.column}_of"].astype("float").iloc[row]  # NaN: the row has one picture
+        which = f"picture {number:.0f}: " if number == number else ""
+    return f"{check.name}: {which}{check.reason.format(value=value)}"
+
+
+def _origins(frame: "pd.DataFrame", rejected: Mapping[int, Any]) -> dict[int, str]:
+    known = frame["origin"].iloc[sorted(rejected)].dropna()
+    return {int(row): str(origin) for row, origin in known.items()}
 
 
 def _distributions(frame: "pd.DataFrame") -> dict[str, Any]:

@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from typing import Any
 
 from minivlm.data.validation.expectations import CheckResult
+from minivlm.data.validation.frame import row_id
 from minivlm.data.validation.gate import MAX_LISTED, FileVerdict
-from minivlm.data.validation.metadata import row_id
 
 _NAMED_IN_ERROR = 5
 
@@ -27,7 +27,7 @@ def file_report(verdict: FileVerdict, max_bad_fraction: float) -> dict[str, Any]
         "table_faults": verdict.table_faults,
         "expectations": [_expectation(level, result) for level, result in verdict.results],
         "rejected_rows_listed": len(listed),
-        "rejected_rows": [{"id": row_id(verdict.file, row), "reasons": reasons} for row, reasons in listed],
+        "rejected_rows": [_rejected(verdict, row, reasons) for row, reasons in listed],
         "distributions": verdict.distributions,
     }
 
@@ -35,6 +35,12 @@ def file_report(verdict: FileVerdict, max_bad_fraction: float) -> dict[str, Any]
 def absent_report(file: str) -> dict[str, Any]:
     """The report of an optional file that is not there; written so that the set of outputs is always the same."""
     return {"file": file, "present": False, "passed": True, "rows": 0, "accepted": 0, "rejected": 0}
+
+
+def _rejected(verdict: FileVerdict, row: int, reasons: list[str]) -> dict[str, Any]:
+    """One rejected row; `origin` is its id in the file that it came from, where the download moved rows."""
+    origin = {"origin": verdict.origins[row]} if row in verdict.origins else {}
+    return {"id": row_id(verdict.file, row), **origin, "reasons": reasons}
 
 
 def _expectation(level: str, result: CheckResult) -> dict[str, Any]:

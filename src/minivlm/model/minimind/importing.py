@@ -116,9 +116,13 @@ def _assemble(state: Checkpoint, sizes: Sizes, tower: Any, image_token: int) -> 
     with torch.device("meta"):  # nothing is drawn that is replaced at once
         model = LlavaForConditionalGeneration(config)
     projector = type(model.model.multi_modal_projector)(config)
-    initialize_projector(projector, tower, llm, -1, SEED)
     if state.projector:
         projector.linear_1.load_state_dict(state.projector, strict=True)
+        torch.nn.init.eye_(projector.linear_2.weight)
+        if projector.linear_2.bias is not None:
+            torch.nn.init.zeros_(projector.linear_2.bias)
+    else:
+        initialize_projector(projector, tower, llm, -1, SEED)
     model.model.vision_tower = tower
     model.model.language_model = llm.model
     model.model.multi_modal_projector = projector
@@ -152,9 +156,8 @@ def _card(imported: Imported, checkpoint: Path) -> Card:
     return Card(
         title=f"{checkpoint.stem}, as a LLaVA",
         summary=(
-            f"The weights of `{checkpoint.name}`, a checkpoint of MiniMind-V (jingyaogong/minimind-v), with "
-            "its CLIP "
-            "vision tower, as a standard transformers directory. They are the original's, unchanged."
+            f"The weights of `{checkpoint.name}`, a checkpoint of MiniMind-V (jingyaogong/minimind-v), with its "
+            "CLIP vision tower, as a standard transformers directory. It computes what the original computes."
         ),
         parameters=imported.parameters,
         image_tokens=imported.image_tokens,
@@ -165,8 +168,7 @@ def _card(imported: Imported, checkpoint: Path) -> Card:
         data=("jingyaogong/minimind-v_dataset",),
         notes=(
             'The names under "Made from" are those that MiniMind-V is made from; whether the files that were '
-            "imported "
-            "are those, the importer cannot tell.",
+            "imported are those, the importer cannot tell.",
         ),
         license="other",
     )

@@ -10,7 +10,6 @@ in the form of the original's rows, where `<image>` (or '@') is meant as a pictu
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -90,19 +89,19 @@ def image_token(tokenizer: PreTrainedTokenizerBase, number: int, where: str) -> 
     return text
 
 
-def twin(token: str) -> str:
-    """What is written where somebody types the picture token: its first character in full width ('@' → '＠')."""
-    first = token[:1]
-    return chr(ord(first) + 0xFEE0) + token[1:] if "!" <= first <= "~" else ""
+def twin(tokenizer: PreTrainedTokenizerBase, token: str) -> str:
+    """What is written where somebody types the picture token: it with its first character in full width ('＠').
+
+    Where that is no other token (not ASCII, or a tokenizer that turns the one into the other): a geta mark.
+    """
+    wide = chr(ord(token[0]) + 0xFEE0) + token[1:] if "!" <= token[0] <= "~" else token
+    number = tokenizer(token, add_special_tokens=False)["input_ids"][0]
+    return "〓" if number in tokenizer(wide, add_special_tokens=False)["input_ids"] else wide
 
 
-def chat_template(original: str | None, token: str) -> str:
-    """The original's template behind one that turns parts into strings and keeps a typed picture token
-    harmless."""
-    quoted: Mapping[str, str] = {"IMAGE": _jinja(token), "TWIN": _jinja(twin(token))}
-    prelude = _PRELUDE
-    for name, value in quoted.items():
-        prelude = prelude.replace(name, value)
+def chat_template(original: str | None, token: str, stand_in: str) -> str:
+    """The original's template behind one that makes strings of parts, and `stand_in` of a typed picture token."""
+    prelude = _PRELUDE.replace("IMAGE", _jinja(token)).replace("TWIN", _jinja(stand_in))
     return prelude + (original or _PLAIN)
 
 
@@ -114,7 +113,7 @@ def imported_processor(
     from transformers.image_processing_backends import PilBackend
 
     own = tokenizer.chat_template
-    template = chat_template(own.get("default") if isinstance(own, dict) else own, token)
+    template = chat_template(own.get("default") if isinstance(own, dict) else own, token, twin(tokenizer, token))
     tokenizer.chat_template = template
     return LlavaProcessor(
         image_processor=PilBackend(**pictures),

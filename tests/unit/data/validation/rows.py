@@ -15,7 +15,7 @@ from minivlm.data.validation.expectations import Limits
 
 LIMITS = Limits(max_text_characters=100, min_side=8, max_side=64)
 SPLITS = ("pretrain", "sft", "heldout", "compositional")
-Row = tuple[Any, Any]  # conversations, image_bytes
+Row = tuple[Any, ...]  # conversations, image_bytes, and a fault
 
 
 @functools.cache
@@ -33,6 +33,13 @@ def picture(number: int, size: tuple[int, int] = (16, 16), kind: str = "JPEG", m
     return stream.getvalue()
 
 
+def placeholder(kind: str = "JPEG", side: int = 8, colour: str = "black") -> bytes:
+    """What the original puts into rows of text alone."""
+    stream = io.BytesIO()
+    Image.new("RGB", (side, side), colour).save(stream, kind)
+    return stream.getvalue()
+
+
 def talk(*turns: tuple[str, Any]) -> str:
     """A conversation as JSON text."""
     return json.dumps([{"role": role, "content": content} for role, content in turns], ensure_ascii=False)
@@ -45,7 +52,7 @@ def caption(text: str = "一只鹰在飞行中") -> str:
 
 def spoil(rows: Sequence[Row], count: int) -> list[Row]:
     """The rows with the first `count` conversations made unreadable."""
-    return [("no JSON", content) if row < count else (text, content) for row, (text, content) in enumerate(rows)]
+    return [("no JSON", *row[1:]) if number < count else row for number, row in enumerate(rows)]
 
 
 def good_rows(count: int, first: int = 0) -> list[Row]:
@@ -54,13 +61,21 @@ def good_rows(count: int, first: int = 0) -> list[Row]:
 
 
 def write_table(path: Path, rows: Sequence[Row]) -> Path:
-    """Write rows as a Parquet file with the original's columns."""
+    """Write rows as a Parquet file with the original's columns.
+
+    `image_bytes` holds lists when a row has one; a row's third value is its fault.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     texts, pictures = [row[0] for row in rows], [row[1] for row in rows]
-    table = pa.table(
-        {"conversations": pa.array(texts, pa.string()), "image_bytes": pa.array(pictures, pa.binary())}
-    )
-    pq.write_table(table, path)
+    faults = [row[2] if len(row) > 2 else None for row in rows]
+    kind = pa.binary()
+    if any(isinstance(value, list) for value in pictures):
+        kind = pa.list_(pa.binary())
+        pictures = [[value] if isinstance(value, bytes) else value for value in pictures]
+    columns = {"conversations": pa.array(texts, pa.string()), "image_bytes": pa.array(pictures, kind)}
+    if any(faults):
+        columns["fault"] = pa.array(faults, pa.string())
+    pq.write_table(pa.table(columns), path)
     return path
 
 

@@ -1,6 +1,7 @@
 """What is said of one conversation."""
 
 import json
+import re
 
 import pytest
 
@@ -19,24 +20,29 @@ def test_turns_of_the_original_form_are_read():
     ("raw", "form"),
     [
         (None, "missing"),
-        (b"", "not JSON"),
-        (b"{oops", "not JSON"),
-        (b"[" * 100_000, "not JSON"),
+        (b"", "not JSON (Expecting value, character 1)"),
+        (b"{oops", "not JSON (Expecting property name enclosed in double quotes, character 2)"),
+        (b"[" * 100_000, "not JSON (brackets nested too deep)"),
+        (b"[NaN]", "not JSON (NaN is no number of JSON)"),
+        (b"[" + b"9" * 5000 + b"]", "a number of 5,000 digits"),
+        (b"[1e999]", "a number out of range: '1e999'"),
+        (b'[{"role": "user", "role": "assistant"}]', "the key 'role' stands twice in one object"),
         (b"\xff\xfe", "not UTF-8"),
-        (b"[]", "not a list of turns"),
+        (b"[]", "a list without turns"),
         (b'{"role": "user", "content": "x"}', "not a list of turns"),
-        (b'["user"]', "not a list of turns"),
-        (b'[{"role": "user"}]', "not a list of turns"),
-        (b'[{"role": "user", "content": ["x"]}]', "not a list of turns"),
-        (b'[{"role": "user", "content": "\\ud83d"}]', "lone surrogate"),
+        (b'["user"]', 'turn 1 is not {"role", "content"}'),
+        (b'[{"role": "user"}]', "turn 1 has no content"),
+        (b'[{"content": "x"}]', "turn 1 has no role"),
+        (b'[{"role": "user", "content": ["x"]}]', "the content of turn 1 is not text"),
+        (b'[{"role": "user", "content": "\\ud83d"}]', "turn 1 has half a character (lone surrogate)"),
     ],
 )
 def test_what_is_no_conversation_is_named(raw, form):
-    with pytest.raises(ConversationError, match=f"^{form}$"):
+    with pytest.raises(ConversationError, match=f"^{re.escape(form)}$"):
         parse_turns(raw)
     facts = conversation_facts(raw)
     assert facts.form == form
-    assert facts.roles is None and facts.marks_first_turn is None
+    assert facts.roles is None and facts.marks is None
 
 
 def test_a_surrogate_pair_written_as_two_escapes_is_one_character():
@@ -48,14 +54,15 @@ def test_facts_of_two_rounds_are_counted():
     text = talk(("user", "<image>\nab"), ("assistant", " c "), ("user", "defg"), ("assistant", "hij"))
     facts = conversation_facts(text.encode())
     assert facts.roles == "user assistant user assistant"
-    assert (facts.turns, facts.marks_first_turn, facts.marks_elsewhere) == (4, 1, 0)
+    assert (facts.turns, facts.marks, facts.marks_elsewhere) == (4, 1, 0)
     assert (facts.shortest_answer, facts.longest_turn) == (1, 4)
     assert (facts.question_characters, facts.answer_characters) == (6, 4)
 
 
-def test_marks_are_counted_where_they_stand():
-    facts = conversation_facts(talk(("user", "<image><image>"), ("assistant", "a <image>")).encode())
-    assert (facts.marks_first_turn, facts.marks_elsewhere) == (2, 1)
+def test_marks_of_all_user_turns_are_counted_and_those_of_others_apart():
+    turns = [("system", "<image>"), ("user", "<image><image>"), ("assistant", "a <image>"), ("user", "b<image>")]
+    facts = conversation_facts(talk(*turns).encode())
+    assert (facts.marks, facts.marks_elsewhere) == (3, 2)
 
 
 def test_a_role_nobody_knows_cannot_pass_for_two_known_ones():

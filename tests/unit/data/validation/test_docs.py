@@ -62,7 +62,7 @@ def test_the_index_names_the_rejected_row_and_leads_to_all_results(docs):
 def test_the_results_state_the_expectations_in_words_with_the_image_mark_as_text(docs):
     (page,) = docs.glob("validations/heldout_rows/**/*.html")
     text = page.read_text(encoding="utf-8")
-    assert "The first turn has &lt;image&gt; once" in text
+    assert "The user&#x27;s turns have one &lt;image&gt; for each picture" in text
     assert "<image>" not in text
 
 

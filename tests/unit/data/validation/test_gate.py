@@ -8,25 +8,39 @@ import pyarrow.parquet as pq
 import pytest
 
 from minivlm.data.validation.gate import check_tables
-from tests.unit.data.validation.rows import LIMITS, caption, good_rows, picture, spoil, talk, write_splits
+from tests.unit.data.validation.rows import (
+    LIMITS,
+    caption,
+    good_rows,
+    picture,
+    placeholder,
+    spoil,
+    talk,
+    write_splits,
+)
 
 ASKED = ("user", "<image>\n请描述这张图片。")
 PHOTO = picture(1)
+PLACEHOLDER = placeholder()
 
 # name of the fault -> (conversation, picture, every reason it must be rejected for)
 BAD_ROWS = {
-    "not JSON": ("{oops", picture(100), ["conversation_is_turns: not JSON"]),
+    "not JSON": ("oops", picture(100), ["conversation_is_turns: not JSON (Expecting value, character 1)"]),
     "no conversation": (None, picture(101), ["conversation_is_turns: missing"]),
     "not turns": ('{"role": "user"}', picture(102), ["conversation_is_turns: not a list of turns"]),
     "lone surrogate": (
         caption().replace("一", "\\ud83d", 1),
         picture(103),
-        ["conversation_is_turns: lone surrogate"],
+        ["conversation_is_turns: turn 2 has half a character (lone surrogate)"],
     ),
     "assistant first": (
         talk(("assistant", "<image> 好"), ("user", "好")),
         picture(104),
-        ["roles_alternate: assistant user"],
+        [
+            "roles_alternate: assistant user",
+            "pictures_match_marks: no <image>, 1 picture",
+            "no_other_image_mark: 1 times <image> in turns of assistant or system",
+        ],
     ),
     "ends with the user": (
         talk(ASKED, ("assistant", "好"), ("user", "还有呢？")),
@@ -38,17 +52,17 @@ BAD_ROWS = {
     "no mark": (
         talk(("user", "请描述"), ("assistant", "好")),
         picture(108),
-        ["one_image_mark: 0 times <image> in the first turn"],
+        ["pictures_match_marks: no <image>, 1 picture"],
     ),
     "doubled mark": (
         talk(("user", "<image><image>"), ("assistant", "好")),
         picture(109),
-        ["one_image_mark: 2 times <image> in the first turn"],
+        ["pictures_match_marks: 2 <image>, 1 picture"],
     ),
     "mark in the answer": (
         talk(ASKED, ("assistant", "一个 <image>")),
         picture(110),
-        ["no_other_image_mark: 1 times <image> after the first turn"],
+        ["no_other_image_mark: 1 times <image> in turns of assistant or system"],
     ),
     "blank answer": (
         talk(ASKED, ("assistant", " \n ")),
@@ -61,19 +75,73 @@ BAD_ROWS = {
         ["answers_have_text: an assistant turn without text"],
     ),
     "answer too long": (caption("长" * 101), picture(113), ["turns_fit: a turn of 101 characters"]),
-    "no picture": (caption(), None, ["picture_decodes: missing"]),
+    "no picture": (caption(), None, ["pictures_match_marks: 1 <image>, no picture"]),
     "zero bytes": (caption(), b"", ["picture_decodes: zero bytes"]),
     "not a picture": (caption(), b"<html>", ["picture_decodes: not a picture"]),
     "truncated": (caption(), picture(114, (64, 64))[:-200], ["picture_decodes: truncated"]),
     "16 bits": (caption(), picture(115, kind="PNG", mode="I;16"), ["picture_is_rgb: picture of mode I;16"]),
     "too small": (caption(), picture(116, (7, 20)), ["picture_not_small: a side of 7 pixels"]),
     "too large": (caption(), picture(117, (20, 65)), ["picture_not_large: a side of 65 pixels"]),
-    "duplicate": (caption(), PHOTO, ["no_duplicate: same picture and conversation as pretrain:0"]),
+    "duplicate": (caption(), PHOTO, ["no_duplicate: same pictures and conversation as pretrain:0"]),
+    "second picture truncated": (
+        talk(("user", "<image><image>"), ("assistant", "好")),
+        [picture(118), picture(119, (64, 64))[:-200]],
+        ["picture_decodes: picture 2: truncated"],
+    ),
+    "every picture has a fault of its own": (
+        talk(("user", "<image><image><image>"), ("assistant", "好")),
+        [picture(120, (20, 65)), picture(121, (7, 20)), picture(122, kind="PNG", mode="I;16")],
+        [
+            "picture_is_rgb: picture 3: picture of mode I;16",
+            "picture_not_small: picture 2: a side of 7 pixels",
+            "picture_not_large: picture 1: a side of 65 pixels",
+        ],
+    ),
+    "a picture is missing from a list": (
+        talk(("user", "<image><image>"), ("assistant", "好")),
+        [picture(123), None],
+        ["picture_decodes: picture 2: missing"],
+    ),
+    "fewer pictures than marks in several turns": (
+        talk(ASKED, ("assistant", "好"), ("user", "这张呢？<image>"), ("assistant", "好")),
+        picture(124),
+        ["pictures_match_marks: 2 <image>, 1 picture"],
+    ),
+    "too many pictures": (
+        talk(("user", "<image>" * 17), ("assistant", "好")),
+        [picture(125 + number) for number in range(17)],
+        ["pictures_not_many: 17 pictures"],
+    ),
+    "a mark for the placeholder": (
+        caption(),
+        PLACEHOLDER,
+        ["pictures_match_marks: 1 <image>, no picture (the black 8 x 8 placeholder is none)"],
+    ),
+    "the same text alone again": (
+        talk(("user", "你好"), ("assistant", "你好！")),
+        None,
+        ["no_duplicate: same pictures and conversation as pretrain:7"],
+    ),
+    "not to be read": (caption(), None, ["row_is_readable: picture 1 ('a.jpg'): not in the folder"]),
+    "neither is its conversation": (None, None, ["row_is_readable: the line is not UTF-8"]),
+    "system turn after the user's": (
+        talk(ASKED, ("system", "你是一个助手。"), ("assistant", "好")),
+        picture(150),
+        ["roles_alternate: user system assistant"],
+    ),
+    "mark in the system turn": (
+        talk(("system", "<image>"), ("user", "请描述"), ("assistant", "好")),
+        picture(151),
+        [
+            "pictures_match_marks: no <image>, 1 picture",
+            "no_other_image_mark: 1 times <image> in turns of assistant or system",
+        ],
+    ),
     "several faults": (
         talk(("user", "x"), ("assistant", "")),
         b"",
         [
-            "one_image_mark: 0 times <image> in the first turn",
+            "pictures_match_marks: no <image>, 1 picture",
             "answers_have_text: an assistant turn without text",
             "picture_decodes: zero bytes",
         ],
@@ -88,6 +156,15 @@ GOOD_ROWS = [
     (talk(("user", "请描述\n<image>"), ("assistant", "好")), picture(3)),
     (caption("长" * 100), picture(4, (8, 64))),
     (caption(), picture(5, kind="PNG", mode="RGBA")),
+    (talk(("user", "你好"), ("assistant", "你好！")), None),
+    (talk(("user", "你好"), ("assistant", "您好！")), PLACEHOLDER),
+    (talk(("user", "你好"), ("assistant", "您也好！")), []),
+    (talk(("user", "<image>和<image>"), ("assistant", "好")), [picture(6), PHOTO]),
+    (talk(("user", "<image>和<image>"), ("assistant", "好")), [PHOTO, picture(6)]),
+    (talk(ASKED, ("assistant", "好"), ("user", "这张呢？\n<image>"), ("assistant", "好")), [PHOTO, picture(7)]),
+    (talk(("system", "你是一个助手。"), ASKED, ("assistant", "好")), picture(8)),
+    (caption("@" * 100), picture(9)),
+    (caption("一只鹰"), picture(10, (8, 8))),
 ]
 
 
@@ -98,7 +175,13 @@ def gate(tables, max_bad_fraction=0.0, workers=1):
 @pytest.fixture(scope="module")
 def mixed(tmp_path_factory):
     """The verdict on a pretrain file with every good row, then every bad row."""
-    rows = GOOD_ROWS + [row[:2] for row in BAD_ROWS.values()]
+    told = "row_is_readable: "
+    faults = [reasons[0].removeprefix(told) for _, _, reasons in BAD_ROWS.values()]
+    bad = [
+        (*row[:2], fault if row[2][0].startswith(told) else None)
+        for row, fault in zip(BAD_ROWS.values(), faults, strict=True)
+    ]
+    rows = [*GOOD_ROWS, *bad]
     return gate(write_splits(tmp_path_factory.mktemp("mixed"), pretrain=rows))["pretrain"]
 
 
@@ -160,6 +243,19 @@ def test_a_picture_of_training_is_leakage_in_both_heldout_files(tmp_path):
     assert verdicts["pretrain"].passed and verdicts["sft"].passed
 
 
+def test_any_of_several_pictures_is_leakage_and_a_heldout_row_has_one(tmp_path):
+    both = talk(("user", "<image><image>"), ("assistant", "好"))
+    rows = [(both, [picture(1), picture(2)])]
+    alone = talk(("user", "你好"), ("assistant", "你好！"))
+    heldout = [(caption(), picture(2)), (both, [picture(3), picture(1)]), (alone, None), (caption(), picture(4))]
+    verdict = gate(write_splits(tmp_path, sft=rows, heldout=heldout))["heldout"]
+    assert verdict.rejected == {
+        0: ["no_leakage: same picture as sft:0"],
+        1: ["one_picture: 2 pictures", "no_leakage: picture 2: same picture as sft:0"],
+        2: ["one_picture: 0 pictures"],
+    }
+
+
 def test_stages_may_share_pictures_and_so_may_the_heldout_files(tmp_path):
     rows, held = good_rows(3), good_rows(3, first=10)
     verdicts = gate(write_splits(tmp_path, pretrain=rows, sft=rows, heldout=held, compositional=held))
@@ -188,6 +284,13 @@ def test_a_table_that_cannot_be_used_fails_even_when_every_row_may_be_bad(tmp_pa
     assert verdicts["sft"].table_faults == faults
     assert not verdicts["sft"].passed and verdicts["sft"].accepted == []
     assert verdicts["pretrain"].passed
+
+
+def test_lists_of_pictures_are_a_type_that_may_be_used(tmp_path):
+    columns = {"conversations": [caption()], "image_bytes": pa.array([[PHOTO]], pa.large_list(pa.binary()))}
+    assert spoiled(tmp_path, pa.table(columns))["sft"].accepted == [0]
+    columns["image_bytes"] = pa.array([["x"]])
+    assert spoiled(tmp_path, pa.table(columns))["sft"].table_faults == ["image_bytes: of type list<string>"]
 
 
 def test_other_columns_and_their_order_do_not_matter(tmp_path):

@@ -10,6 +10,7 @@ from tests.unit.data.validation.rows import caption, good_rows, picture, write_a
 
 
 def frames(tables, workers=1):
+    tables = {file: metadata.table_rows(path) for file, path in tables.items()}
     return metadata.read_metadata(tables, train_files=("pretrain", "sft"), max_side=64, workers=workers)
 
 
@@ -21,7 +22,7 @@ def test_frames_are_the_same_for_one_worker_and_for_two(tmp_path):
     assert list(alone) == list(together) == ["pretrain", "sft", "heldout", "compositional"]
     for split, frame in alone.items():
         assert frame.equals(together[split])
-    assert alone["pretrain"]["form"][700] == "not JSON"
+    assert alone["pretrain"]["form"][700].startswith("not JSON")
     assert alone["pretrain"]["decoding"][700] == "not a picture"
 
 

@@ -1,9 +1,13 @@
 """What is said of one picture."""
 
-import pytest
+import io
 
-from minivlm.data.validation.picture import picture_facts
-from tests.unit.data.validation.rows import picture
+import pytest
+from PIL import Image
+
+from minivlm.data.validation import picture as picture_module
+from minivlm.data.validation.picture import is_placeholder, picture_facts, row_pictures
+from tests.unit.data.validation.rows import picture, placeholder
 
 
 @pytest.mark.parametrize(
@@ -42,3 +46,54 @@ def test_a_picture_over_the_limit_is_measured_but_not_decoded():
     truncated = picture(1, (65, 16))[:-100]  # decoding it would say "truncated"
     facts = picture_facts(truncated, max_side=64)
     assert (facts.decoding, facts.width) == (None, 65)
+
+
+def rotated(orientation):
+    stream = io.BytesIO()
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.new("RGB", (40, 20), "red").save(stream, "JPEG", exif=exif)
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize(("orientation", "size"), [(1, (40, 20)), (3, (40, 20)), (6, (20, 40)), (8, (20, 40))])
+def test_the_size_is_that_of_the_picture_as_it_is_looked_at(orientation, size):
+    facts = picture_facts(rotated(orientation), max_side=64)
+    assert (facts.decoding, facts.width, facts.height) == ("decodes", *size)
+
+
+def test_damaged_exif_beside_sound_pixels_turns_nothing():
+    data = rotated(6).replace(b"MM\x00*", b"MM\x00\xff", 1)
+    facts = picture_facts(data, max_side=64)
+    assert (facts.decoding, facts.width, facts.height) == ("decodes", 40, 20)
+
+
+def test_a_file_beyond_the_bound_is_not_opened(monkeypatch):
+    monkeypatch.setattr(picture_module, "MAX_PICTURE_BYTES", 100)
+    data = picture(1)
+    assert picture_facts(data, max_side=64).decoding == f"a file of {len(data)} bytes, over 100"
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF"])
+def test_the_placeholder_is_known_in_every_format(kind):
+    assert is_placeholder(placeholder(kind))
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        *(b"", b"not a picture", placeholder()[:-40], picture(1, (8, 8))),
+        *(placeholder(side=9), placeholder(colour="#010101")),
+    ],
+)
+def test_nothing_else_is_a_placeholder(data):
+    assert not is_placeholder(data)
+
+
+def test_the_pictures_of_a_row_are_those_that_are_no_placeholder():
+    one, two = picture(1), picture(2)
+    assert row_pictures(None) == row_pictures([]) == row_pictures([None]) == row_pictures(placeholder()) == ()
+    assert row_pictures(one) == row_pictures([one]) == row_pictures([placeholder("PNG"), one]) == (one,)
+    assert row_pictures([two, one, two]) == (two, one, two)
+    assert row_pictures([one, None]) == (one, None)
+    assert row_pictures(b"") == (b"",)

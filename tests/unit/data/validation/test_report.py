@@ -9,6 +9,8 @@ from minivlm.data.validation import report
 from minivlm.data.validation.gate import check_tables
 from tests.unit.data.validation.rows import LIMITS, good_rows, spoil, write_all
 
+NOT_JSON = "conversation_is_turns: not JSON (Expecting value, character 1)"
+
 
 @pytest.fixture(scope="module")
 def verdicts(tmp_path_factory):
@@ -22,7 +24,7 @@ def test_the_report_counts_and_names_every_rejected_row(verdicts):
     found = report.file_report(verdicts["sft"], 0.0)
     assert (found["rows"], found["accepted"], found["rejected"], found["passed"]) == (9, 2, 7, False)
     assert [row["id"] for row in found["rejected_rows"]] == [f"sft:{number}" for number in range(7)]
-    assert found["rejected_rows"][0]["reasons"] == ["conversation_is_turns: not JSON"]
+    assert found["rejected_rows"][0]["reasons"] == [NOT_JSON]
 
 
 def test_the_report_has_each_expectation_with_its_outcome(verdicts):
@@ -68,7 +70,7 @@ def test_the_failure_is_one_line_that_says_what_where_and_what_to_do(verdicts):
     line = report.failure(verdicts.values(), 0.0, "reports/validate")
     assert line is not None and "\n" not in line
     assert line.startswith("sft: 7 of 9 rows are at fault")
-    assert "sft:0 (conversation_is_turns: not JSON)" in line and "sft:4" in line and "sft:5" not in line
+    assert f"sft:0 ({NOT_JSON})" in line and "sft:4" in line and "sft:5" not in line
     assert "reports/validate/sft.json" in line and "raise validate.max_bad_fraction" in line
     assert line.endswith("heldout failed too")
 

@@ -65,7 +65,8 @@ def test_a_failing_gate_writes_its_reports_and_leaves_no_accepted_rows(tmp_path)
         run(tmp_path)
     assert "reports/validate/sft.json" in str(error.value)
     report = json.loads((tmp_path / "reports/validate/sft.json").read_text(encoding="utf-8"))
-    assert report["rejected_rows"] == [{"id": "sft:2", "reasons": ["conversation_is_turns: not JSON"]}]
+    reason = "conversation_is_turns: not JSON (Expecting value, character 1)"
+    assert report["rejected_rows"] == [{"id": "sft:2", "reasons": [reason]}]
     assert not (tmp_path / "artifacts/validate").exists()
 
 

@@ -12,6 +12,7 @@ from minivlm.files import read_json, sha256_tree, write_json
 from minivlm.model import checkpoint
 from minivlm.model.fingerprint import check_fingerprint
 from minivlm.model.minimind import import_checkpoint
+from minivlm.model.minimind.processor import twin
 from tests.numeric.original import Variant, random_state, write_clip, write_variant
 
 
@@ -68,6 +69,18 @@ def test_another_picture_token_can_be_named(source, tmp_path):
     assert (done.image_token, done.image_token_id) == ("!", 3)
     assert read_json(tmp_path / "model" / "config.json")["image_token_index"] == 3
     assert read_json(tmp_path / "model" / "processor_config.json")["image_token"] == "!"
+
+
+def test_the_stand_in_of_a_typed_picture_token_is_another_token(imported):
+    from tokenizers import normalizers
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(imported)
+    assert (
+        twin(tokenizer, "@") == "＠" and twin(tokenizer, "<image>") == "＜image>" and twin(tokenizer, "图") == "〓"
+    )
+    tokenizer.backend_tokenizer.normalizer = normalizers.NFKC()  # which turns '＠' into '@'
+    assert twin(tokenizer, "@") == "〓"
 
 
 @pytest.mark.parametrize("number", [-1, 259, 319, 5000])

@@ -1,0 +1,147 @@
+"""A picture by the name that a row gives it, from a folder; what a zip has in common with it.
+
+A name is a path below the folder, or a base name that only one file has. Names that lead out of the folder, by
+`..`, by an absolute path or through a link, are faults, whatever they lead to.
+"""
+
+from __future__ import annotations
+
+import ntpath
+import os
+import posixpath
+import stat
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Protocol
+
+from minivlm.data.strict_json import shown
+from minivlm.data.validation.picture import MAX_PICTURE_BYTES
+from minivlm.errors import UserError
+
+TOO_LARGE = f"larger than {MAX_PICTURE_BYTES:,} bytes"
+
+
+class PictureFileError(Exception):
+    """The picture cannot be had; the message completes `picture 'a.jpg': ...`."""
+
+
+class PictureFiles(Protocol):
+    """Where pictures are found by name; a context manager."""
+
+    def read(self, name: str) -> bytes:
+        """The bytes of a picture; PictureFileError says why there are none."""
+
+    def close(self) -> None:
+        """Let go of what is open."""
+
+
+class NameIndex:
+    """File names by their path and, where it is unambiguous, by their base name.
+
+    A name is also found below the one folder that all files lie in, if there is one.
+    """
+
+    def __init__(self, names: Iterable[str]) -> None:
+        self._paths: dict[str, str] = {}
+        self._bases: dict[str, str | None] = {}  # None: several files have it
+        self._twice: set[str] = set()
+        for name in names:
+            path = posixpath.normpath(name.replace("\\", "/"))
+            if path in self._paths:
+                self._twice.add(path)
+                continue
+            self._paths[path] = name
+            base = posixpath.basename(path)
+            self._bases[base] = None if base in self._bases else name
+        tops = {path.partition("/")[0] for path in self._paths}
+        self._top = tops.pop() + "/" if len(tops) == 1 else ""
+
+    def find(self, path: str, where: str) -> str:
+        """The file's own name for a relative path; PictureFileError when there is none, or more than one."""
+        for candidate in (path, self._top + path):
+            if candidate in self._twice:
+                raise PictureFileError(f"stands twice in {where}")
+            if candidate in self._paths:
+                return self._paths[candidate]
+        found = self._bases.get(posixpath.basename(path), "")
+        if found is None:
+            raise PictureFileError(f"not in {where}, and several files there have its base name")
+        if not found:
+            raise PictureFileError(f"not in {where}")
+        return found
+
+
+def relative_path(name: str) -> str:
+    """A row's name of a picture as a normal relative path; PictureFileError when it is none."""
+    path = name.replace("\\", "/")
+    if "\0" in path or not path.strip("/. "):
+        raise PictureFileError("no file name")
+    if path.startswith("/") or ntpath.splitdrive(path)[0]:
+        raise PictureFileError("an absolute path; a name below the pictures' folder is needed")
+    path = posixpath.normpath(path)
+    if path.split("/")[0] == "..":
+        raise PictureFileError("leads out of the pictures' folder")
+    return path
+
+
+class PictureFolder:
+    """Pictures in a folder; see `PictureFiles`."""
+
+    _where = "the folder of pictures"
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._real = os.path.realpath(root)
+        self._index: NameIndex | None = None
+
+    def read(self, name: str) -> bytes:
+        """The bytes of a picture; PictureFileError says why there are none."""
+        path = relative_path(name)
+        try:
+            place = self._root / path
+            if not os.path.lexists(place):
+                place = self._root / self._listed().find(path, self._where)
+            real = os.path.realpath(place)
+            if os.path.commonpath([self._real, real]) != self._real:
+                raise PictureFileError("a link that leads out of the pictures' folder")
+            status = os.stat(real)
+            if not stat.S_ISREG(status.st_mode):  # a named pipe would be waited for without end
+                raise PictureFileError("no file, but a folder or a device")
+            if status.st_size > MAX_PICTURE_BYTES:
+                raise PictureFileError(TOO_LARGE)
+            return Path(real).read_bytes()
+        except FileNotFoundError:
+            raise PictureFileError("a link that leads nowhere") from None
+        except (OSError, ValueError) as error:  # ValueError: a name that the system's encoding cannot write
+            reason = error.strerror if isinstance(error, OSError) else "no file name"
+            raise PictureFileError(f"cannot be read ({reason})") from None
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+    def _listed(self) -> NameIndex:
+        """All names below the folder; made when a name is first not found as it stands."""
+        if self._index is None:
+            names = [
+                os.path.relpath(os.path.join(folder, file), self._root)
+                for folder, _, files in os.walk(self._root)
+                for file in files
+            ]
+            self._index = NameIndex(sorted(names))
+        return self._index
+
+
+def open_pictures(place: Path) -> PictureFiles:
+    """The folder or zip of pictures at `place`; UserError when it is neither."""
+    from minivlm.data.formats.picture_zip import PictureZip
+
+    if place.is_dir():
+        return PictureFolder(place)
+    if not place.is_file():
+        raise UserError(f"{place}: not found; name the folder or zip of pictures")
+    return PictureZip(place)
+
+
+def fault_of(number: int, name: str, fault: PictureFileError) -> str:
+    """The fault of one picture of a row, with its number and its name."""
+    return f"picture {number} ({shown(name)}): {fault}"
