@@ -77,7 +77,9 @@ def turns(*some):
 
 
 BAD_LINES: dict[str, list] = {
-    "not JSON": [b'{"text": "a"', b"text", b"[" * 100_000, b'{"text": ' + b"9" * 5000 + b"}"],
+    "not JSON": [b'{"text": "a"', b"text", b"[" * 100_000, b'{"text": NaN}'],
+    "a number of 5,000 digits": [b'{"text": ' + b"9" * 5000 + b"}"],
+    "the key 'text' stands twice": [b'{"text": "a", "text": "b"}'],
     "not UTF-8": ["{'text': '你好'}".encode("gb18030")],
     "not a JSON object": [b"[]", b'"text"', b"3"],
     "one of the keys text and conversations": [{"content": "a"}, {}, {"text": "a"} | CHAT],
