@@ -103,7 +103,7 @@ def _check(section: Base, texts: Sequence[TextFile]) -> None:
 def _language_to_start_with(
     rows: Rows, directory: Path, section: Base, texts: Sequence[TextFile], brought: Mapping[str, Path]
 ) -> tuple[dict[str, Figures], list[Conversation]]:
-    """The tokenizer, with the model when it is brought: (figures, conversations that the model is to learn from)."""
+    """The tokenizer, with the model when it is brought: (figures, conversations for it to learn from)."""
     from minivlm.data.bpe import train_tokenizer
 
     if section.llm_source in BROUGHT:

@@ -70,7 +70,7 @@ def _pin(place: Pretrained, name: str) -> Pin:
     if place.repo is None:
         raise UserError(f"{name}.repo: missing; owner/name of the repository on the hub")
     files = {path: (file.size, file.sha256) for path, file in place.files.items()}
-    return hub.Pin(name, place.repo, "model", place.revision, files)
+    return hub.Pin(name, place.repo, "model", place.revision, files, place.modelscope)
 
 
 def _local(place: Pretrained, name: str, root: Path) -> Path:
@@ -81,7 +81,7 @@ def _local(place: Pretrained, name: str, root: Path) -> Path:
         raise UserError(f"{folder}: no such folder; it is named as {name}.path")
     digest = sha256_tree(folder)
     if place.sha256 is None:
-        raise UserError(f"{name}.sha256: missing; what lies in {folder} now has {digest}")
+        raise UserError(f"{name}.sha256: missing; {folder} now has {digest}, which minivlm pin writes there")
     if digest != place.sha256:
         raise UserError(
             f"{folder}: its sha256 is {digest}, not {place.sha256} as in {name}; "
