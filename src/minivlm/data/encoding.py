@@ -83,8 +83,11 @@ class ChatEncoder:
         self._special = {token.content: number for number, token in added.items() if token.special}
         self._flags = {token.content: token for token in added.values()}
         self.vocabulary = int(self._tokenizer.get_vocab_size(with_added_tokens=True))
-        self._image_token = files.image_token
-        self.image_token_id = self._image_id(files.image_token)
+        self._cares = False
+        self._typed_image, (self.image_token_id, self._twin) = (
+            files.image_token,
+            self._image_token(files.image_token),
+        )
         if files.template == CHAT_TEMPLATE:
             for token in (BOS_TOKEN, EOS_TOKEN):
                 self._special_id(token)
@@ -177,10 +180,8 @@ class ChatEncoder:
         return part.special and part.text in self._flags and bool(getattr(self._flags[part.text], name))
 
     def _safe(self, text: str) -> str:
-        """An image token that can be typed, as the original's '@', gives way to its full-width form."""
-        if self._image_token in self._special or self._image_token not in text:
-            return text
-        return text.replace(self._image_token, chr(ord(self._image_token) + 0xFEE0))
+        """An image token that can be typed, as the original's '@', gives way to its full-width form '＠'."""
+        return text if self._twin is None else text.replace(self._typed_image, self._twin)
 
     def _text(self, text: str) -> list[int]:
         return self._texts([(text, True)])[text, True]
@@ -204,9 +205,15 @@ class ChatEncoder:
             raise UserError(f"{self.name}: {token!r} is not marked special, so that anybody could type it")
         return int(number)
 
-    def _image_id(self, token: str) -> int:
-        """An image token of one ASCII character may be an ordinary one: `_safe` keeps it out of texts."""
-        return self._special_id(token, typed=len(token) == 1 and "!" <= token <= "~")
+    def _image_token(self, token: str) -> tuple[int, str | None]:
+        """The id of the image token; for an ordinary one, which imported models have, what is written for it."""
+        if token == IMAGE_TOKEN or token in self._special:
+            return self._special_id(token), None
+        ids = self._text(token)
+        if len(ids) != 1:
+            raise UserError(f"{self.name}: no token {token!r} for pictures")
+        wide = chr(ord(token[0]) + 0xFEE0) + token[1:] if "!" <= token[0] <= "~" else token
+        return ids[0], "〓" if ids[0] in self._text(wide) else wide  # as the template of such a model has it
 
 
 def image_token_count(vision_tower: Path) -> int:

@@ -8,6 +8,8 @@ from minivlm.data.encoding import ChatEncoder
 from minivlm.evaluation.captions import load_model
 from minivlm.evaluation.heldout import Row
 from minivlm.evaluation.row_loss import RowLoss, encode
+from minivlm.files import read_json, write_json
+from minivlm.paths import project_root
 from tests.unit.evaluation.toys import conversation, picture
 
 PICTURES = [picture(i) for i in range(3)]
@@ -76,3 +78,31 @@ def test_bf16_gives_nearly_the_same_loss(llava, llava_directory):
 def test_another_picture_changes_the_loss(llava):
     loss = RowLoss(*llava, PICTURES, batch_size=8)
     assert abs(loss(ROWS, [0, 1, 2])[0] - loss(ROWS, [1, 2, 0])[0]) > 0.01
+
+
+PARITY = project_root().parent / "shared" / "parity"
+
+
+@pytest.mark.skipif(not PARITY.is_dir(), reason="the original's checkpoints (../shared/parity) are not here")
+@pytest.mark.parametrize("commit", ["a857219", "a157b66"])
+def test_an_imported_model_s_rows_begin_with_its_own_prompt_and_a_typed_picture_token_stays_text(commit, tmp_path):
+    """Its picture token is '@', which anybody types: encoding and template write the same in its place."""
+    from minivlm.model.minimind import import_checkpoint
+
+    golden = PARITY / commit
+    config = tmp_path / "config.json"
+    write_json(config, read_json(golden / "meta.json")["upstream_config"])
+    import_checkpoint(
+        golden / "pretrain_vlm_64.pth", golden / "clip_vision", golden / "tokenizer", tmp_path / "m", config=config
+    )
+    model, processor = load_model(tmp_path / "m")
+    parts = [{"type": "image"}, {"type": "text", "text": "a@b.c @@?"}]
+    prompt = processor.apply_chat_template([{"role": "user", "content": parts}], add_generation_prompt=True)
+    expected = processor(images=[PICTURES[0]], text=[prompt])["input_ids"][0]
+    turns = [{"role": "user", "content": "<image>\na@b.c @@?"}, {"role": "assistant", "content": "d@e"}]
+    count = model.config.image_seq_length
+    ids, supervised = encode(ChatEncoder.of(processor), turns, count)
+    assert ids[: len(expected)] == expected and not any(supervised[: len(expected)])
+    assert ids.count(model.config.image_token_id) == count
+    nats, tokens = RowLoss(model, processor, PICTURES, batch_size=2)([Row(0, turns, 0)], [0])
+    assert nats > 0 and tokens == sum(supervised)
