@@ -134,7 +134,7 @@ def _connection(error: httpx2.RequestError, place: Place) -> str:
 
 def asked_wait(response: httpx2.Response) -> float | None:
     """Seconds that an answer asks to wait: `Retry-After`, else a used-up `RateLimit`; None without either."""
-    from huggingface_hub.utils import parse_ratelimit_headers  # type: ignore[attr-defined]
+    from huggingface_hub.utils import parse_ratelimit_headers
 
     value = response.headers.get("Retry-After", "").strip()
     if value.isdigit():

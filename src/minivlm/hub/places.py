@@ -68,7 +68,7 @@ class HuggingFace(Place):
         ]
 
     def headers(self) -> dict[str, str]:
-        from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]
+        from huggingface_hub.utils import build_hf_headers
 
         return build_hf_headers()  # with HF_TOKEN, or the token of `hf auth login`
 

@@ -6,8 +6,9 @@ and contents. A folder outside the repository is no dependency that DVC could se
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from minivlm.config import Base
 from minivlm.errors import UserError
@@ -39,6 +40,21 @@ def find_parts(section: Base, root: Path, *, place: str = "auto", downloads: int
         pins = [_pin(pretrained, f"base.{part}.pretrained") for part, pretrained in pinned.items()]
         found |= dict(zip(pinned, hub.fetch(pins, place=place, downloads=downloads), strict=True))
     return {part: found[part] for part in wanted}
+
+
+def base_models(section: Base) -> list[str]:
+    """The hub's names of the models that are brought, tower first; a folder of the user's has none."""
+    parts = ((section.vision_tower.pretrained, section.tower_source), (section.llm.pretrained, section.llm_source))
+    return [place.repo for place, origin in parts if origin == "hub" and place and place.repo]
+
+
+def check_stated(place: Pretrained | None, config: Mapping[str, Any]) -> None:
+    """UserError where the sizes stated for a vision tower, which a plan counted with, are not its own."""
+    stated = place.config if place else {}
+    wrong = [f"{name} {value} (the tower has {config.get(name)})" for name, value in stated.items()
+             if config.get(name) != value]  # fmt: skip
+    if wrong:
+        raise UserError(f"base.vision_tower.pretrained.config: {', '.join(wrong)}; put it right or leave it out")
 
 
 def _wanted(section: Base) -> dict[str, tuple[str, Pretrained]]:
