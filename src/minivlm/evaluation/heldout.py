@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from minivlm.data.pictures import upright
 from minivlm.data.scenes.world import Truth
+from minivlm.data.validation.picture import row_pictures
 from minivlm.errors import UserError
 
 if TYPE_CHECKING:
@@ -79,7 +80,7 @@ def read_heldout(table: Path, split: str, max_pictures: int, accepted: Iterable[
     sorted by source. UserError when no row is left, or when some pictures have a scene and others have none.
     """
     allowed = None if accepted is None else set(map(int, accepted))
-    hashes = {n: hashlib.sha256(b).hexdigest() for n, b in _column(table, "image_bytes", allowed)}
+    hashes = {n: hashlib.sha256(_picture(v)).hexdigest() for n, v in _column(table, "image_bytes", allowed)}
     wanted = set(sorted(set(hashes.values()))[:max_pictures])
     if not wanted:
         raise UserError(f"{table}: no row to evaluate")
@@ -88,7 +89,7 @@ def read_heldout(table: Path, split: str, max_pictures: int, accepted: Iterable[
 
     rows = [Row(n, json.loads(text), position[chosen[n]]) for n, text in _column(table, "conversations", chosen)]
     scenes = {position[chosen[n]]: text for n, text in _column(table, "scene", chosen) if text is not None}
-    content = {position[chosen[n]]: image for n, image in _column(table, "image_bytes", chosen)}
+    content = {position[chosen[n]]: _picture(v) for n, v in _column(table, "image_bytes", chosen)}
     if scenes and len(scenes) < len(position):
         raise UserError(f"{table}: {len(position) - len(scenes)} pictures have no scene, the others have one")
     rows_of: dict[int, list[Row]] = {i: [] for i in range(len(position))}
@@ -109,9 +110,17 @@ def references(rows: list[Row]) -> tuple[str, ...]:
     ask for anything ("how many birds?"), and its answer would make a poor reference; it serves only where there
     is nothing else.
     """
-    answers = [(len(row.turns), turn["content"]) for row in rows for turn in row.turns[1:2]]
+    told = [[turn for turn in row.turns if turn["role"] != "system"] for row in rows]
+    answers = [(len(turns), turn["content"]) for turns in told for turn in turns[1:2]]
     single = [text for turns, text in answers if turns == 2]
     return tuple(dict.fromkeys(single or [text for _, text in answers]))
+
+
+def _picture(value: Any) -> bytes:
+    """The one picture of a held-out row, also where the file has lists; the gate accepts no other rows."""
+    (data,) = row_pictures(value)
+    assert data is not None
+    return data
 
 
 def _column(table: Path, name: str, numbers: Collection[int] | None) -> Iterator[tuple[int, Any]]:

@@ -61,8 +61,8 @@ def trained_card(model: Any, base_models: Sequence[str]) -> Card:
     """The card of a model that a stage of this pipeline saves; `base_models`: repositories of brought parts."""
     return Card(
         title="A vision-language model trained by minivlm",
-        summary="Trained by the stages `pretrain` and `sft` on the rows of the stage `download`. What was trained, "
-        "and on what, is in the params.yaml and dvc.lock of the commit that it was made by.",
+        summary="Trained by the stages `pretrain` and `sft` on the rows of the stage `download`. What was trained "
+        "on what is in the params.yaml and dvc.lock of the commit that it was made by.",
         parameters=parameters_by_part(model),
         image_tokens=model.config.image_seq_length,
         image_token=IMAGE_TOKEN,

@@ -58,7 +58,7 @@ def load(directory: Path) -> LlavaForConditionalGeneration:
 
 
 def save(model: LlavaForConditionalGeneration, base: Path, directory: Path, *, seed: int) -> None:
-    """Write a LLaVA directory: weights, config, generation config, processor, tokenizer of `base`, fingerprint, card.
+    """Write a LLaVA directory: weights, configs, processor and tokenizer of `base`, fingerprint, model card.
 
     AutoModelForImageTextToText, AutoProcessor and the `image-text-to-text` pipeline load it without this project.
     """

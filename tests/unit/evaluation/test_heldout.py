@@ -42,6 +42,20 @@ def test_references_are_the_answers_of_single_question_rows_each_once(table):
     assert heldout.pictures[2].references == ("四只。",), "the first answer, where there is no single question"
 
 
+def test_a_file_with_lists_of_pictures_is_read_alike(table, tmp_path):
+    rows = [(conversation("一句话？", "两只红船"), [A]), (conversation("一句话？", "三只鸟"), [B])]
+    heldout = read_heldout(write_table(tmp_path / "lists.parquet", rows), "heldout", 10)
+    assert [p.content for p in heldout.pictures] == [A, B]
+
+
+def test_a_system_turn_is_no_question_and_makes_no_answer_a_reference(tmp_path):
+    turns = json.loads(conversation("一句话？", "两只红船"))
+    turns.insert(0, {"role": "system", "content": "你是助手。"})
+    rows = [(json.dumps(turns, ensure_ascii=False), A)]
+    heldout = read_heldout(write_table(tmp_path / "system.parquet", rows), "heldout", 10)
+    assert heldout.pictures[0].references == ("两只红船",)
+
+
 def test_rows_that_validation_rejected_are_not_scored(table):
     heldout = read_heldout(table, "heldout", 10, accepted=[1, 2])
     assert [row.number for row in heldout.rows] == [1, 2]

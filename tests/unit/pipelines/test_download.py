@@ -2,7 +2,6 @@
 
 import sys
 from types import ModuleType, SimpleNamespace
-from typing import NamedTuple
 
 import pyarrow.parquet as pq
 import pytest
@@ -11,6 +10,7 @@ from minivlm.config import load_params
 from minivlm.config.data import Download
 from minivlm.errors import UserError
 from minivlm.files import sha256_file
+from minivlm.hub import Pin
 from minivlm.paths import Paths, project_root
 from minivlm.stage import StageRun
 from pipelines.download import run
@@ -71,16 +71,6 @@ def test_a_share_of_the_pictures_is_held_out_where_no_file_is(tmp_path, local):
     assert 0 < logged["heldout_rows"] < 30 and sum(logged.values()) == 60
 
 
-class Pin(NamedTuple):
-    """The fields that the hub's own has."""
-
-    name: str
-    repo: str
-    kind: str
-    revision: str | None
-    files: dict[str, tuple[int, str]]
-
-
 @pytest.fixture
 def hub(monkeypatch):
     """In place of minivlm.hub: every repository is the folder of examples. What was asked for is noted."""
@@ -99,7 +89,8 @@ def hub(monkeypatch):
 def pinned(rows, images=None):
     names = [name for name in (rows, images) if name]
     sizes = {name: {"size": (EXAMPLES / name).stat().st_size, "sha256": "0" * 64} for name in names}
-    return {"repo": "some/rows", "revision": "a" * 40, "files": sizes, "rows": rows, "images": images}
+    place = {"repo": "some/rows", "modelscope": "others/rows", "revision": "a" * 40}
+    return {**place, "files": sizes, "rows": rows, "images": images}
 
 
 def test_rows_of_a_hub_are_fetched_by_their_pins(tmp_path, hub):
@@ -109,7 +100,7 @@ def test_rows_of_a_hub_are_fetched_by_their_pins(tmp_path, hub):
     assert set(files(tmp_path)) == {"pretrain", "sft", "heldout"} and logged["heldout_rows"] > 0
     first, second, place, downloads = hub
     assert (first.name, second.name) == ("download.hub.pretrain", "download.hub.sft")
-    assert first == ("download.hub.pretrain", "some/rows", "dataset", "a" * 40, first.files)
+    assert first == Pin("download.hub.pretrain", "some/rows", "dataset", "a" * 40, first.files, "others/rows")
     assert first.files["sft_images.zip"] == ((EXAMPLES / "sft_images.zip").stat().st_size, "0" * 64)
     assert (place, downloads) == ("auto", 4)
 
