@@ -54,7 +54,7 @@ def _hub(section: "Hub", stage: StageRun) -> "dict[str, RowSource]":
             if file.revision and path not in file.files:
                 raise UserError(f"download.hub.{split}: {path} has no size and sha256; run: minivlm pin")
         files = {path: (pinned.size, pinned.sha256) for path, pinned in file.files.items()}
-        pins.append(Pin(f"download.hub.{split}", file.repo, "dataset", file.revision, files))
+        pins.append(Pin(f"download.hub.{split}", file.repo, "dataset", file.revision, files, file.modelscope))
     folders = fetch(pins, place=stage.params.runtime.hub, downloads=stage.params.runtime.downloads)
     return {
         split: RowSource(folder / file.rows, folder / file.images if file.images else None)

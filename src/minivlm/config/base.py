@@ -37,7 +37,8 @@ class Pretrained(Section):
         default=None, description="a MiniMind .pth file of the repository or folder, instead of a model directory"
     )
     config: dict[str, int | float | bool | str] = Field(
-        default={}, description="what a MiniMind checkpoint's shapes do not say, by the original's names"
+        default={},
+        description="what a MiniMind checkpoint's shapes do not say; a tower's sizes, known before it is fetched",
     )
 
 

@@ -140,7 +140,7 @@ def shuffled(documents: npt.NDArray[np.int64], seed: int, epoch: int) -> npt.NDA
 def _encoded(
     documents: Sequence[Document], encoder: ChatEncoder
 ) -> Iterator[tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]]:
-    """(ids, supervised) of each: a text between two special tokens, a conversation by the template and its mask."""
+    """(ids, supervised) of each: a text between two special tokens, a conversation by template and mask."""
     import numpy as np
 
     plain = iter(encoder.encode_plain([each.text for each in documents if each.text is not None]))

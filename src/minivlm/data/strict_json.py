@@ -51,7 +51,10 @@ def _constant(name: str) -> Any:
 def _whole(digits: str) -> int:
     if len(digits) > _MOST_DIGITS:
         raise JsonError(f"a number of {len(digits):,} digits")
-    return int(digits)
+    try:
+        return int(digits)
+    except ValueError:  # the interpreter was told to read fewer
+        raise JsonError(f"a number of {len(digits):,} digits") from None
 
 
 def _number(digits: str) -> float:

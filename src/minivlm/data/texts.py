@@ -15,6 +15,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from minivlm.data.strict_json import loads, shown
 from minivlm.data.validation.conversation import KNOWN_ROLES, ConversationError, Turn, parse_turns
 from minivlm.errors import UserError
 from minivlm.files import sha256_file
@@ -97,11 +98,9 @@ def read_texts(files: Iterable[TextFile]) -> Iterator[Document]:
 def parse_line(line: bytes) -> Document:
     """One line's document; ValueError says what is wrong with it."""
     try:
-        value = json.loads(line.decode("utf-8"))
+        value = loads(line.decode("utf-8"))
     except UnicodeDecodeError:
         raise ValueError("not UTF-8") from None
-    except (ValueError, RecursionError):  # RecursionError: brackets nested some thousand deep
-        raise ValueError("not JSON") from None
     if not isinstance(value, dict):
         raise ValueError("not a JSON object")
     if ("text" in value) == ("conversations" in value):
@@ -134,7 +133,7 @@ def _turns(value: object) -> list[Turn]:
         raise ValueError(f"conversations: {error}") from None
     for turn in turns:
         if turn.role not in KNOWN_ROLES:
-            raise ValueError(f"conversations: role {turn.role[:40]!r} is none of {', '.join(KNOWN_ROLES)}")
+            raise ValueError(f"conversations: role {shown(turn.role)} is none of {', '.join(KNOWN_ROLES)}")
         if not turn.content.strip():
             raise ValueError(f"conversations: a turn of {turn.role} is empty")
     if all(turn.role != "assistant" for turn in turns):

@@ -70,7 +70,7 @@ class Cache:
         Stopped when all is to stop before it is this process's turn.
         """
         from filelock import Timeout
-        from huggingface_hub.utils import WeakFileLock  # type: ignore[attr-defined]
+        from huggingface_hub.utils import WeakFileLock
 
         folder = self.root / ".locks" / self.repository(file.pin).name
         folder.mkdir(parents=True, exist_ok=True)

@@ -96,7 +96,7 @@ def _fetch_one(
             try:
                 bring(place, file, cache.partial(file), progress.advance, stop)
             except PlaceError as error:
-                refusals.append(f"{place.title} {error}")
+                refusals.append(f"{place.title}: {error}")
             else:
                 cache.partial(file).replace(cache.blob(file))
                 return

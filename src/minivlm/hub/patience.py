@@ -108,7 +108,7 @@ class Patience:
         if status in (401, 403):
             return PlaceError(f"{repo} may not be read (HTTP {status}): {advice}")
         if status == 404:
-            return NotThereError(f"has no {self._what or repo} (HTTP 404)")
+            return NotThereError(f"has no {f'{self._what} in ' if self._what else ''}{repo} (HTTP 404)")
         return PlaceError(f"answers HTTP {status}")
 
 
@@ -134,7 +134,7 @@ def _connection(error: httpx2.RequestError, place: Place) -> str:
 
 def asked_wait(response: httpx2.Response) -> float | None:
     """Seconds that an answer asks to wait: `Retry-After`, else a used-up `RateLimit`; None without either."""
-    from huggingface_hub.utils import parse_ratelimit_headers  # type: ignore[attr-defined]
+    from huggingface_hub.utils import parse_ratelimit_headers
 
     value = response.headers.get("Retry-After", "").strip()
     if value.isdigit():

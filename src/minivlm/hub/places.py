@@ -15,7 +15,7 @@ import os
 from urllib.parse import quote, urlencode, urlsplit
 
 from minivlm.errors import UserError
-from minivlm.hub.pins import PinnedFile
+from minivlm.hub.pins import Pin, PinnedFile
 
 
 class Place:
@@ -27,6 +27,10 @@ class Place:
     def __init__(self) -> None:
         self.reached = False  # something answered
         self.away = ""  # why it cannot be reached, once that is known: the other files need not try
+
+    def repository(self, pin: Pin) -> str:
+        """owner/name of a pin's repository at this place."""
+        return pin.repo
 
     def addresses(self, file: PinnedFile) -> list[str]:
         """Where `file` may be, the likeliest first; the next one counts where the one before has no such file."""
@@ -64,7 +68,7 @@ class HuggingFace(Place):
         ]
 
     def headers(self) -> dict[str, str]:
-        from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]
+        from huggingface_hub.utils import build_hf_headers
 
         return build_hf_headers()  # with HF_TOKEN, or the token of `hf auth login`
 
@@ -91,9 +95,11 @@ class ModelScope(Place):
         self.endpoint = endpoint if "://" in endpoint else f"https://{endpoint}"
         _require_address(name, self.endpoint)
 
+    def repository(self, pin: Pin) -> str:
+        return pin.modelscope or pin.repo
+
     def addresses(self, file: PinnedFile) -> list[str]:
-        repo = quote(file.pin.modelscope or file.pin.repo)
-        base = f"{self.endpoint}/api/v1/{file.pin.kind}s/{repo}/repo"
+        base = f"{self.endpoint}/api/v1/{file.pin.kind}s/{quote(self.repository(file.pin))}/repo"
         return [
             f"{base}?{urlencode({'Revision': name, 'FilePath': file.path})}" for name in (file.revision, "master")
         ]

@@ -33,7 +33,7 @@ def resolve(
         files = {path: _size_and_hash(place, repo, kind, info.sha, listed[path]) for path in chosen}
     except PlaceError as error:
         mirror = ". HF_ENDPOINT may name a mirror; see docs/hub.md" if place.away else ""
-        raise UserError(f"{repo}: {place.title} {error}{mirror}") from None
+        raise UserError(f"{repo}: {place.title}: {error}{mirror}") from None
     except UserError as error:
         raise UserError(f"{repo}: {error}") from None
     return info.sha, files

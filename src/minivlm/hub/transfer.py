@@ -83,7 +83,7 @@ class _Transfer:
     ) -> None:
         self._place, self._address, self._file, self._partial = place, address, file, partial
         self._arrived, self._stop = arrived, stop
-        self._patience = Patience(place, file.pin.repo, file.pin.kind, file.path, stop)
+        self._patience = Patience(place, place.repository(file.pin), file.pin.kind, file.path, stop)
         self._farthest = 0
 
     def run(self) -> None:

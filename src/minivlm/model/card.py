@@ -7,7 +7,7 @@ not. The same facts give the same bytes: no time, no run, no path.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from typing import Any
 from minivlm.files import write_text
 
 FILE = "README.md"
+IMAGE_TOKEN = "<image>"  # of the models trained here
 
 # What their publishers say, in short; docs/licences.md has the pages and what could not be verified.
 LICENCES = {
@@ -54,6 +55,21 @@ def parameters_by_part(model: Any) -> dict[str, int]:
         "language model": model.model.language_model,
     }
     return {name: sum(each.numel() for each in part.parameters()) for name, part in parts.items()}
+
+
+def trained_card(model: Any, base_models: Sequence[str]) -> Card:
+    """The card of a model that a stage of this pipeline saves; `base_models`: repositories of brought parts."""
+    return Card(
+        title="A vision-language model trained by minivlm",
+        summary="Trained by the stages `pretrain` and `sft` on the rows of the stage `download`. What was trained, "
+        "and on what, is in the params.yaml and dvc.lock of the commit that it was made by.",
+        parameters=parameters_by_part(model),
+        image_tokens=model.config.image_seq_length,
+        image_token=IMAGE_TOKEN,
+        base_models=tuple(base_models),
+        license="other" if base_models else "apache-2.0",
+        notes=("The terms of the rows are not listed here: a model trained on them inherits them too.",),
+    )
 
 
 def write_card(directory: Path, card: Card) -> None:

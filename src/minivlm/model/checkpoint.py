@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from minivlm.errors import UserError
 from minivlm.files import atomic_directory, read_json
+from minivlm.model.card import trained_card, write_card
 from minivlm.model.fingerprint import write_fingerprint
 
 if TYPE_CHECKING:
@@ -57,15 +58,17 @@ def load(directory: Path) -> LlavaForConditionalGeneration:
 
 
 def save(model: LlavaForConditionalGeneration, base: Path, directory: Path, *, seed: int) -> None:
-    """Write a LLaVA directory: weights, config, generation config, processor and tokenizer of `base`, fingerprint.
+    """Write a LLaVA directory: weights, config, generation config, processor, tokenizer of `base`, fingerprint, card.
 
     AutoModelForImageTextToText, AutoProcessor and the `image-text-to-text` pipeline load it without this project.
     """
+    layout = read_json(base / "layout.json")
     with quiet(), atomic_directory(directory) as temporary:
         model.save_pretrained(temporary)
         make_processor(base, model.config).save_pretrained(temporary)
         (temporary / "model.safetensors").chmod(0o644)
         write_fingerprint(model, temporary, seed)
+        write_card(temporary, trained_card(model, layout.get("base_models", ())))
 
 
 def make_processor(base: Path, config: Any) -> LlavaProcessor:

@@ -20,7 +20,7 @@ from minivlm.planning.rows import (
 )
 
 PROCESS = 400 << 20
-"""A process with pyarrow, Pillow, NumPy and some batches of rows: 120 to 300 MiB were measured."""
+"""A process with pyarrow, Pillow, NumPy and some batches of rows: 150 to 310 MiB were measured."""
 VALIDATION = 700 << 20
 """The same with pandas and Great Expectations, which validate's first process loads."""
 TOKEN_ROW = 41  # bytes that a token store and its writer hold of a row beside its tokens: offsets, numbers, counts

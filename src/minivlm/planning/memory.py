@@ -19,7 +19,7 @@ In bytes:
         pixels as bytes, floats and normalised; one tower layer, of which nothing is kept; features and projections
     libraries     700 MiB         torch, transformers, pyarrow and MLflow in one process
 
-Whole processes on a CPU took 0.6 to 0.7 of it at the sizes of profile 26m-random. A GPU holds all but kept states
+Whole processes on a CPU took 0.6 to 0.8 of it at the sizes of profile 26m-random. A GPU holds all but kept states
 and libraries; CUDA's own context, some hundred MiB, is not in it. Under policies that train less, layers keep less
 than this says. Elsewhere attention has no T² term: torch computes scaled_dot_product_attention in blocks.
 """

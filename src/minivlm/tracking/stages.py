@@ -82,8 +82,8 @@ def _start_parent(
     if not reproduction.is_new:
         return
     sections = {s: params.section(s).model_dump(mode="json") for s in STAGES}
-    unused = {"scenes": "local", "local": "scenes"}[params.download.source]
-    sections["download"].pop(unused, None)
+    for source in {"scenes", "local", "hub"} - {params.download.source}:
+        sections["download"].pop(source)
     parent.log_params({**_general(params), **sections})
     reused = {}
     for earlier in STAGES[: STAGES.index(stage)]:

@@ -27,7 +27,7 @@ from minivlm.training.base_language import (
     train_language_model,
     training_figures,
 )
-from minivlm.training.brought import BROUGHT
+from minivlm.training.brought import BROUGHT, base_models, check_stated
 
 Rows = Mapping[str, Iterable[Row]]
 Log = Callable[[int, dict[str, float]], None]
@@ -81,7 +81,10 @@ def train_base(
     if section.llm_source == "random":
         figures["llm"] = draw_language_model(directory, section, seed)
 
-    write_json(directory / "layout.json", {"vision_feature_layer": _existing_layer(section, directory)})
+    layout: dict[str, Any] = {"vision_feature_layer": _existing_layer(section, directory)}
+    if named := base_models(section):
+        layout["base_models"] = named
+    write_json(directory / "layout.json", layout)
     figures["llm"]["fingerprint_loss"] = _write_fingerprint(directory, seed)
     return {part: figures[part] for part in ("tokenizer", "vision_tower", "llm")}
 
@@ -103,7 +106,7 @@ def _check(section: Base, texts: Sequence[TextFile]) -> None:
 def _language_to_start_with(
     rows: Rows, directory: Path, section: Base, texts: Sequence[TextFile], brought: Mapping[str, Path]
 ) -> tuple[dict[str, Figures], list[Conversation]]:
-    """The tokenizer, with the model when it is brought: (figures, conversations that the model is to learn from)."""
+    """The tokenizer, with the model when it is brought: (figures, conversations for it to learn from)."""
     from minivlm.data.bpe import train_tokenizer
 
     if section.llm_source in BROUGHT:
@@ -133,6 +136,7 @@ def _tower(
         from minivlm.training import pretrained
 
         pretrained.bring_vision_tower(brought["vision_tower"], target)
+        check_stated(section.vision_tower.pretrained, read_json(target / "config.json"))
         return {"source": origin, "parameters": parameter_count(target)}
     if origin == "random":
         torch.manual_seed(seed)

@@ -92,7 +92,11 @@ def draw_language_model(directory: Path, section: Base, seed: int) -> Figures:
     from minivlm.training.base_llm import random_llm
 
     torch.manual_seed(seed)
-    random_llm(directory / "llm", **_make(section, ChatEncoder(directory / "tokenizer")))
+    encoder = ChatEncoder(directory / "tokenizer")
+    made = _make(section, encoder)
+    # Few words make few tokens; the model has the size that was asked for all the same.
+    made["shape"]["vocab_size"] = max(encoder.vocabulary, section.tokenizer.vocabulary)
+    random_llm(directory / "llm", **made)
     return {"source": "random", "parameters": parameter_count(directory / "llm"), "steps": 0}
 
 

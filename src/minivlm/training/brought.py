@@ -6,8 +6,9 @@ and contents. A folder outside the repository is no dependency that DVC could se
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from minivlm.config import Base
 from minivlm.errors import UserError
@@ -41,6 +42,21 @@ def find_parts(section: Base, root: Path, *, place: str = "auto", downloads: int
     return {part: found[part] for part in wanted}
 
 
+def base_models(section: Base) -> list[str]:
+    """The hub's names of the models that are brought, tower first; a folder of the user's has none."""
+    parts = ((section.vision_tower.pretrained, section.tower_source), (section.llm.pretrained, section.llm_source))
+    return [place.repo for place, origin in parts if origin == "hub" and place and place.repo]
+
+
+def check_stated(place: Pretrained | None, config: Mapping[str, Any]) -> None:
+    """UserError where the sizes stated for a vision tower, which a plan counted with, are not its own."""
+    stated = place.config if place else {}
+    wrong = [f"{name} {value} (the tower has {config.get(name)})" for name, value in stated.items()
+             if config.get(name) != value]  # fmt: skip
+    if wrong:
+        raise UserError(f"base.vision_tower.pretrained.config: {', '.join(wrong)}; put it right or leave it out")
+
+
 def _wanted(section: Base) -> dict[str, tuple[str, Pretrained]]:
     """Part → (hub or local, its place)."""
     wanted = {}
@@ -70,7 +86,7 @@ def _pin(place: Pretrained, name: str) -> Pin:
     if place.repo is None:
         raise UserError(f"{name}.repo: missing; owner/name of the repository on the hub")
     files = {path: (file.size, file.sha256) for path, file in place.files.items()}
-    return hub.Pin(name, place.repo, "model", place.revision, files)
+    return hub.Pin(name, place.repo, "model", place.revision, files, place.modelscope)
 
 
 def _local(place: Pretrained, name: str, root: Path) -> Path:
@@ -81,7 +97,7 @@ def _local(place: Pretrained, name: str, root: Path) -> Path:
         raise UserError(f"{folder}: no such folder; it is named as {name}.path")
     digest = sha256_tree(folder)
     if place.sha256 is None:
-        raise UserError(f"{name}.sha256: missing; what lies in {folder} now has {digest}")
+        raise UserError(f"{name}.sha256: missing; {folder} now has {digest}, which minivlm pin writes there")
     if digest != place.sha256:
         raise UserError(
             f"{folder}: its sha256 is {digest}, not {place.sha256} as in {name}; "

@@ -110,6 +110,7 @@ CASES = {
     "animated GIF": shown(frames("GIF")),
     "animated PNG": shown(frames("PNG")),
     "TIFF of several pages": shown(frames("TIFF")),
+    "JPEG of several pictures, as phones make": shown(frames("MPO")),
     "missing role": Case([{"content": "<image>"}, *turns(TOLD)], (picture(9002),), (
         "conversation_is_turns: turn 1 has no role",)),
     "missing content": Case([*turns(ASKED), {"role": "assistant"}], (picture(9003),), (

@@ -8,6 +8,7 @@ import os
 import stat
 import struct
 import zipfile
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -91,6 +92,7 @@ def write_zip(path, files):
         link = zipfile.ZipInfo(f"{top}link.jpg")
         link.external_attr = (stat.S_IFLNK | 0o777) << 16
         archive.writestr(link, "/etc/passwd")
+        archive.writestr("__MACOSX/sft_images/._good.jpg", b"of no use")
         for name in ("encrypted.jpg", "method.jpg", "checksum.jpg", "large.jpg", "twice.jpg"):
             archive.writestr(top + name, picture(30_020))
         with pytest.warns(UserWarning, match="Duplicate name"):
@@ -132,7 +134,12 @@ LIST_CASES = {
     and not any(isinstance(value, int) for turn in case.turns for value in turn.values())
     and "surrogate" not in name.replace("surrogate pair", "")
 }
-LAYOUTS = {"folder": FOLDER_CASES, "zip": ZIP_CASES, "text": TEXT_CASES, "lists": LIST_CASES}
+LAYOUTS: dict[str, dict[str, Any]] = {
+    "folder": FOLDER_CASES,
+    "zip": ZIP_CASES,
+    "text": TEXT_CASES,
+    "lists": LIST_CASES,
+}
 
 
 def expected(layout, name):

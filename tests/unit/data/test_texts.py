@@ -77,7 +77,9 @@ def turns(*some):
 
 
 BAD_LINES: dict[str, list] = {
-    "not JSON": [b'{"text": "a"', b"text", b"[" * 100_000, b'{"text": ' + b"9" * 5000 + b"}"],
+    "not JSON": [b'{"text": "a"', b"text", b"[" * 100_000, b'{"text": NaN}'],
+    "a number of 5,000 digits": [b'{"text": ' + b"9" * 5000 + b"}"],
+    "the key 'text' stands twice": [b'{"text": "a", "text": "b"}'],
     "not UTF-8": ["{'text': '你好'}".encode("gb18030")],
     "not a JSON object": [b"[]", b'"text"', b"3"],
     "one of the keys text and conversations": [{"content": "a"}, {}, {"text": "a"} | CHAT],
@@ -86,12 +88,12 @@ BAD_LINES: dict[str, list] = {
     "text is a number, not a string": [{"text": 3}],
     "text is empty": [{"text": ""}, {"text": " \n　"}],
     "text holds a lone surrogate": [b'{"text": "a\\ud83d"}', b'{"text": "\\udc00 b"}'],
-    "conversations: not a list of turns": [
+    "conversations: ": [
         {"conversations": []}, {"conversations": {}}, {"conversations": ["a"]}, {"conversations": None},
         {"conversations": [{"role": "user"}]}, {"conversations": [{"role": 1, "content": "a"}]},
     ],
     "conversations: not JSON": [{"conversations": "[{"}],
-    "conversations: lone surrogate": [
+    "lone surrogate": [
         b'{"conversations": [{"role": "user", "content": "\\ud83d"}]}', b'{"conversations": "\\ud83d"}',
     ],
     "role 'bot' is none of user, assistant, system": [turns(("user", "a"), ("bot", "b"))],

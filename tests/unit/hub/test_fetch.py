@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -93,6 +94,12 @@ def test_as_many_files_as_asked_come_at_a_time(root, environment, monkeypatch):
         assert server.most_at_once == 3
 
 
+def partial_weights(root, environment) -> Path:
+    """Where the weights of ours/llm grow."""
+    sha256 = pin_of(root, "model", "ours/llm").files["model.safetensors"][1]
+    return cache(environment) / f"models--ours--llm/blobs/{sha256}.incomplete"
+
+
 def wait_until(condition, seconds=60.0) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
@@ -111,8 +118,7 @@ fetch([pin_of(Path(sys.argv[1]), "model", "ours/llm")], place="huggingface", dow
 
 def test_a_killed_download_goes_on_where_it_stopped(root, hub, environment):
     hub.misbehave("model.safetensors", "hold")
-    blobs = cache(environment) / "models--ours--llm/blobs"
-    partial = blobs / f"{pin_of(root, 'model', 'ours/llm').files['model.safetensors'][1]}.incomplete"
+    partial = partial_weights(root, environment)
     with subprocess.Popen([sys.executable, "-c", CHILD, str(root)], cwd=ROOT) as child:
         wait_until(lambda: partial.exists() and partial.stat().st_size > 80_000)
         child.kill()
@@ -125,6 +131,16 @@ def test_a_killed_download_goes_on_where_it_stopped(root, hub, environment):
     assert all(r.range for r in asked if r.sent > 100_000)
     assert (folder / "model.safetensors").read_bytes() == (root / "models/ours/llm/model.safetensors").read_bytes()
     assert list(cache(environment).rglob("*.incomplete")) == []
+
+
+def test_ctrl_c_ends_a_download_soon_and_keeps_what_came(root, hub, environment):
+    hub.slow = 20_000  # ten seconds in all
+    partial = partial_weights(root, environment)
+    with subprocess.Popen([sys.executable, "-c", CHILD, str(root)], cwd=ROOT, stderr=subprocess.DEVNULL) as child:
+        wait_until(lambda: partial.exists() and partial.stat().st_size > 0)
+        child.send_signal(signal.SIGINT)
+        assert child.wait(timeout=6) != 0
+    assert partial.stat().st_size > 0
 
 
 def test_two_processes_fetch_a_file_once(root, hub):
@@ -151,18 +167,16 @@ def test_a_failure_does_not_wait_for_another_process(root, hub, environment):
 
 
 def test_a_partial_file_that_is_complete_is_not_asked_for(root, hub, environment):
-    pin = pin_of(root, "model", "ours/llm")
     source = root / "models/ours/llm/model.safetensors"
-    sha256 = pin.files["model.safetensors"][1]
-    write(cache(environment), f"models--ours--llm/blobs/{sha256}.incomplete", source.read_bytes())
-    fetch([pin])
+    write(cache(environment), partial_weights(root, environment), source.read_bytes())
+    fetch([pin_of(root, "model", "ours/llm")])
     assert hub.bodies("model.safetensors") == []
 
 
 @pytest.mark.parametrize("old", [b"wrong" * 100, b"x" * 300_000], ids=["another beginning", "too long"])
 def test_a_useless_partial_file_is_replaced(root, hub, environment, old):
     pin = pin_of(root, "model", "ours/llm")
-    write(cache(environment), f"models--ours--llm/blobs/{pin.files['model.safetensors'][1]}.incomplete", old)
+    write(cache(environment), partial_weights(root, environment), old)
     [folder] = fetch([pin])
     assert (folder / "model.safetensors").read_bytes() == (root / "models/ours/llm/model.safetensors").read_bytes()
     assert hub.bodies("model.safetensors")[-1].range is None
@@ -239,8 +253,7 @@ def test_the_disk_is_looked_at_before_the_first_byte(root, hub, monkeypatch):
 def test_what_is_there_already_needs_no_disk(root, hub, environment, monkeypatch):
     pin = pin_of(root, "model", "ours/llm")
     data = (root / "models/ours/llm/model.safetensors").read_bytes()
-    sha256 = pin.files["model.safetensors"][1]
-    write(cache(environment), f"models--ours--llm/blobs/{sha256}.incomplete", data[:100_000])
+    write(cache(environment), partial_weights(root, environment), data[:100_000])
     monkeypatch.setattr("shutil.disk_usage", lambda path: shutil._ntuple_diskusage(10**9, 10**9, 150_000))
     fetch([pin])
 

@@ -200,10 +200,10 @@ def test_an_address_that_is_none_is_one_line(root, environment, monkeypatch):
 def test_one_failure_stops_the_other_downloads(root, environment, monkeypatch):
     for number in range(4):
         write(root, f"models/ours/many/{number}.bin", content(str(number), 400_000))
-    with serving(root, slow=200_000) as server:
+    with serving(root, slow=40_000) as server:  # ten seconds for each of the others
         monkeypatch.setenv("HF_ENDPOINT", server.url)
         server.misbehave("0.bin", "status", times=100, status=500)
         start = time.monotonic()
         with pytest.raises(UserError, match=r"0\.bin"):
             fetch([pin_of(root, "model", "ours/many")], place="huggingface")
-        assert time.monotonic() - start < 1.5
+        assert time.monotonic() - start < 6

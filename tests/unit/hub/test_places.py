@@ -1,5 +1,6 @@
 """Two places: ModelScope steps in where Hugging Face cannot, and every byte is still the pinned one."""
 
+import re
 import shutil
 
 import pytest
@@ -48,7 +49,7 @@ def test_modelscope_knows_a_repository_by_another_name(root, scope):
 def test_a_changed_copy_at_modelscope_is_refused(root, scope):
     mirror(root, scope)
     write(scope.root, "models/ours/llm/config.json", b'{"model_type": "lama!"}')
-    with pytest.raises(UserError, match=r"config.json of ours/llm: ModelScope sends other bytes"):
+    with pytest.raises(UserError, match=r"config.json of ours/llm: ModelScope: sends other bytes"):
         fetch([pin_of(root, "model", "ours/llm")], place="modelscope")
 
 
@@ -76,8 +77,9 @@ def test_each_place_alone_does_not_ask_the_other(root, hub, scope):
 def test_what_both_places_said_is_told(root, hub, scope):
     hub.gated.add("ours/llm")
     with pytest.raises(UserError) as told:
-        fetch([pin_of(root, "model", "ours/llm")])
-    assert "Hugging Face ours/llm is gated" in str(told.value) and "ModelScope has no " in str(told.value)
+        fetch([pin_of(root, "model", "ours/llm", modelscope="theirs/copy")])
+    assert "Hugging Face: ours/llm is gated" in str(told.value)
+    assert re.search(r"ModelScope: has no \S+ in theirs/copy \(HTTP 404\)", str(told.value))
 
 
 def test_tokens_go_each_to_its_own_place(root, scope, monkeypatch):

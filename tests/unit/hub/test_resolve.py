@@ -108,7 +108,7 @@ def test_a_small_file_that_is_not_what_the_hub_lists_is_refused(root, hub):
 
 
 def test_an_absent_repository_is_one_line(root, hub):
-    with pytest.raises(UserError, match=r"ours/nothing: Hugging Face .*ours/nothing"):
+    with pytest.raises(UserError, match=r"ours/nothing: Hugging Face: .*ours/nothing"):
         resolve("ours/nothing", "model", choice.vision_tower)
 
 

@@ -204,6 +204,22 @@ def test_no_row_is_read_when_both_models_are_brought(brought, trained, tmp_path)
     assert str(tmp_path) not in json.dumps(metrics)
 
 
+def test_what_was_made_here_can_be_brought_again_weight_by_weight(trained, tmp_path):
+    (tmp_path / "base").mkdir()
+    folders = {part: trained / part for part in ("vision_tower", "llm", "tokenizer")}
+    metrics = make(tmp_path / "base", section(tower="local", llm="local"), UNREAD, brought=folders)
+    for part in ("vision_tower", "llm"):
+        weights, made = (load_file(base / part / "model.safetensors") for base in (tmp_path / "base", trained))
+        assert weights.keys() == made.keys()
+        assert all(torch.equal(weights[name], made[name]) for name in made)
+        assert metrics[part]["parameters"] == sum(weight.numel() for weight in made.values())
+    text = "图中有三只红色的鸟。"
+    [[ids], [expected]] = (
+        ChatEncoder(base / "tokenizer").encode_plain([text]) for base in (tmp_path / "base", trained)
+    )
+    assert ids.tolist() == expected.tolist()
+
+
 def test_the_tokenizer_lies_beside_the_language_model_unless_named(brought, tmp_path):
     llm, tokenizer = brought.folders["llm"], brought.folders.pop("tokenizer")
     for name in ("tokenizer.json", "tokenizer_config.json"):

@@ -1,12 +1,10 @@
 """Finding the parts that exist: pins for the hub, folders and their hashes, and what is missing in one line."""
 
 from pathlib import Path
-from types import SimpleNamespace
-from typing import NamedTuple
 
 import pytest
 
-import minivlm
+from minivlm import hub
 from minivlm.config import Base
 from minivlm.errors import UserError
 from minivlm.files import sha256_tree
@@ -14,15 +12,12 @@ from minivlm.training.brought import find_parts
 from tests.unit.training.test_base import SECTION
 
 REVISION, SHA = "a" * 40, "b" * 64
-HUB = {"repo": "owner/name", "revision": REVISION, "files": {"config.json": {"size": 3, "sha256": SHA}}}
-
-
-class Pin(NamedTuple):
-    name: str
-    repo: str
-    kind: str
-    revision: str | None
-    files: dict
+HUB = {
+    "repo": "owner/name",
+    "modelscope": "other/name",
+    "revision": REVISION,
+    "files": {"config.json": {"size": 3, "sha256": SHA}},
+}
 
 
 def section(source="train", **parts):
@@ -42,7 +37,7 @@ def fetched(monkeypatch):
         calls.append((pins, options))
         return [Path("/hub") / pin.name for pin in pins]
 
-    monkeypatch.setattr(minivlm, "hub", SimpleNamespace(Pin=Pin, fetch=fetch), raising=False)
+    monkeypatch.setattr(hub, "fetch", fetch)
     return calls
 
 
@@ -64,7 +59,8 @@ def test_pins_are_named_for_their_parameters_and_fetched_together(fetched, tmp_p
     found = find_parts(of, tmp_path, place="modelscope", downloads=7)
     [(pins, options)] = fetched
     names = [f"base.{part}.pretrained" for part in ("vision_tower", "llm", "tokenizer")]
-    assert pins == [Pin(name, "owner/name", "model", REVISION, {"config.json": (3, SHA)}) for name in names]
+    files = {"config.json": (3, SHA)}
+    assert pins == [hub.Pin(name, "owner/name", "model", REVISION, files, "other/name") for name in names]
     assert options == {"place": "modelscope", "downloads": 7}
     assert [*found.values()] == [Path("/hub") / name for name in names]
 

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 from minivlm.data.formats.jsonl_row import BLANK, Line, parse_line
-from minivlm.data.formats.picture_files import PictureFileError, PictureFiles, fault_of, open_pictures
+from minivlm.data.formats.picture_files import PictureFileError, PictureFiles, PictureFolder, fault_of
+from minivlm.data.formats.picture_zip import PictureZip
 from minivlm.data.tables import BATCH_BYTES, ROW_GROUP, table_schema
 from minivlm.errors import UserError
 
@@ -116,6 +117,15 @@ def _raw_lines(file: BinaryIO) -> Iterator[bytes | None]:
         while not whole:
             rest = file.readline(_LONGEST_LINE)
             whole = not rest or rest.endswith(b"\n")
+
+
+def open_pictures(place: Path) -> PictureFiles:
+    """The folder or zip of pictures at `place`; UserError when it is neither."""
+    if place.is_dir():
+        return PictureFolder(place)
+    if not place.is_file():
+        raise UserError(f"{place}: not found; name the folder or zip of pictures")
+    return PictureZip(place)
 
 
 def _with_pictures(line: Line, files: PictureFiles) -> tuple[Line, list[bytes]]:

@@ -56,7 +56,10 @@ class ParquetRows:
         import pyarrow as pa
 
         for batch in self._read(self.schema.names):
-            columns = [_column(batch.column(field.name), field) for field in self.schema]
+            try:
+                columns = [_column(batch.column(field.name), field) for field in self.schema]
+            except (pa.ArrowException, ValueError) as error:  # ValueError: two fields of a turn with one name
+                raise UserError(f"{self._path}: cannot be read: {_one_line(error)}") from None
             yield pa.record_batch(columns, schema=self.schema)
 
     def _read(self, columns: list[str]) -> Iterator[Any]:
@@ -81,7 +84,7 @@ class ParquetRows:
         try:
             # Memory-mapped, a row group is paged in as it is read: one of any size needs little memory.
             return pq.ParquetFile(self._path, memory_map=True)
-        except (pa.ArrowException, OSError) as error:
+        except (pa.ArrowException, OSError, UnicodeDecodeError) as error:  # the last: a column's name
             raise UserError(f"{self._path}: not a Parquet file: {_one_line(error)}") from None
 
 

@@ -16,8 +16,8 @@ from typing import Protocol
 
 from minivlm.data.strict_json import shown
 from minivlm.data.validation.picture import MAX_PICTURE_BYTES
-from minivlm.errors import UserError
 
+_MACOS = "__MACOSX/"  # what macOS puts into a zip beside the files; no pictures
 TOO_LARGE = f"larger than {MAX_PICTURE_BYTES:,} bytes"
 
 
@@ -47,6 +47,8 @@ class NameIndex:
         self._twice: set[str] = set()
         for name in names:
             path = posixpath.normpath(name.replace("\\", "/"))
+            if path.startswith(_MACOS):
+                continue
             if path in self._paths:
                 self._twice.add(path)
                 continue
@@ -129,17 +131,6 @@ class PictureFolder:
             ]
             self._index = NameIndex(sorted(names))
         return self._index
-
-
-def open_pictures(place: Path) -> PictureFiles:
-    """The folder or zip of pictures at `place`; UserError when it is neither."""
-    from minivlm.data.formats.picture_zip import PictureZip
-
-    if place.is_dir():
-        return PictureFolder(place)
-    if not place.is_file():
-        raise UserError(f"{place}: not found; name the folder or zip of pictures")
-    return PictureZip(place)
 
 
 def fault_of(number: int, name: str, fault: PictureFileError) -> str:

@@ -28,7 +28,8 @@ class PictureZip:
             self._zip = zipfile.ZipFile(path)
         except (*_DAMAGED, NotImplementedError) as error:
             raise UserError(f"{path}: not a readable zip: {' '.join(str(error).split())}") from None
-        self._index = NameIndex(info.filename for info in self._zip.infolist() if not info.is_dir())
+        names = self._zip.namelist()  # a folder ends in "/"; a damaged entry may have no name
+        self._index = NameIndex(name for name in names if name and not name.endswith("/"))
 
     def read(self, name: str) -> bytes:
         """The bytes of a picture; PictureFileError says why there are none."""

@@ -102,11 +102,8 @@ def _picture_values(
     """The columns of pictures, for rows given as the sha256 of each of their pictures."""
     names = ("format", "width", "height", *PICTURE_COLUMNS, *(f"{name}_of" for name in PICTURE_COLUMNS))
     told: dict[str, list[Any]] = {name: [] for name in names}
-    known: dict[tuple[bytes, ...], list[Any]] = {}  # a picture that repeats, with its rows, is told once
     for row in rows:
-        line = known.get(row)
-        if line is None:
-            line = known[row] = _picture_line([pictures.get(digest, MISSING) for digest in row])
+        line = _picture_line([pictures.get(digest, MISSING) for digest in row])
         seen = next(((at, trained_on[d]) for at, d in enumerate(row, 1) if d in trained_on), (None, None))
         several = len(row) > 1
         for name, value in zip(

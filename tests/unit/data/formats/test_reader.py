@@ -22,6 +22,24 @@ def write_lines(path, *images, end="\n"):
     return path
 
 
+def in_memory(table):
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink, store_schema=False)
+    return sink.getvalue().to_pybytes()
+
+
+def table_of(name):
+    return in_memory(pa.table({"conversations": ["[]"], name: [b"x"]}))
+
+
+def twice_role():
+    """Turns with two fields of one name, which no mapping can hold."""
+    turns = pa.StructArray.from_arrays([pa.array(["user"]), pa.array(["x"])], ["role", "role"])
+    return in_memory(
+        pa.table({"conversations": pa.ListArray.from_arrays([0, 1], turns), "image_bytes": [b"x"]})
+    )
+
+
 def rows_of(reader):
     return [row for batch in reader.batches() for row in batch.to_pylist()]
 
@@ -105,6 +123,22 @@ def test_a_zip_serves_as_a_folder_does(tmp_path, folder):
     assert rows_of(open_rows(path, tmp_path / "a.zip")) == rows_of(open_rows(path, folder))
 
 
+def test_a_member_without_a_name_is_passed_over(tmp_path):
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr("0.jpg", b"picture 0")
+        archive.writestr("-", b"nameless")
+    data = (tmp_path / "a.zip").read_bytes()
+    entry = data.rindex(b"PK\x01\x02")  # the length of its name is at 28, the name at 46
+    end = bytearray(data[data.rindex(b"PK\x05\x06") :])
+    end[12:16] = (int.from_bytes(end[12:16], "little") - 1).to_bytes(4, "little")  # size of the directory
+    bare = bytearray(data[entry : entry + 46])
+    bare[28:30] = b"\0\0"
+    (tmp_path / "a.zip").write_bytes(data[:entry] + bytes(bare) + bytes(end))
+    assert zipfile.ZipFile(tmp_path / "a.zip").namelist() == ["0.jpg", ""]
+    path = write_lines(tmp_path / "a", "0.jpg")
+    assert [row["image_bytes"] for row in rows_of(open_rows(path, tmp_path / "a.zip"))] == [b"picture 0"]
+
+
 def test_the_originals_names_are_found_beside_the_file(tmp_path):
     path = tmp_path / "sft_data.jsonl"
     assert images_beside(path) is None
@@ -145,12 +179,14 @@ def test_lists_of_at_most_one_picture_become_bytes(tmp_path):
         (b"PK\x03\x04", "neither a Parquet file nor JSON lines"),
         (b"image,text\n", "neither a Parquet file nor JSON lines"),
         (b"PAR1 cut", "not a Parquet file: .+"),
+        (table_of("image_bytes").replace(b"image_bytes", b"image\xdebytes"), "not a Parquet file: .+"),
+        (twice_role(), "cannot be read: .+"),
     ],
 )
 def test_a_file_of_neither_layout_is_one_line(tmp_path, content, says):
     (tmp_path / "a").write_bytes(content)
     with pytest.raises(UserError, match=f"a: {says}$") as error:
-        open_rows(tmp_path / "a")
+        rows_of(open_rows(tmp_path / "a"))
     assert "\n" not in str(error.value)
 
 

@@ -1,0 +1,61 @@
+"""Columns of pictures in either form, and bounds on what is held at once."""
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from minivlm.data import tables
+from minivlm.data.tables import GroupedWriter, as_pictures, batch_rows, table_schema
+
+
+@pytest.mark.parametrize(
+    "kind", [pa.list_(pa.binary()), pa.large_list(pa.large_binary()), pa.list_(pa.large_binary())]
+)
+def test_a_list_of_at_most_one_becomes_that_picture(kind):
+    column = pa.array([[b"0"], [b"1"], None, [], [None], [b"2"]], kind).slice(1)
+    assert as_pictures(column, pa.binary()).to_pylist() == [b"1", None, None, None, b"2"]
+
+
+def test_lists_of_fixed_length_are_lists():
+    column = pa.array([[b"1"], None, [b"2"]], pa.list_(pa.binary(), 1))
+    assert as_pictures(column, pa.binary()).to_pylist() == [b"1", None, b"2"]
+
+
+@pytest.mark.parametrize("kind", [pa.binary(), pa.large_binary()])
+def test_a_picture_becomes_a_list_of_one_and_none_an_empty_list(kind):
+    column = pa.array([b"0", None, b"1", b"2"], kind).slice(1)
+    assert as_pictures(column, pa.list_(pa.binary())).to_pylist() == [[], [b"1"], [b"2"]]
+
+
+def test_fewer_rows_are_held_where_rows_are_large(tmp_path, monkeypatch):
+    monkeypatch.setattr(tables, "BATCH_BYTES", 10_000)
+    data = [bytes([number]) * 1000 for number in range(40)]
+    pq.write_table(pa.table({"x": data}), tmp_path / "a", compression="none", row_group_size=20)
+    with pq.ParquetFile(tmp_path / "a") as file:
+        assert batch_rows(file, 5) == 5
+        assert 5 < batch_rows(file, 1000) < 11
+    pq.write_table(pa.table({"x": data}).slice(0, 0), tmp_path / "empty")
+    with pq.ParquetFile(tmp_path / "empty") as file:
+        assert batch_rows(file, 1000) == 1000
+
+
+def test_small_batches_are_gathered_into_whole_groups(tmp_path, monkeypatch):
+    monkeypatch.setattr(tables, "ROW_GROUP", 10)
+    schema = table_schema()
+    texts = [str(number) for number in range(47)]
+    with GroupedWriter(tmp_path / "a", schema) as writer:
+        for start in range(0, 47, 3):
+            part = texts[start : start + 3]
+            writer.write(pa.record_batch([pa.array(part), pa.array([b"x"] * len(part))], schema=schema))
+        writer.write(pa.record_batch([pa.array([], pa.string()), pa.array([], pa.binary())], schema=schema))
+    assert writer.rows == 47
+    found = pq.ParquetFile(tmp_path / "a")
+    assert [found.metadata.row_group(number).num_rows for number in range(5)] == [10, 10, 10, 10, 7]
+    assert found.read()["conversations"].to_pylist() == texts
+
+
+def test_a_picture_that_repeats_in_lists_is_stored_once_in_a_group(tmp_path):
+    schema, picture = table_schema(several=True), bytes(range(256)) * 40
+    with GroupedWriter(tmp_path / "a", schema) as writer:
+        writer.write(pa.record_batch([pa.array(["x"] * 200), pa.array([[picture, picture]] * 200)], schema=schema))
+    assert (tmp_path / "a").stat().st_size < 10 * len(picture)

@@ -1,0 +1,101 @@
+"""The base stage in a checkout: what it reads, what it writes, and what it tells the tracker."""
+
+import hashlib
+import json
+import shutil
+import sys
+from types import SimpleNamespace
+
+import pytest
+
+import minivlm.training
+from minivlm.config import Base, load_params
+from minivlm.errors import UserError
+from minivlm.files import read_json, sha256_tree
+from minivlm.paths import Paths, project_root
+from minivlm.stage import StageRun
+from minivlm.tracking import NullRun
+from pipelines.base import run
+from tests.unit.data.toys import captions, tree, write_source
+from tests.unit.training.test_base import SECTION
+
+
+class Recorder(NullRun):
+    """Keeps what a stage logs, and takes nothing but numbers, as the tracker does."""
+
+    def __init__(self):
+        super().__init__()
+        self.metrics = {}
+
+    def log_metrics(self, metrics, step=None):
+        assert json.dumps(metrics).count('": "') == 0
+        self.metrics |= metrics
+
+
+def run_stage(root, **base):
+    """Run it with the toy section of test_base, whose parts take the values given; the stage."""
+    values = SECTION.model_dump(exclude_none=True)
+    for key, changed in base.items():
+        values[key] = values[key] | changed if isinstance(changed, dict) else changed
+    params = load_params(project_root() / "params.yaml")
+    params = params.model_copy(update={"threads": 1, "base": Base.model_validate(values)})
+    stage = StageRun("base", params, Paths(root), Recorder())
+    run(stage)
+    return stage
+
+
+@pytest.fixture
+def checkout(tmp_path):
+    """A checkout in which download and validate have run, and a file of texts beside it."""
+    root = tmp_path / "checkout"
+    write_source(root, "pretrain", captions(20))
+    write_source(root, "sft", captions(10, first=20))
+    lines = [json.dumps({"text": f"山上有{'一二三四五'[i % 5]}棵树。" * (1 + i % 7)}) for i in range(60)]
+    (tmp_path / "texts.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    return root
+
+
+def test_it_trains_on_rows_and_texts_and_leaves_nothing_else_behind(checkout):
+    digest = hashlib.sha256((checkout.parent / "texts.jsonl").read_bytes()).hexdigest()
+    stage = run_stage(checkout, texts=[{"path": "../texts.jsonl", "sha256": digest, "limit": 50}])
+    metrics = read_json(stage.reports / "metrics.json")
+    assert metrics["llm"]["text_documents"] == 50
+    assert metrics["vision_tower"]["steps"] > 0
+    assert stage.tracker.metrics["llm"] == metrics["llm"]
+    assert any(key.startswith("llm.") for key in stage.tracker.metrics)
+    assert sorted(path.name for path in (checkout / "artifacts").iterdir()) == ["base", "download", "validate"]
+
+
+def test_a_change_of_the_texts_is_refused_and_the_old_output_stays(checkout):
+    (checkout / "artifacts" / "base").mkdir()
+    (checkout / "artifacts" / "base" / "old").touch()
+    with pytest.raises(UserError, match=r"texts\.jsonl: its sha256 is"):
+        run_stage(checkout, texts=[{"path": "../texts.jsonl", "sha256": "0" * 64}])
+    assert [path.name for path in (checkout / "artifacts" / "base").iterdir()] == ["old"]
+
+
+def test_two_brought_models_need_no_rows(checkout, tmp_path, monkeypatch):
+    made = run_stage(checkout, source="random").artifacts
+    for part in ("vision_tower", "llm", "tokenizer"):
+        shutil.copytree(made / part, tmp_path / "models" / part)
+
+    def bring_vision_tower(source, directory):
+        shutil.copytree(source, directory)
+
+    def bring_language_model(source, tokenizer, llm_directory, tokenizer_directory, *, checkpoint, config):
+        shutil.copytree(source, llm_directory)
+        shutil.copytree(tokenizer, tokenizer_directory)
+
+    double = SimpleNamespace(bring_vision_tower=bring_vision_tower, bring_language_model=bring_language_model)
+    monkeypatch.setitem(sys.modules, "minivlm.training.pretrained", double)
+    monkeypatch.setattr(minivlm.training, "pretrained", double, raising=False)
+
+    def place(part):
+        folder = tmp_path / "models" / part
+        return {"pretrained": {"path": str(folder), "sha256": sha256_tree(folder)}}
+
+    places = {part: place(part) for part in ("vision_tower", "llm", "tokenizer")}
+    stage = run_stage(tmp_path / "bare", source="local", **places)
+    assert tree(stage.artifacts) == tree(made)
+    assert str(tmp_path) not in (stage.reports / "metrics.json").read_text(encoding="utf-8")
+    assert "source" not in stage.tracker.metrics["llm"]
