@@ -8,6 +8,7 @@ itself, as it is generated.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
@@ -31,8 +32,8 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-# An ordinary token that stands before text which does not begin a string, so that a tokenizer that marks the
-# beginning of strings (SentencePiece's "▁") does not mark it; known to the copy in memory alone.
+# Some tokenizers mark the beginning of strings (SentencePiece's "▁"). There an ordinary token stands before text
+# that begins none; a copy in memory alone knows it.
 _INSIDE = "\ue000inside\ue001"
 
 
@@ -69,21 +70,14 @@ class ChatEncoder:
         return encoder
 
     def _set_up(self, files: TokenizerFiles) -> None:
-        from tokenizers import AddedToken, Tokenizer
+        from tokenizers import AddedToken
 
         self.name, self.sha256 = files.name, files.sha256
-        try:
-            self._tokenizer = Tokenizer.from_str(files.content)
-        except Exception as error:  # the Rust side raises plain Exceptions
-            raise UserError(f"{self.name}: not a tokenizer: {' '.join(str(error).split())[:200]}") from None
-        self._tokenizer.no_truncation()
-        self._tokenizer.no_padding()
-        self._tokenizer.encode_special_tokens = True  # as text, that is
+        self._tokenizer = self._inside = _read(files)
         added = self._tokenizer.get_added_tokens_decoder()
         self._special = {token.content: number for number, token in added.items() if token.special}
         self._flags = {token.content: token for token in added.values()}
         self.vocabulary = int(self._tokenizer.get_vocab_size(with_added_tokens=True))
-        self._cares = False
         self._typed_image, (self.image_token_id, self._twin) = (
             files.image_token,
             self._image_token(files.image_token),
@@ -96,12 +90,9 @@ class ChatEncoder:
         )
         self.end_token_id = self._special[self.template.end_token()]
         self.pad_token_id = self._special_id(files.variables.get("pad_token", PAD_TOKEN), typed=True)
-        self._tokenizer.add_tokens([AddedToken(_INSIDE, normalized=False, special=False)])
-        # Most tokenizers do not care where in a string they are.
-        probes = ["a", "一", " a", "\n"]
-        self._cares = any(
-            self._tokenizer.encode(text).ids != self._tokenizer.encode(_INSIDE + text).ids[1:] for text in probes
-        )
+        if _marks_beginnings(json.loads(files.content)):
+            self._inside = _read(files)
+            self._inside.add_tokens([AddedToken(_INSIDE, normalized=False, special=False)])
 
     @property
     def special_ids(self) -> list[int]:
@@ -188,13 +179,15 @@ class ChatEncoder:
 
     def _texts(self, texts: Sequence[tuple[str, bool]]) -> dict[tuple[str, bool], list[int]]:
         """Ids of texts; a text that does not begin a string is encoded as from within one."""
-        inside = [self._cares and not begins for _, begins in texts]
-        strings = [_INSIDE + text if put else text for (text, _), put in zip(texts, inside, strict=True)]
-        encodings = self._tokenizer.encode_batch_fast(strings, add_special_tokens=False)
-        return {
-            key: list(encoding.ids[1:] if put else encoding.ids)
-            for key, encoding, put in zip(texts, encodings, inside, strict=True)
-        }
+        marks = self._inside is not self._tokenizer
+        within = [(text, begins) for text, begins in texts if marks and not begins and _INSIDE not in text]
+        plain = [key for key in texts if key not in set(within)] if within else texts
+        encodings = self._tokenizer.encode_batch_fast([text for text, _ in plain], add_special_tokens=False)
+        known = {key: list(encoding.ids) for key, encoding in zip(plain, encodings, strict=True)}
+        encodings = self._inside.encode_batch_fast(
+            [_INSIDE + text for text, _ in within], add_special_tokens=False
+        )
+        return known | {key: list(encoding.ids[1:]) for key, encoding in zip(within, encodings, strict=True)}
 
     def _special_id(self, token: str, typed: bool = False) -> int:
         """The id of a token; UserError when it is not there, or (unless `typed`) when text can become it."""
@@ -214,6 +207,26 @@ class ChatEncoder:
             raise UserError(f"{self.name}: no token {token!r} for pictures")
         wide = chr(ord(token[0]) + 0xFEE0) + token[1:] if "!" <= token[0] <= "~" else token
         return ids[0], "〓" if ids[0] in self._text(wide) else wide  # as the template of such a model has it
+
+
+def _marks_beginnings(tokenizer: Mapping[str, Any]) -> bool:
+    """Whether a tokenizer.json says to put something before a string."""
+    steps = json.dumps([tokenizer.get("normalizer"), tokenizer.get("pre_tokenizer")])
+    return any(mark in steps for mark in ('"Metaspace"', '"Prepend"', '"add_prefix_space": true'))
+
+
+def _read(files: TokenizerFiles) -> Any:
+    """The tokenizer, for which special tokens in a text are text."""
+    from tokenizers import Tokenizer
+
+    try:
+        tokenizer = Tokenizer.from_str(files.content)
+    except Exception as error:  # the Rust side raises plain Exceptions
+        raise UserError(f"{files.name}: not a tokenizer: {' '.join(str(error).split())[:200]}") from None
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    tokenizer.encode_special_tokens = True  # as text, that is
+    return tokenizer
 
 
 def image_token_count(vision_tower: Path) -> int:

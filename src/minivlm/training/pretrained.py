@@ -42,7 +42,14 @@ def bring_vision_tower(source: Path, directory: Path) -> None:
         raise UserError(f"{source}: its pictures are made {preparation.side} pixels wide, its tower takes {side}")
     with quiet():
         tower.save_pretrained(directory)
+    _readable(directory)
     write_json(directory / "preprocessor_config.json", values)
+
+
+def _readable(directory: Path) -> None:
+    """Weights that everybody may read, however the file was made."""
+    for file in directory.glob("*.safetensors"):
+        file.chmod(0o644)
 
 
 def _preprocessor(source: Path, side: int) -> dict[str, Any]:
@@ -111,7 +118,7 @@ def bring_language_model(
     _name_special_tokens(llm, ChatEncoder(tokenizer_directory), tokenizer_directory)
     with quiet():
         llm.save_pretrained(llm_directory)
-    (llm_directory / "model.safetensors").chmod(0o644)
+    _readable(llm_directory)
 
 
 def _bring_tokenizer(source: Path, directory: Path, llm: PreTrainedModel) -> dict[str, int]:

@@ -214,3 +214,13 @@ def test_an_image_token_that_can_be_typed_is_made_safe(tmp_path):
         assert encoder.image_token_id == tokenizer.convert_tokens_to_ids("@")
         assert np.count_nonzero(row.ids == encoder.image_token_id) == 4
         assert "d＠e.f" in encoder.decode(row.ids[row.mask].tolist())
+
+
+@pytest.mark.parametrize("name", ["mistral", "qwen2"])
+def test_the_mark_of_the_inside_of_a_string_can_be_typed(name, tmp_path):
+    from minivlm.data.encoding import _INSIDE
+
+    encoder = encoder_of(getattr(families, name), tmp_path)
+    [row] = encoder.encode_rows([talk(f"a{_INSIDE}b", f"{_INSIDE}c")], image_tokens=1)
+    assert row.ids.max() < encoder.vocabulary
+    assert encoder.decode(row.ids.tolist()).count(_INSIDE) == 2
