@@ -174,8 +174,12 @@ class ChatEncoder:
         """An image token that can be typed, as the original's '@', gives way to its full-width form '＠'."""
         return text if self._twin is None else text.replace(self._typed_image, self._twin)
 
+    def text_ids(self, text: str, begins: bool) -> list[int]:
+        """The ids of text alone; `begins`: nothing stands before it, no special token either."""
+        return self._texts([(text, begins)])[text, begins]
+
     def _text(self, text: str) -> list[int]:
-        return self._texts([(text, True)])[text, True]
+        return self.text_ids(text, True)
 
     def _texts(self, texts: Sequence[tuple[str, bool]]) -> dict[tuple[str, bool], list[int]]:
         """Ids of texts; a text that does not begin a string is encoded as from within one."""

@@ -17,6 +17,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from minivlm.data.encoding import ChatEncoder
 from minivlm.errors import UserError
 
 if TYPE_CHECKING:
@@ -52,11 +53,12 @@ def build_prompt(processor: Any, messages: Sequence[Mapping[str, Any]], image_to
     rendered = str(processor.apply_chat_template(marked, add_generation_prompt=True, tokenize=False))
     if sorted(map(int, _MARK.findall(rendered))) != list(range(len(typed))):
         raise UserError("the model's chat template does not write every text of the conversation exactly once")
+    encoder = ChatEncoder.of(processor)
     ids: list[int] = []
     pictures: list[bool] = []
     for text, special in _segments(processor, rendered, typed):
         picture = special and text == processor.image_token
-        some = _special_ids(processor, text, image_tokens) if special else text_ids(processor.tokenizer, text)
+        some = _special_ids(processor, text, image_tokens) if special else text_ids(encoder, text, not ids)
         ids += some
         pictures += [picture] * len(some)
     meant = sum(
@@ -67,10 +69,11 @@ def build_prompt(processor: Any, messages: Sequence[Mapping[str, Any]], image_to
     return Prompt(ids, pictures)
 
 
-def text_ids(tokenizer: Any, text: str) -> list[int]:
-    """Ids of plain text; a special token that somebody typed stays text, half a surrogate pair becomes U+FFFD."""
+def text_ids(encoder: ChatEncoder, text: str, begins: bool) -> list[int]:
+    """Ids of plain text, which `begins` a prompt or stands within one; a special token that somebody typed stays
+    text, half a surrogate pair becomes U+FFFD."""
     text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-    return list(tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"])
+    return encoder.text_ids(text, begins)
 
 
 def picture_features(model: Any, processor: Any, pictures: Sequence[Image.Image]) -> torch.Tensor:
@@ -123,7 +126,9 @@ def _marked(content: Any, typed: list[str]) -> Any:
 def _segments(processor: Any, rendered: str, typed: Sequence[str]) -> list[tuple[str, bool]]:
     """The rendered template, cut at its special tokens: (text, whether it is one of them); marks are replaced."""
     tokenizer = processor.tokenizer
-    special = {str(token) for token in tokenizer.all_special_tokens} | {processor.image_token}
+    # all_special_tokens has those with a name alone, not the headers of a Llama-3 chat.
+    special = {token.content for token in tokenizer.added_tokens_decoder.values() if token.special}
+    special.add(processor.image_token)
     longest_first = sorted(special, key=lambda token: (-len(token), token))
     pieces = re.split(f"({'|'.join(map(re.escape, longest_first))})", rendered)
     return [

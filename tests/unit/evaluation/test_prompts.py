@@ -168,7 +168,7 @@ def test_prompts_of_different_lengths_are_padded_on_the_left(llava):
 def test_a_template_that_drops_something_is_an_error(llava):
     class Forgetful:
         tokenizer, image_token = llava[1].tokenizer, "<image>"
-        image_token_id = llava[1].image_token_id
+        image_token_id, chat_template = llava[1].image_token_id, llava[1].chat_template
 
         def __init__(self, text):
             self.text = text
