@@ -5,12 +5,13 @@ import json
 import numpy as np
 import pytest
 
-from minivlm.data.chat import IMAGE_TOKEN, loss_mask
+from minivlm.data.chat import IMAGE_TOKEN
 from minivlm.data.encoding import ChatEncoder
 from minivlm.data.foreign_template import adapt
 from minivlm.data.special_tokens import SpecialTokens
 from minivlm.data.tokenizer_files import read_template
 from minivlm.paths import project_root
+from tests.original_mask import original_mask
 
 PARITY = project_root().parent / "shared" / "parity"
 FOLDERS = sorted(PARITY.glob("labels_*"))
@@ -19,7 +20,7 @@ FOLDERS = sorted(PARITY.glob("labels_*"))
 @pytest.mark.skipif(not FOLDERS, reason="the original's labels (../shared/parity) are not here")
 @pytest.mark.parametrize("length", [640, 320, 150])
 @pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
-def test_the_mask_is_the_originals(folder, length):
+def test_the_reference_is_the_originals(folder, length):
     meta = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
     (end_id,) = meta["eos_id"]
     with np.load(folder / "labels.npz") as labels:
@@ -28,7 +29,7 @@ def test_the_mask_is_the_originals(folder, length):
     for row in range(len(inputs)):
         ids = np.append(inputs[row, :1], targets[row])
         # The original's mask belongs to the targets, which begin with the second token.
-        found = loss_mask(ids, meta["bos_id"], end_id)
+        found = original_mask(ids.tolist(), meta["bos_id"], end_id)
         assert not found[0]
         np.testing.assert_array_equal(found[1:], expected[row].astype(bool), err_msg=f"row {row}")
 
@@ -55,7 +56,7 @@ def test_the_mask_of_encoding_is_the_originals_on_its_own_rows(folder, template,
     header = [encoder.id_of("<|im_start|>"), *encoder.encode_plain(["assistant"], framed=False)[0].tolist()]
     supervised = 0
     for ids, mask in rows:
-        expected = loss_mask(ids[:length], header, encoder.end_token_id)
+        expected = original_mask(ids[:length].tolist(), header, encoder.end_token_id)
         np.testing.assert_array_equal(mask[:length], expected)
-        supervised += int(expected.sum())
+        supervised += sum(expected)
     assert supervised > 0

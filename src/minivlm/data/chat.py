@@ -20,8 +20,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from minivlm.errors import UserError
 
 if TYPE_CHECKING:
-    import numpy as np
-    import numpy.typing as npt
+    pass
 
 PAD_TOKEN = "<|endoftext|>"
 BOS_TOKEN = "<|im_start|>"
@@ -273,26 +272,3 @@ def _joined(parts: Iterable[Segment]) -> list[Segment]:
         else:
             joined.append(part)
     return joined
-
-
-def loss_mask(ids: npt.NDArray[np.integer], header_ids: Sequence[int], end_id: int) -> npt.NDArray[np.bool_]:
-    """Which tokens of a row, `ids` (T,), are supervised, (T,), as the original has it.
-
-    `header_ids` are the ids of `<|im_start|>assistant`, `end_id` is `<|im_end|>`. After each header one token (the
-    newline) is skipped; the answer, its `<|im_end|>` and the one token after that (the newline) are supervised. An
-    answer without an end, because the row was truncated, is supervised up to the last token. Source: the loss mask
-    of minimind-v's VLMDataset.
-    """
-    import numpy as np
-
-    width = len(header_ids)
-    starts = np.flatnonzero(ids[: max(0, len(ids) - width + 1)] == header_ids[0])
-    for offset in range(1, width):
-        starts = starts[ids[starts + offset] == header_ids[offset]]
-    starts += width  # the token that is skipped
-    ends = np.append(np.flatnonzero(ids == end_id), len(ids))
-    stops = ends[np.searchsorted(ends, starts)] + 2
-    mask = np.zeros(len(ids), dtype=bool)
-    for start, stop in zip(starts.tolist(), stops.tolist(), strict=True):  # one for each answer
-        mask[start + 1 : stop] = True
-    return mask

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from minivlm.data.chat import (
-    ASSISTANT,
     BOS_TOKEN,
     CHAT_TEMPLATE,
     EOS_TOKEN,
@@ -23,7 +22,6 @@ from minivlm.data.chat import (
     ChatTemplate,
     Segment,
 )
-from minivlm.data.chat import loss_mask as _loss_mask
 from minivlm.data.tokenizer_files import TokenizerFiles, read_tokenizer
 from minivlm.errors import UserError
 from minivlm.files import read_json
@@ -143,11 +141,6 @@ class ChatEncoder:
             before = [self._special[BOS_TOKEN]]
         known = self._texts([(text, not framed) for text in dict.fromkeys(texts)])
         return [np.array([*before, *known[text, not framed], *after], dtype=np.int64) for text in texts]
-
-    def mask(self, ids: npt.NDArray[np.integer]) -> npt.NDArray[np.bool_]:
-        """Which tokens of a row in this project's own template are supervised, found by searching it."""
-        header = [self._special_id(BOS_TOKEN), *self._text(ASSISTANT)]
-        return _loss_mask(ids, header, self.end_token_id)
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of ids, special tokens written out."""

@@ -144,11 +144,10 @@ def _encoded(
     import numpy as np
 
     plain = iter(encoder.encode_plain([each.text for each in documents if each.text is not None]))
-    chats = iter(encoder.encode([_messages(each) for each in documents if each.text is None], image_tokens=1))
+    chats = iter(encoder.encode_rows([_messages(each) for each in documents if each.text is None], image_tokens=1))
     for document in documents:
         if document.text is None:
-            ids = next(chats)
-            yield ids, encoder.mask(ids)
+            yield next(chats)
         else:
             ids = next(plain)
             yield ids, np.arange(len(ids)) > 0

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from minivlm.data.pictures import upright
 from minivlm.errors import UserError
 from minivlm.evaluation.captions import caption_pictures
 
@@ -64,7 +65,7 @@ def caption_files(
 
 def read_picture(path: Path) -> Image.Image | str:
     """The picture as RGB, upright as its camera noted, or in words why it cannot be read."""
-    from PIL import Image, ImageOps, UnidentifiedImageError
+    from PIL import Image, UnidentifiedImageError
 
     try:
         with warnings.catch_warnings():
@@ -73,7 +74,7 @@ def read_picture(path: Path) -> Image.Image | str:
                 width, height = image.size
                 if width * height > LARGEST or max(width, height) > LONGEST * min(width, height):
                     return f"{width} x {height} pixels: too large or too long"
-                return ImageOps.exif_transpose(image).convert("RGB")
+                return upright(image)
     except FileNotFoundError:
         return "not found"
     except UnidentifiedImageError:

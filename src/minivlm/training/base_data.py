@@ -71,10 +71,12 @@ def task_rows(some: Sequence[Conversation], encoder: ChatEncoder, longest: int) 
     from minivlm.training.base_llm import TaskRow
 
     answers = _answers(some, encoder)
-    ids = encoder.encode([[turn._asdict() for turn in row.turns] for _, row in some], image_tokens=1)
-    cut = [row[: longest // 2] for row in ids]
+    encoded = encoder.encode_rows([[turn._asdict() for turn in row.turns] for _, row in some], image_tokens=1)
+    most = longest // 2
     told = {key: telling([text[: longest // 4] for text in texts]) for key, texts in answers.items()}
-    return [TaskRow(row, encoder.mask(row), told[key]) for row, (key, _) in zip(cut, some, strict=True)]
+    return [
+        TaskRow(ids[:most], mask[:most], told[key]) for (ids, mask), (key, _) in zip(encoded, some, strict=True)
+    ]
 
 
 def held_back(some: Sequence[Conversation], fraction: float) -> npt.NDArray[np.bool_]:

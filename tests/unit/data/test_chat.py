@@ -1,11 +1,9 @@
 """The template in its two forms, and the spans that the loss mask opens."""
 
-import numpy as np
 import pytest
 
-from minivlm.data.chat import CHAT_TEMPLATE, SPECIAL_TOKENS, ChatTemplate, loss_mask
+from minivlm.data.chat import CHAT_TEMPLATE, SPECIAL_TOKENS, ChatTemplate
 
-HEADER, END = [1, 7, 8], 2  # <|im_start|> as - sistant
 OWN = ChatTemplate(CHAT_TEMPLATE, name="own", special=SPECIAL_TOKENS)
 
 
@@ -69,51 +67,3 @@ def test_only_the_templates_own_tokens_are_special_segments():
     ]
     assert "<|im_end|>" in [part.text for part in parts if not part.special]
     assert {part.text for part in parts if part.special} < set(SPECIAL_TOKENS)
-
-
-@pytest.mark.parametrize(
-    ("ids", "supervised"),
-    [
-        ([1, 5, 9, 2, 9, 1, 7, 8, 9, 4, 4, 2, 9], [9, 10, 11, 12]),  # answer, end and newline
-        ([1, 7, 8, 9, 4, 2, 9, 1, 5, 9, 4, 2, 9, 1, 7, 8, 9, 2, 9], [4, 5, 6, 17, 18]),  # two answers, one empty
-        ([1, 7, 8, 9, 4, 4, 4], [4, 5, 6]),  # truncated: to the last token
-        ([1, 7, 8, 9, 4, 2], [4, 5]),  # truncated between end and newline
-        ([4, 4, 1, 7, 8, 9], []),  # truncated before the answer
-        ([4, 4, 1, 7, 8], []),
-        ([4, 4, 1, 7], []),
-        ([1, 7], []),
-        ([], []),
-        ([1, 7, 9, 4, 2, 9], []),  # no header
-        ([1, 7, 8, 9, 4, 1, 7, 8, 9, 4, 2, 9, 4], [4, 5, 6, 7, 8, 9, 10, 11]),  # a header inside an answer
-        ([1, 7, 8, 2, 9, 4], [4]),  # the skipped token ends the answer: the newline alone
-    ],
-)
-def test_answers_are_supervised_with_their_end_and_newline(ids, supervised):
-    assert np.flatnonzero(loss_mask(np.array(ids, dtype=np.int64), HEADER, END)).tolist() == supervised
-
-
-def original_mask(ids):
-    """The original's own loop, in its words."""
-    mask, i = [0] * len(ids), 0
-    while i < len(ids):
-        if ids[i : i + len(HEADER)] == HEADER:
-            start = end = i + len(HEADER)
-            while end < len(ids) and ids[end] != END:
-                end += 1
-            for j in range(start + 1, min(end + 2, len(ids))):
-                mask[j] = 1
-            i = end + 1
-        else:
-            i += 1
-    return mask
-
-
-def test_the_mask_is_the_originals_for_any_order_of_tokens():
-    random = np.random.default_rng(0)
-    for _ in range(2000):
-        pieces = [HEADER, [END], [9], [4], [1], [7], [8]]
-        chosen = random.integers(0, len(pieces), random.integers(0, 12))
-        ids = [number for i in chosen for number in pieces[i]]
-        assert loss_mask(np.array(ids, dtype=np.int64), HEADER, END).astype(int).tolist() == original_mask(ids), (
-            ids
-        )

@@ -41,8 +41,8 @@ def encoded(encoder, document):
     if document.text is not None:
         [ids] = encoder.encode_plain([document.text])
         return ids.tolist(), [False] + [True] * (len(ids) - 1)
-    [ids] = encoder.encode([[turn._asdict() for turn in document.turns]], image_tokens=1)
-    return ids.tolist(), encoder.mask(ids).tolist()
+    [(ids, mask)] = encoder.encode_rows([[turn._asdict() for turn in document.turns]], image_tokens=1)
+    return ids.tolist(), mask.tolist()
 
 
 def flat(rows):
