@@ -131,6 +131,26 @@ class ChatEncoder:
         """The ids of each conversation alone."""
         return [row.ids for row in self.encode_rows(conversations, image_tokens)]
 
+    def encode_prompt(
+        self, messages: Sequence[Mapping[str, Any]], image_tokens: int
+    ) -> tuple[list[int], list[bool]]:
+        """(ids up to the answer, which of them are a picture's) of messages that end with a user's turn.
+
+        Whatever a text holds is text, also the very token that pictures are made of: where that one can be typed,
+        the second list alone says which is which.
+        """
+        ids: list[int] = []
+        pictures: list[bool] = []
+        for part in self._fitted(self.template.segments(messages, add_generation_prompt=True), typed=True):
+            picture = part.special and part.text == IMAGE_TOKEN
+            if picture:
+                some = [self.image_token_id] * image_tokens
+            else:
+                some = [self._special[part.text]] if part.special else self.text_ids(part.text, not ids)
+            ids += some
+            pictures += [picture] * len(some)
+        return ids, pictures
+
     def encode_plain(self, texts: Sequence[str], framed: bool = True) -> list[npt.NDArray[np.int64]]:
         """The ids of each text without a template; `framed`: after `<|im_start|>`, where the tokenizer has it,
         and before the token that ends an answer."""
@@ -146,12 +166,13 @@ class ChatEncoder:
         """The text of ids, special tokens written out."""
         return str(self._tokenizer.decode(list(ids), skip_special_tokens=False))
 
-    def _fitted(self, parts: list[Segment]) -> list[Segment]:
-        """Without the white space that tokens like Phi's `<|end|>` swallow, and without a typed image token."""
+    def _fitted(self, parts: list[Segment], typed: bool = False) -> list[Segment]:
+        """Without the white space that tokens like Phi's `<|end|>` swallow, and, unless `typed`, without a typed
+        image token."""
         fitted = []
         for i, part in enumerate(parts):
             if not part.special:
-                text = self._safe(part.text)
+                text = part.text if typed else self._safe(part.text)
                 if i and self._flag(parts[i - 1], "rstrip"):
                     text = text.lstrip()
                 if i + 1 < len(parts) and self._flag(parts[i + 1], "lstrip"):

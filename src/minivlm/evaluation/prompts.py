@@ -1,18 +1,17 @@
 """A conversation with pictures → the ids and embeddings that a model answers; what a user types is text, always.
 
-Used by everything that lets people ask: `minivlm caption`, and whatever chats or serves. The chat template is
-rendered with marks in place of what people wrote, the result is cut at its special tokens, and the text between
-them is encoded with special tokens switched off. So a typed `<image>`, `<|im_end|>` or `<|im_start|>` is the
-characters it is made of, and in an imported model a typed '@', the very token that its pictures are made of, is an
-at sign: pictures stand where the template put them and nowhere else. Ids alone cannot say that, so models are
-given embeddings. For texts without such things the ids are those of transformers' own processor.
+Used by everything that lets people ask: `minivlm caption`, and whatever chats or serves. Prompts are encoded as
+training's rows are (`minivlm.data.encoding`), text with special tokens switched off. So a typed `<image>`,
+`<|im_end|>` or `<|im_start|>` is the characters it is made of, and in an imported model a typed '@', the token
+that its pictures are made of, is an at sign: pictures stand where a part says so and nowhere else. Ids alone
+cannot say that, so models are given embeddings. For texts without such things the ids are those of
+transformers' processor.
 
 `B` prompts, `T` tokens, `P` tokens of a picture, `D` width of the language model.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -23,10 +22,6 @@ from minivlm.errors import UserError
 if TYPE_CHECKING:
     import torch
     from PIL import Image
-
-# Private-use characters around a number: in no tokenizer's special token, and nothing a template looks for.
-_OPEN, _CLOSE = "\ue0b0", "\ue0b1"
-_MARK = re.compile(f"{_OPEN}(\\d+){_CLOSE}")
 
 
 @dataclass(frozen=True)
@@ -46,34 +41,11 @@ def build_prompt(processor: Any, messages: Sequence[Mapping[str, Any]], image_to
     """The ids of a conversation and of the header of its answer, each picture as `image_tokens` ids.
 
     `messages` as transformers has them: `role` and `content`, a string (text alone) or a list of parts, `{"type":
-    "image"}` and `{"type": "text", "text": …}`. UserError when the template drops a picture or a text.
+    "image"}` and `{"type": "text", "text": …}`. UserError when the template changes or drops a text.
     """
-    typed: list[str] = []
-    marked = [{"role": message["role"], "content": _marked(message["content"], typed)} for message in messages]
-    rendered = str(processor.apply_chat_template(marked, add_generation_prompt=True, tokenize=False))
-    if sorted(map(int, _MARK.findall(rendered))) != list(range(len(typed))):
-        raise UserError("the model's chat template does not write every text of the conversation exactly once")
-    encoder = ChatEncoder.of(processor)
-    ids: list[int] = []
-    pictures: list[bool] = []
-    for text, special in _segments(processor, rendered, typed):
-        picture = special and text == processor.image_token
-        some = _special_ids(processor, text, image_tokens) if special else text_ids(encoder, text, not ids)
-        ids += some
-        pictures += [picture] * len(some)
-    meant = sum(
-        part["type"] == "image" for each in messages for part in each["content"] if isinstance(part, Mapping)
-    )
-    if sum(pictures) != meant * image_tokens:
-        raise UserError(f"the model's chat template does not write the {meant} pictures of the conversation")
+    plain = [{"role": message["role"], "content": _parts(message["content"])} for message in messages]
+    ids, pictures = ChatEncoder.of(processor).encode_prompt(plain, image_tokens)
     return Prompt(ids, pictures)
-
-
-def text_ids(encoder: ChatEncoder, text: str, begins: bool) -> list[int]:
-    """Ids of plain text, which `begins` a prompt or stands within one; a special token that somebody typed stays
-    text, half a surrogate pair becomes U+FFFD."""
-    text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-    return encoder.text_ids(text, begins)
 
 
 def picture_features(model: Any, processor: Any, pictures: Sequence[Image.Image]) -> torch.Tensor:
@@ -111,35 +83,11 @@ def embed(model: Any, prompts: Sequence[Prompt], features: torch.Tensor) -> tupl
         return embeddings.masked_scatter(place, features.to(embeddings.dtype)), mask.to(model.device)
 
 
-def _marked(content: Any, typed: list[str]) -> Any:
-    """The content with a mark for each text; the texts are appended to `typed`."""
-
-    def mark(text: str) -> str:
-        typed.append(text)
-        return f"{_OPEN}{len(typed) - 1}{_CLOSE}"
-
-    if isinstance(content, str):
-        return mark(content)
-    return [{"type": "text", "text": mark(part["text"])} if part["type"] == "text" else part for part in content]
+def _parts(content: str | Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """The content as parts: a string is text alone. Half a surrogate pair becomes U+FFFD, as no UTF-8 holds it."""
+    parts = [{"type": "text", "text": content}] if isinstance(content, str) else content
+    return [part | {"text": _whole(part["text"])} if part["type"] == "text" else part for part in map(dict, parts)]
 
 
-def _segments(processor: Any, rendered: str, typed: Sequence[str]) -> list[tuple[str, bool]]:
-    """The rendered template, cut at its special tokens: (text, whether it is one of them); marks are replaced."""
-    tokenizer = processor.tokenizer
-    # all_special_tokens has those with a name alone, not the headers of a Llama-3 chat.
-    special = {token.content for token in tokenizer.added_tokens_decoder.values() if token.special}
-    special.add(processor.image_token)
-    longest_first = sorted(special, key=lambda token: (-len(token), token))
-    pieces = re.split(f"({'|'.join(map(re.escape, longest_first))})", rendered)
-    return [
-        (piece if i % 2 else _MARK.sub(lambda match: typed[int(match.group(1))], piece), bool(i % 2))
-        for i, piece in enumerate(pieces)
-        if piece
-    ]
-
-
-def _special_ids(processor: Any, token: str, image_tokens: int) -> list[int]:
-    number = processor.tokenizer.convert_tokens_to_ids(token)
-    if token == processor.image_token:
-        return [int(processor.image_token_id)] * image_tokens
-    return [int(number)]
+def _whole(text: str) -> str:
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")

@@ -165,21 +165,16 @@ def test_prompts_of_different_lengths_are_padded_on_the_left(llava):
     assert torch.equal(embeddings[:1, -alone.shape[1] :], alone)
 
 
-def test_a_template_that_drops_something_is_an_error(llava):
+@pytest.mark.parametrize(
+    "written", ["", "{{ messages[0]['content'] | upper }}", "{{ messages[0]['content'] * 2 }}"]
+)
+def test_a_template_that_changes_what_was_asked_is_an_error(llava, written):
     class Forgetful:
         tokenizer, image_token = llava[1].tokenizer, "<image>"
-        image_token_id, chat_template = llava[1].image_token_id, llava[1].chat_template
+        chat_template = f"<|im_start|>user\n{written}<|im_end|>\n"
 
-        def __init__(self, text):
-            self.text = text
-
-        def apply_chat_template(self, *_, **__):
-            return self.text
-
-    with pytest.raises(UserError, match="every text"):
-        build_prompt(Forgetful("<image>"), one_question("x"), 4)
-    with pytest.raises(UserError, match="1 pictures"):
-        build_prompt(Forgetful("\ue0b00\ue0b1"), one_question("x"), 4)
+    with pytest.raises(UserError, match="changes, drops or repeats contents"):
+        build_prompt(Forgetful(), one_question("x"), 4)
 
 
 def test_as_many_pictures_as_places(llava):
