@@ -52,9 +52,7 @@ def _checked(path: Path, expected: str | None, name: str, hash_name: str, known:
         except OSError as error:
             raise UserError(f"{path}: cannot be read: {error.strerror}") from None
     if expected is None:
-        raise UserError(
-            f"{path}: {hash_name} is missing in params.yaml; for what lies there it is {known[path]}"
-        )
+        raise UserError(f"{path}: {hash_name} is missing in params.yaml; for what lies there it is {known[path]}")
     if known[path] != expected:
         raise UserError(
             f"{path}: its sha256 is {known[path]}, {hash_name} expects {expected}; "

@@ -80,9 +80,7 @@ def _copy(reader: RowReader, target: Path, progress: Progress) -> int:
     return written
 
 
-def _divide(
-    readers: Mapping[str, RowReader], folder: Path, fraction: float, progress: Progress
-) -> dict[str, int]:
+def _divide(readers: Mapping[str, RowReader], folder: Path, fraction: float, progress: Progress) -> dict[str, int]:
     """Write training files and heldout.parquet; each row says in `origin` which row of which source it was."""
     import pyarrow as pa
 

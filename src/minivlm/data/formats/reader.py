@@ -35,9 +35,7 @@ class RowReader(Protocol):
         """The rows in order, a bounded number of bytes at a time."""
 
 
-def open_rows(
-    path: Path, images: Path | None = None, *, limit: int = 0, with_scene: bool = False
-) -> RowReader:
+def open_rows(path: Path, images: Path | None = None, *, limit: int = 0, with_scene: bool = False) -> RowReader:
     """The reader for a file; `images` is the folder or zip that JSON lines name their pictures in.
 
     `with_scene` keeps the column `scene` of a Parquet file. UserError, in one line, when the file is missing or

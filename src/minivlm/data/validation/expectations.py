@@ -76,9 +76,7 @@ def table_checks(shape: TableShape) -> list[Check]:
 
 def row_checks(limits: Limits, *, held_out: bool) -> list[Check]:
     """Checks of each row; rows of held-out files must also show one picture, which no training file shows."""
-    between, in_set, null = (
-        f"ExpectColumnValuesTo{kind}" for kind in ("BeBetween", "BeInSet", "BeNull")
-    )
+    between, in_set, null = (f"ExpectColumnValuesTo{kind}" for kind in ("BeBetween", "BeInSet", "BeNull"))
     checks = [
         Check("row_is_readable", "fault", "the row and the pictures that it names can be read", "{value}", null),
         Check("conversation_is_turns", "form", 'the conversation is a JSON list of {"role", "content"}',

@@ -106,9 +106,7 @@ def _picture_values(
         line = _picture_line([pictures.get(digest, MISSING) for digest in row])
         seen = next(((at, trained_on[d]) for at, d in enumerate(row, 1) if d in trained_on), (None, None))
         several = len(row) > 1
-        for name, value in zip(
-            names, [*line[:7], seen[1], *line[7:], seen[0] if several else None], strict=True
-        ):
+        for name, value in zip(names, [*line[:7], seen[1], *line[7:], seen[0] if several else None], strict=True):
             told[name].append(value)
     return told
 
@@ -117,9 +115,7 @@ def _picture_line(facts: Sequence[PictureFacts]) -> list[Any]:
     """Values of one row: format, width, height, four of PICTURE_COLUMNS, and which picture each of these is of."""
     if not facts:
         return [None] * 11
-    sides = [
-        None if fact.width is None or fact.height is None else (fact.width, fact.height) for fact in facts
-    ]
+    sides = [None if fact.width is None or fact.height is None else (fact.width, fact.height) for fact in facts]
     short, long = ([pair and chosen(pair) for pair in sides] for chosen in (min, max))
     places = (
         _first(i for i, fact in enumerate(facts) if fact.decoding not in (DECODES, None)),

@@ -35,9 +35,7 @@ def table_of(name):
 def twice_role():
     """Turns with two fields of one name, which no mapping can hold."""
     turns = pa.StructArray.from_arrays([pa.array(["user"]), pa.array(["x"])], ["role", "role"])
-    return in_memory(
-        pa.table({"conversations": pa.ListArray.from_arrays([0, 1], turns), "image_bytes": [b"x"]})
-    )
+    return in_memory(pa.table({"conversations": pa.ListArray.from_arrays([0, 1], turns), "image_bytes": [b"x"]}))
 
 
 def rows_of(reader):
