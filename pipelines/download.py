@@ -57,7 +57,7 @@ def _hub(section: "Hub", stage: StageRun) -> "dict[str, RowSource]":
         pins.append(Pin(f"download.hub.{split}", file.repo, "dataset", file.revision, files, file.modelscope))
     folders = fetch(pins, place=stage.params.runtime.hub, downloads=stage.params.runtime.downloads)
     return {
-        split: RowSource(folder / file.rows, folder / file.images if file.images else None)
+        split: RowSource(folder / file.rows, folder / file.images if file.images else None, file.repo)
         for (split, file), folder in zip(named.items(), folders, strict=True)
     }
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from minivlm.data.formats.reader import RowReader, open_rows
 from minivlm.data.holdout import Holdout
 from minivlm.data.progress import Progress
-from minivlm.data.tables import GroupedWriter, as_schema, table_schema, table_writer
+from minivlm.data.tables import GroupedWriter, as_schema, table_schema, table_writer, with_source
 from minivlm.errors import UserError
 from minivlm.files import atomic_directory
 from minivlm.paths import SPLITS, TRAIN_SPLITS
@@ -24,10 +24,11 @@ if TYPE_CHECKING:
 
 
 class RowSource(NamedTuple):
-    """A Parquet file, or JSON lines with the folder or zip of their pictures."""
+    """A Parquet file, or JSON lines with the folder or zip of their pictures; `name`: whose rows they are."""
 
     path: Path
     images: Path | None = None
+    name: str = "files of your own"
 
 
 def convert_rows(
@@ -43,7 +44,7 @@ def convert_rows(
     """
     check_splits(sources, heldout_fraction)
     readers = {
-        split: open_rows(*sources[split], limit=limit, with_scene=split not in TRAIN_SPLITS)
+        split: open_rows(*sources[split][:2], limit=limit, with_scene=split not in TRAIN_SPLITS)
         for split in SPLITS
         if split in sources
     }
@@ -52,9 +53,10 @@ def convert_rows(
         counts: dict[str, int] = {}
         if "heldout" not in readers:
             training = {split: readers.pop(split) for split in TRAIN_SPLITS}
-            counts = _divide(training, folder, heldout_fraction, progress)
+            names = {split: sources[split].name for split in TRAIN_SPLITS}
+            counts = _divide(training, names, folder, heldout_fraction, progress)
         for split, reader in readers.items():
-            counts[split] = _copy(reader, folder / f"{split}.parquet", progress)
+            counts[split] = _copy(reader, sources[split].name, folder / f"{split}.parquet", progress)
     return {f"{split}_rows": counts[split] for split in SPLITS if split in counts}
 
 
@@ -70,9 +72,9 @@ def check_splits(splits: Collection[str], heldout_fraction: float, section: str 
         )
 
 
-def _copy(reader: RowReader, target: Path, progress: Progress) -> int:
+def _copy(reader: RowReader, name: str, target: Path, progress: Progress) -> int:
     written = 0
-    with table_writer(target, reader.schema) as writer:
+    with table_writer(target, with_source(reader.schema, name)) as writer:
         for batch in reader.batches():
             writer.write_batch(batch)
             written += batch.num_rows
@@ -80,7 +82,9 @@ def _copy(reader: RowReader, target: Path, progress: Progress) -> int:
     return written
 
 
-def _divide(readers: Mapping[str, RowReader], folder: Path, fraction: float, progress: Progress) -> dict[str, int]:
+def _divide(
+    readers: Mapping[str, RowReader], names: Mapping[str, str], folder: Path, fraction: float, progress: Progress
+) -> dict[str, int]:
     """Write training files and heldout.parquet; each row says in `origin` which row of which source it was."""
     import pyarrow as pa
 
@@ -89,16 +93,16 @@ def _divide(readers: Mapping[str, RowReader], folder: Path, fraction: float, pro
     for split, reader in readers.items():
         for batch in reader.batches() if several[split] else ():
             holdout.keep_linked(batch)
-    heldout = _with_origin(table_schema())
+    heldout = with_source(_with_origin(table_schema()), ", ".join(dict.fromkeys(names.values())))
     counts = {}
     with GroupedWriter(folder / "heldout.parquet", heldout) as held:
         for split, reader in readers.items():
-            schema, start = _with_origin(reader.schema), 0
+            schema, start = with_source(_with_origin(reader.schema), names[split]), 0
             holdout.next_file()
             with GroupedWriter(folder / f"{split}.parquet", schema) as kept:
                 for batch in reader.batches():
-                    names = [f"{split}:{start + row}" for row in range(batch.num_rows)]
-                    batch = batch.append_column("origin", pa.array(names, pa.string()))
+                    ids = [f"{split}:{start + row}" for row in range(batch.num_rows)]
+                    batch = batch.append_column("origin", pa.array(ids, pa.string()))
                     stays, goes = holdout.divide(batch)
                     kept.write(batch.filter(stays))
                     held.write(as_schema(batch.filter(goes), heldout))

@@ -115,6 +115,7 @@ class PictureStore:
         self._offsets = _offsets(self.directory, "offsets.npy", meta["pictures"])
         self._data = _flat(self.directory, "pictures.bin", np.dtype(np.uint8), int(self._offsets[-1]))
         self.hashes = _array(self.directory, "hashes.npy", np.uint8, (meta["pictures"], 32))
+        self.sources: tuple[str, ...] = tuple(meta.get("sources", ()))  # whose rows these are; none: drawn here
 
     def __reduce__(self) -> tuple[Any, ...]:
         return PictureStore, (self.directory,)

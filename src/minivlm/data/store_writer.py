@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,16 +34,17 @@ class PictureWriter:
             self._offsets.append(self._offsets[-1] + len(data))
         return found, digest
 
-    def close(self) -> None:
-        """Write what remains; the store is complete then."""
+    def close(self, sources: Sequence[str] = ()) -> None:
+        """Write what remains; the store is complete then. `sources`: whose rows these are, none for drawn ones."""
         import numpy as np
 
         self._data.close()
         np.save(self._directory / "offsets.npy", np.array(self._offsets, np.int64))
         hashes = np.frombuffer(b"".join(self._ids), np.uint8).reshape(-1, 32)
         np.save(self._directory / "hashes.npy", hashes)
-        meta = {"format": FORMAT, "kind": PICTURES, "pictures": len(self._ids), "bytes": self._offsets[-1]}
-        write_json(self._directory / "meta.json", meta)
+        counts = {"pictures": len(self._ids), "bytes": self._offsets[-1]}
+        named = {"sources": list(sources)} if sources else {}
+        write_json(self._directory / "meta.json", {"format": FORMAT, "kind": PICTURES, **counts, **named})
 
 
 class TokenWriter:

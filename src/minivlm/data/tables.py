@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 ROW_GROUP = 1000  # rows in a group: a reader holds one at a time
 BATCH_BYTES = 256 << 20  # of rows held at once, where their number alone would allow more
 _DICTIONARY_BYTES = 16 << 20  # beyond it a group stores its pictures plainly
+_SOURCE = b"minivlm.source"  # in a file's metadata: whose rows these are, for the model card
 
 
 def table_schema(with_scene: bool = False, *, several: bool = False, with_fault: bool = False) -> pa.Schema:
@@ -51,6 +52,19 @@ def table_writer(path: Path, schema: pa.Schema) -> pq.ParquetWriter:
         dictionary_pagesize_limit=_DICTIONARY_BYTES,
         write_statistics=False,
     )
+
+
+def with_source(schema: pa.Schema, source: str) -> pa.Schema:
+    """The schema of a file whose rows come from `source`; a file that says nothing was drawn here."""
+    return schema.with_metadata({_SOURCE: source.encode()})
+
+
+def source_of(path: Path) -> str | None:
+    """Whose rows a file of the download stage holds, as `with_source` wrote it; None for rows drawn here."""
+    import pyarrow.parquet as pq
+
+    source = (pq.read_schema(path).metadata or {}).get(_SOURCE)
+    return None if source is None else source.decode("utf-8", "replace")
 
 
 def batch_rows(file: pq.ParquetFile, most: int) -> int:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from minivlm.data.encoding import ChatEncoder
 from minivlm.data.rows import Row, accepted_rows, read_rows
 from minivlm.data.store_writer import PictureWriter, TokenWriter
+from minivlm.data.tables import source_of
 from minivlm.errors import UserError
 
 if TYPE_CHECKING:
@@ -85,8 +86,9 @@ def write_stores(
             "pictures": stores[split in train_splits],
         }
         writer.tokens.close(kept.get(split, np.zeros(len(writer.keys), dtype=bool)), meta)
-    for store in pictures.values():
-        store.close()
+    for training, store in pictures.items():
+        of = [source_of(source.table) for split, source in sources.items() if (split in train_splits) == training]
+        store.close([name for name in dict.fromkeys(of) if name])
     return {split: SplitCounts(len(writer.keys), writer.truncated) for split, writer in writers.items()}
 
 

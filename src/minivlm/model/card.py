@@ -16,6 +16,7 @@ from minivlm.files import write_text
 
 FILE = "README.md"
 IMAGE_TOKEN = "<image>"  # of the models trained here
+DRAWN = "the drawn world of minivlm"
 
 # What their publishers say, in short; docs/licences.md has the pages and what could not be verified.
 LICENCES = {
@@ -25,7 +26,7 @@ LICENCES = {
         "Apache-2.0 in its first card, none named later; made from LLaVA-CC3M-Pretrain-595K (its pictures for "
         "research alone) and LLaVA-Instruct-150K (CC BY 4.0, written by GPT-4 under OpenAI's terms), translated"
     ),
-    "the drawn world of minivlm": "Apache-2.0; drawn by the program, no rights of others",
+    DRAWN: "Apache-2.0; drawn by the program, no rights of others",
 }
 
 
@@ -57,8 +58,13 @@ def parameters_by_part(model: Any) -> dict[str, int]:
     return {name: sum(each.numel() for each in part.parameters()) for name, part in parts.items()}
 
 
-def trained_card(model: Any, base_models: Sequence[str]) -> Card:
-    """The card of a model that a stage of this pipeline saves; `base_models`: repositories of brought parts."""
+def trained_card(model: Any, base_models: Sequence[str], data: Sequence[str]) -> Card:
+    """The card of a model that a stage of this pipeline saves.
+
+    `base_models`: the brought parts; `data`: whose rows and texts it learnt from, none where all was drawn and
+    made here: only then is its licence the program's.
+    """
+    own = not base_models and not data
     return Card(
         title="A vision-language model trained by minivlm",
         summary="Trained by the stages `pretrain` and `sft` on the rows of the stage `download`. What was trained "
@@ -67,8 +73,8 @@ def trained_card(model: Any, base_models: Sequence[str]) -> Card:
         image_tokens=model.config.image_seq_length,
         image_token=IMAGE_TOKEN,
         base_models=tuple(base_models),
-        license="other" if base_models else "apache-2.0",
-        notes=("The terms of the rows are not listed here: a model trained on them inherits them too.",),
+        data=tuple(data) or (DRAWN,),
+        license="apache-2.0" if own else "other",
     )
 
 

@@ -57,10 +57,13 @@ def load(directory: Path) -> LlavaForConditionalGeneration:
     return model
 
 
-def save(model: LlavaForConditionalGeneration, base: Path, directory: Path, *, seed: int) -> None:
+def save(
+    model: LlavaForConditionalGeneration, base: Path, directory: Path, *, seed: int, data: Sequence[str] = ()
+) -> None:
     """Write a LLaVA directory: weights, configs, processor and tokenizer of `base`, fingerprint, model card.
 
-    AutoModelForImageTextToText, AutoProcessor and the `image-text-to-text` pipeline load it without this project.
+    `data`: whose rows it learnt from, for the card; none: drawn here. AutoModelForImageTextToText, AutoProcessor
+    and the `image-text-to-text` pipeline load it without this project.
     """
     layout = read_json(base / "layout.json")
     with quiet(), atomic_directory(directory) as temporary:
@@ -68,7 +71,8 @@ def save(model: LlavaForConditionalGeneration, base: Path, directory: Path, *, s
         make_processor(base, model.config).save_pretrained(temporary)
         (temporary / "model.safetensors").chmod(0o644)
         write_fingerprint(model, temporary, seed)
-        write_card(temporary, trained_card(model, layout.get("base_models", ())))
+        learnt = (*data, *layout.get("texts", ()))
+        write_card(temporary, trained_card(model, layout.get("base_models", ()), learnt))
 
 
 def make_processor(base: Path, config: Any) -> LlavaProcessor:

@@ -82,9 +82,9 @@ def train_base(
         figures["llm"] = draw_language_model(directory, section, seed)
 
     layout: dict[str, Any] = {"vision_feature_layer": _existing_layer(section, directory)}
-    if named := base_models(section):
-        layout["base_models"] = named
-    write_json(directory / "layout.json", layout)
+    # What the model card has to name; of parts that are made here from the rows there is nothing to say.
+    others = {"base_models": base_models(section), "texts": ["texts of your own"] if texts else []}
+    write_json(directory / "layout.json", layout | {key: names for key, names in others.items() if names})
     figures["llm"]["fingerprint_loss"] = _write_fingerprint(directory, seed)
     return {part: figures[part] for part in ("tokenizer", "vision_tower", "llm")}
 

@@ -43,9 +43,16 @@ def find_parts(section: Base, root: Path, *, place: str = "auto", downloads: int
 
 
 def base_models(section: Base) -> list[str]:
-    """The hub's names of the models that are brought, tower first; a folder of the user's has none."""
-    parts = ((section.vision_tower.pretrained, section.tower_source), (section.llm.pretrained, section.llm_source))
-    return [place.repo for place, origin in parts if origin == "hub" and place and place.repo]
+    """The models that are brought, tower first: by their names on the hub, or as a folder of the user's."""
+    parts = {
+        "vision tower": (section.vision_tower.pretrained, section.tower_source),
+        "language model": (section.llm.pretrained, section.llm_source),
+    }
+    return [
+        place.repo if origin == "hub" and place.repo else f"a {part} of your own"
+        for part, (place, origin) in parts.items()
+        if origin in BROUGHT and place
+    ]
 
 
 def check_stated(place: Pretrained | None, config: Mapping[str, Any]) -> None:

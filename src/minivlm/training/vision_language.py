@@ -128,7 +128,7 @@ def train_vision_language(
     save_state(places.artifacts / "last.safetensors", result.last_state)
     objective.to("cpu")
     restore_state(objective, result.best_state)
-    checkpoint.save(model, places.base, places.artifacts / "model", seed=seed)
+    checkpoint.save(model, places.base, places.artifacts / "model", seed=seed, data=pictures.sources)
     figures = report.figures(result, trained)
     write_json(places.reports / "metrics.json", figures)
     report.write_history(places.reports / "loss.csv", result)

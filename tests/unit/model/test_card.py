@@ -3,7 +3,8 @@
 from ruamel.yaml import YAML
 
 from minivlm.files import read_json
-from minivlm.model.card import LICENCES, Card, parameters_by_part, render, write_card
+from minivlm.model.card import LICENCES, Card, parameters_by_part, render, trained_card, write_card
+from minivlm.model.llava import assemble
 from tests.contract.imports import ROOT
 
 CARD = Card(
@@ -71,3 +72,21 @@ def test_every_source_of_the_card_is_in_the_table_of_licences():
     for name in LICENCES:
         assert name in table, name
     assert "openai/clip-vit-base-patch16" in notice and "jingyaogong" in notice
+
+
+def trained(model, base_models=(), data=()):
+    _, front, text = render(trained_card(model, base_models, data)).split("---\n", 2)
+    return YAML(typ="safe").load(front), text
+
+
+def test_a_trained_model_is_the_program_s_own_only_where_all_was_drawn_and_made_here(base):
+    model = assemble(base, seed=0)
+    front, text = trained(model)
+    assert front["license"] == "apache-2.0" and "| the drawn world of minivlm |" in text
+    for others in ({"data": ["files of your own"]}, {"base_models": ["a vision tower of your own"]}):
+        front, text = trained(model, **others)
+        assert front["license"] == "other" and ("drawn world" in text) == ("data" not in others)
+        assert all(f"| {name} | " in text for names in others.values() for name in names)
+    front, _ = trained(model, ["openai/clip-vit-base-patch16"], ["jingyaogong/minimind-v_dataset"])
+    assert front["base_model"] == ["openai/clip-vit-base-patch16"]
+    assert front["datasets"] == ["jingyaogong/minimind-v_dataset"] and front["license"] == "other"
