@@ -116,17 +116,17 @@ def make_task(
     image_token_id: int,
     random: np.random.Generator,
 ) -> TextTask:
-    """The tokens of a conversation, in which the image token stands once, with a sketch of `sources` there."""
+    """The tokens of a conversation with a sketch of `sources` where its image token stands.
+
+    Of several pictures each has its part of the one sketch: what is told is told of all of them together.
+    """
     import numpy as np
 
     slots = sketch(sources, random)
-    place = int(np.flatnonzero(ids == image_token_id)[0])
-    run = np.full(len(slots), image_token_id, dtype=np.int64)
-    return TextTask(
-        ids=np.concatenate([ids[:place], run, ids[place + 1 :]]),
-        mask=np.concatenate([mask[:place], np.zeros(len(slots), dtype=bool), mask[place + 1 :]]),
-        slots=slots,
-    )
+    is_image = ids == image_token_id
+    counts = np.ones(len(ids), dtype=np.int64)  # how often each token is kept
+    counts[is_image] = [len(part) for part in np.array_split(slots, np.count_nonzero(is_image))]
+    return TextTask(np.repeat(ids, counts), np.repeat(mask & ~is_image, counts), slots)
 
 
 class Exchanges:

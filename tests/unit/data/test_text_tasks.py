@@ -83,6 +83,17 @@ def test_the_sketch_stands_where_the_picture_stood_and_the_same_tokens_are_super
 PHRASES = [np.array([9, 30 + n, 20, 40 + c, 21, 50 + t, 22]) for n in range(3) for c in range(4) for t in range(5)]
 
 
+@pytest.mark.parametrize("pictures", [2, 3, 16])
+def test_several_pictures_share_one_sketch_each_token_of_it_once(pictures):
+    ids, mask = row(1, *[IMAGE, 7] * pictures, 9, 2, supervised=(9, 2))
+    task = make_task(ids, mask, SOURCES[:1], IMAGE, rng(1))
+    assert np.count_nonzero(task.ids == IMAGE) == len(task.slots) > 1
+    assert np.array_equal(task.ids[task.ids != IMAGE], ids[ids != IMAGE])
+    assert task.ids[task.mask].tolist() == [9, 2]
+    runs = [len(run) for run in "".join("i" if x == IMAGE else " " for x in task.ids).split()]
+    assert max(runs) - min(runs) <= 1, "each picture has its part"
+
+
 def test_a_word_is_exchanged_for_one_that_stands_between_the_same_neighbours():
     exchanges = Exchanges([text for text in PHRASES if text[3] != 43 or text[5] != 54])
     random = rng(0)

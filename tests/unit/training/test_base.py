@@ -171,3 +171,11 @@ def test_answers_longer_than_the_model_are_cut_to_fit(tmp_path):
     turns = [Turn("user", "<image>\n有几只鸟?"), Turn("assistant", "图中有三只红色的鸟。" * 300)]
     long = {"pretrain": [Row(i, f"pretrain:{i}", turns, (picture(i),)) for i in range(8)], "sft": []}
     assert train_base(long, tmp_path, SECTION, seed=0, shared=SHARED)["llm"]["steps"] > 0
+
+
+def test_rows_of_several_pictures_can_be_learnt_from(tmp_path):
+    some = rows()
+    turns = [Turn("user", "<image><image>\n哪一张有鸟?"), Turn("assistant", "图中有两只红色的鸟。")]
+    some["sft"] += [Row(i, f"sft:{i}", turns, (picture(i % 20), picture(i % 7))) for i in range(12, 20)]
+    metrics = train_base(some, tmp_path, SECTION, seed=0, shared=SHARED)
+    assert metrics["llm"]["steps"] > 0 and np.isfinite(metrics["llm"]["train_loss"])
