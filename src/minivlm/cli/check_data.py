@@ -15,8 +15,6 @@ from minivlm.stage import one_line_errors
 if TYPE_CHECKING:
     from minivlm.data.validation.gate import FileVerdict
 
-_SHOWN = 20  # rows listed for each rule
-
 
 def command(
     file: Annotated[Path, typer.Argument(help="Rows: a Parquet file, or JSON lines.")],
@@ -24,11 +22,13 @@ def command(
         Path | None, typer.Option(help="Folder or zip of pictures; for X_data.jsonl X_images/ or X_images.zip.")
     ] = None,
     limit: Annotated[int, typer.Option(min=0, help="Check the first rows only; 0 = all.")] = 0,
+    show: Annotated[int, typer.Option(min=0, help="Rows listed for each rule; 0 = all.")] = 20,
 ) -> None:
     """Check a file of rows of your own and say what is wrong in which row."""
     with one_line_errors():
         verdict, layout, place = check(file, images, limit)
-    lines = [_source(file, layout, place), *_faults(verdict, with_lines=layout == "JSON lines"), *summary(verdict)]
+    faults = _faults(verdict, show, with_lines=layout == "JSON lines")
+    lines = [_source(file, layout, place), *faults, *summary(verdict)]
     typer.echo("\n".join(lines))
     if verdict.rejected:
         raise typer.Exit(1)
@@ -67,8 +67,8 @@ def _source(file: Path, layout: str, place: Path | None) -> str:
     return f"{file}: {layout}" + (f", pictures in {place}" if place else "")
 
 
-def _faults(verdict: "FileVerdict", with_lines: bool) -> Iterator[str]:
-    """For each rule that rows break: the rule as a sentence, and the rows with what was found in them."""
+def _faults(verdict: "FileVerdict", show: int, with_lines: bool) -> Iterator[str]:
+    """For each rule that rows break: the rule as a sentence, and `show` rows (0 = all) with what was found."""
     found: dict[str, list[tuple[int, str]]] = {}
     for row, reasons in verdict.rejected.items():
         for reason in reasons:
@@ -80,17 +80,19 @@ def _faults(verdict: "FileVerdict", with_lines: bool) -> Iterator[str]:
             continue
         breaks = "1 row breaks" if len(rows) == 1 else f"{len(rows):,} rows break"
         yield f"\n{breaks} this rule: {result.check.meaning}."
-        for row, what in rows[:_SHOWN]:
+        shown = rows[: show or None]
+        for row, what in shown:
             where = f"row {row} (line {row + 1})" if with_lines else f"row {row}"
             yield f"  {where}: {what}"
-        if len(rows) > _SHOWN:
-            yield f"  and {len(rows) - _SHOWN:,} more"
+        if len(rows) > len(shown):
+            yield f"  and {len(rows) - len(shown):,} more (--show 0 lists all)"
 
 
 def summary(verdict: "FileVerdict") -> Iterator[str]:
     """How many rows pass, and what the rows are like: their pictures and the lengths of their texts."""
     rejected = len(verdict.rejected)
-    yield f"\n{verdict.rows:,} rows: {len(verdict.accepted):,} accepted, {rejected:,} rejected"
+    rows = "1 row" if verdict.rows == 1 else f"{verdict.rows:,} rows"
+    yield f"\n{rows}: {len(verdict.accepted):,} accepted, {rejected:,} rejected"
     for _, result in verdict.results:
         if result.unexpected:
             yield f"  {result.unexpected:,} break the rule: {result.check.meaning}"

@@ -103,7 +103,8 @@ def _explain(error: Any, source: str) -> str:
         hint = f"did you mean {near[0]!r}?" if near else f"valid keys: {', '.join(_valid_keys(location))}"
         return f"{source}: unknown key {key!r}; {hint}"
     if error["type"] == "missing":
-        return f"{source}: {key} is missing"
+        hint = "; `minivlm pin` fills it in" if location[-1] in ("sha256", "images_sha256") else ""
+        return f"{source}: {key} is missing{hint}"
     if error["type"] == "value_error":  # of a whole mapping, which is too long to show
         return f"{source}: {key}: {error['msg'].removeprefix('Value error, ')}"
     return f"{source}: {key} = {error['input']!r}: {error['msg'].lower()}"

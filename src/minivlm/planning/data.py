@@ -7,7 +7,7 @@ from typing import Any
 from minivlm import hardware
 from minivlm.config import Params
 from minivlm.paths import SPLITS
-from minivlm.planning.figures import Figure, disk, memory, size, total, unknown
+from minivlm.planning.figures import Figure, disk, memory, total, unknown
 from minivlm.planning.models import image_tokens, tower_config, vocabulary
 from minivlm.planning.present import Present
 from minivlm.planning.rows import (
@@ -91,7 +91,7 @@ def tokenize(params: Params, present: Present) -> dict[str, Any]:
         **counted.fields("rows"),
         **tokens.fields("tokens"),
         **image_tokens(found).fields("image_tokens"),
-        "memory": memory({"process": PROCESS, "rows": TOKEN_ROW * (counted.value or 0)}, hardware.memory_bytes()),
+        **_memory_of_rows(counted),
         "disk": disk(needed, present.paths.artifacts("tokenize")),
     }
 
@@ -111,6 +111,12 @@ def _repeats(params: Params) -> str:
     if any(file is not None and file.images for file in (getattr(sources, split, None) for split in SPLITS)):
         return "a picture that several rows name is written with each of them"
     return ""
+
+
+def _memory_of_rows(rows: Figure) -> dict[str, Any]:
+    if rows.value is None:
+        return {"memory": None, "memory_why": rows.source}
+    return {"memory": memory({"process": PROCESS, "rows": TOKEN_ROW * rows.value}, hardware.memory_bytes())}
 
 
 def _memory(params: Params, process: int) -> dict[str, Any]:

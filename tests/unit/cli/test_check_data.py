@@ -73,7 +73,10 @@ def test_long_lists_are_cut_and_the_rest_is_counted(tmp_path):
     done = run(write_table(tmp_path / "a.parquet", [*rows, *good_rows(1, first=50)]))
     assert done.exit_code == 1
     assert done.output.count(": an assistant turn without text") == 20
-    assert "  and 10 more\n" in done.output and "31 rows: 1 accepted, 30 rejected" in done.output
+    assert "  and 10 more (--show 0 lists all)\n" in done.output
+    assert "31 rows: 1 accepted, 30 rejected" in done.output
+    everything = run(tmp_path / "a.parquet", "--show", 0).output
+    assert everything.count(": an assistant turn without text") == 30 and "more" not in everything
 
 
 def test_a_limit_checks_the_first_rows(tmp_path):
