@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from minivlm.data.pictures import decode
 from minivlm.data.rows import Row, accepted_rows, read_rows
+from minivlm.data.shares import Purpose, is_chosen
 
 if TYPE_CHECKING:
     import numpy as np
@@ -36,8 +37,8 @@ def picture_key(row: Row) -> str:
 
 
 def is_validation(key: str, fraction: float) -> bool:
-    """Whether the rows of a picture are kept for validation: a threshold on its hash, as tokenize has it."""
-    return int(key[:8], 16) < fraction * 2**32
+    """Whether the rows of a picture are kept for validation, by its hash, as tokenize has it."""
+    return is_chosen(bytes.fromhex(key), Purpose.VALIDATION, fraction)
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from minivlm.data.encoding import ChatEncoder
 from minivlm.data.rows import Row, accepted_rows, read_rows
+from minivlm.data.shares import Purpose, place
 from minivlm.data.store_writer import PictureWriter, TokenWriter
 from minivlm.data.tables import source_of
 from minivlm.errors import UserError
@@ -68,13 +69,13 @@ def write_stores(
         writer = _SplitWriter(TokenWriter(output / split, dtype), pictures[split in train_splits], rules)
         for rows in read_rows(source.table, accepted_rows(source.accepted)):
             writer.add(rows)
-        if not writer.keys:
+        if not writer.places:
             raise UserError(f"{source.table}: no accepted row")
         writers[split] = writer
     _raise_faults(writers, max_length)
 
-    keys = {split: np.array(writers[split].keys) for split in writers if split in train_splits}
-    kept = validation_rows(keys, validation_fraction)
+    places = {split: np.array(writers[split].places) for split in writers if split in train_splits}
+    kept = validation_rows(places, validation_fraction)
     for split, writer in writers.items():
         meta = {
             "tokenizer_sha256": encoder.sha256,
@@ -85,24 +86,24 @@ def write_stores(
             "max_length": max_length,
             "pictures": stores[split in train_splits],
         }
-        writer.tokens.close(kept.get(split, np.zeros(len(writer.keys), dtype=bool)), meta)
+        writer.tokens.close(kept.get(split, np.zeros(len(writer.places), dtype=bool)), meta)
     for training, store in pictures.items():
         of = [source_of(source.table) for split, source in sources.items() if (split in train_splits) == training]
         store.close([name for name in dict.fromkeys(of) if name])
-    return {split: SplitCounts(len(writer.keys), writer.truncated) for split, writer in writers.items()}
+    return {split: SplitCounts(len(writer.places), writer.truncated) for split, writer in writers.items()}
 
 
 def validation_rows(
-    keys: Mapping[str, npt.NDArray[np.integer]], fraction: float
+    places: Mapping[str, npt.NDArray[np.floating]], fraction: float
 ) -> dict[str, npt.NDArray[np.bool_]]:
     """Which rows of each split are kept for the validation loss, (R,).
 
-    `keys` are the first 32 bits of the sha256 of a row's first picture: one threshold for all splits keeps a
+    `places` are those of the rows' first pictures (`minivlm.data.shares`): one threshold for all splits keeps a
     picture out of training everywhere or nowhere. `fraction` of the pictures lies below it; in data so small that
-    a split would have none, it rises to that split's smallest key. UserError when nothing is left to train on.
+    a split would have none, it rises to that split's lowest place. UserError when nothing is left to train on.
     """
-    limit = max((int(split.min()) for split in keys.values()), default=0)
-    kept = {split: (numbers < fraction * 2**32) | (numbers <= limit) for split, numbers in keys.items()}
+    limit = max((float(split.min()) for split in places.values()), default=0.0)
+    kept = {split: (some < fraction) | (some <= limit) for split, some in places.items()}
     for split, is_kept in kept.items():
         if is_kept.all():
             raise UserError(
@@ -126,7 +127,7 @@ class _SplitWriter:
 
     def __init__(self, tokens: TokenWriter, pictures: PictureWriter, rules: _Rules) -> None:
         self.tokens, self._pictures, self._rules = tokens, pictures, rules
-        self.keys: list[int] = []
+        self.places: list[float] = []
         self.truncated = 0
         self.faults: dict[str, list[str]] = {}  # what is wrong -> row ids
 
@@ -142,7 +143,7 @@ class _SplitWriter:
             stored = [self._pictures.add(data) for data in row.pictures]
             self.tokens.add(row.number, ids, mask, [number for number, _ in stored])
             digest = stored[0][1] if stored else hashlib.sha256(repr(row.turns).encode()).digest()
-            self.keys.append(int.from_bytes(digest[:4], "big"))
+            self.places.append(place(digest, Purpose.VALIDATION))
 
     def _faults(
         self,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from minivlm.data.pairs import is_validation, picture_key
 from minivlm.data.rows import Row
+from minivlm.data.shares import Purpose, is_chosen
 from minivlm.data.texts import Document, Survey, TextFile, read_texts
 
 if TYPE_CHECKING:
@@ -58,8 +59,8 @@ def tokenizer_texts(
 
 
 def _chosen(most: int, size: int, document: Document) -> bool:
-    """By other digits of its hash than those that choose for validation: these are learnt from, too."""
-    return size <= most or int(document.key[8:16], 16) < most / size * 2**32
+    """By its hash, whether it is validated on later or not."""
+    return size <= most or is_chosen(bytes.fromhex(document.key), Purpose.TOKENIZER, most / size)
 
 
 def task_rows(some: Sequence[Conversation], encoder: ChatEncoder, longest: int) -> list[TaskRow]:

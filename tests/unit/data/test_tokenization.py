@@ -196,8 +196,8 @@ def test_the_validation_split_shares_no_picture_with_training(tmp_path, encoder)
 
 
 def test_small_data_keeps_one_picture_for_validation():
-    keys = {"pretrain": np.array([5, 900, 70]) * 2**20, "sft": np.array([900, 70, 70, 3000]) * 2**20}
-    kept = validation_rows(keys, 1e-6)
+    places = {"pretrain": np.array([0.005, 0.9, 0.07]), "sft": np.array([0.9, 0.07, 0.07, 0.99])}
+    kept = validation_rows(places, 1e-6)
     assert kept["pretrain"].tolist() == [True, False, True]
     assert kept["sft"].tolist() == [False, True, True, False]
 
