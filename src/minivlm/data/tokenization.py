@@ -62,7 +62,7 @@ def write_stores(
 
     rules = _Rules(encoder, image_tokens, max_length)
     stores = {True: "pictures", False: "heldout_pictures"}
-    pictures = {training: PictureWriter(output / name) for training, name in stores.items()}
+    pictures = {trained: PictureWriter(output / name) for trained, name in stores.items()}
     writers: dict[str, _SplitWriter] = {}
     for split, source in sources.items():
         dtype = "uint16" if encoder.vocabulary <= 1 << 16 else "uint32"
@@ -74,8 +74,8 @@ def write_stores(
         writers[split] = writer
     _raise_faults(writers, max_length)
 
-    places = {split: np.array(writers[split].places) for split in writers if split in train_splits}
-    kept = validation_rows(places, validation_fraction)
+    training = {split: writer for split, writer in writers.items() if split in train_splits}
+    kept = validation_rows(_places(training, pictures[True]), validation_fraction)
     for split, writer in writers.items():
         meta = {
             "tokenizer_sha256": encoder.sha256,
@@ -87,8 +87,8 @@ def write_stores(
             "pictures": stores[split in train_splits],
         }
         writer.tokens.close(kept.get(split, np.zeros(len(writer.places), dtype=bool)), meta)
-    for training, store in pictures.items():
-        of = [source_of(source.table) for split, source in sources.items() if (split in train_splits) == training]
+    for trained, store in pictures.items():
+        of = [source_of(source.table) for split, source in sources.items() if (split in train_splits) == trained]
         store.close([name for name in dict.fromkeys(of) if name])
     return {split: SplitCounts(len(writer.places), writer.truncated) for split, writer in writers.items()}
 
@@ -98,12 +98,15 @@ def validation_rows(
 ) -> dict[str, npt.NDArray[np.bool_]]:
     """Which rows of each split are kept for the validation loss, (R,).
 
-    `places` are those of the rows' first pictures (`minivlm.data.shares`): one threshold for all splits keeps a
-    picture out of training everywhere or nowhere. `fraction` of the pictures lies below it; in data so small that
-    a split would have none, it rises to that split's lowest place. UserError when nothing is left to train on.
+    `places` are those of the rows' pictures (`minivlm.data.shares`), infinite for a row that has to be trained on:
+    one threshold for all splits keeps a picture out of training everywhere or nowhere. `fraction` of the pictures
+    lies below it; in data so small that a split would have none, its lowest one is kept too, by all splits.
+    UserError when nothing is left to train on.
     """
-    limit = max((float(split.min()) for split in places.values()), default=0.0)
-    kept = {split: (some < fraction) | (some <= limit) for split, some in places.items()}
+    import numpy as np
+
+    lowest = [low for some in places.values() if np.isfinite(low := some.min())]
+    kept = {split: (some < fraction) | np.isin(some, lowest) for split, some in places.items()}
     for split, is_kept in kept.items():
         if is_kept.all():
             raise UserError(
@@ -111,6 +114,22 @@ def validation_rows(
                 "tokenize.validation_fraction or give it more pictures"
             )
     return kept
+
+
+def _places(writers: Mapping[str, _SplitWriter], pictures: PictureWriter) -> dict[str, npt.NDArray[np.float64]]:
+    """What `validation_rows` decides by.
+
+    A row with several pictures has to be trained on, and so have all rows of one of these: else a picture could be
+    validated on in one row and trained on in another.
+    """
+    import numpy as np
+
+    linked = [pictures.find(digest) for writer in writers.values() for digest in writer.linked]
+    ids = [number for number in linked if number is not None]
+    return {
+        split: np.where(np.isin(writer.tokens.first_pictures(), ids), np.inf, writer.places)
+        for split, writer in writers.items()
+    }
 
 
 @dataclass(frozen=True)
@@ -128,6 +147,7 @@ class _SplitWriter:
     def __init__(self, tokens: TokenWriter, pictures: PictureWriter, rules: _Rules) -> None:
         self.tokens, self._pictures, self._rules = tokens, pictures, rules
         self.places: list[float] = []
+        self.linked: set[bytes] = set()  # sha256 of the pictures of rows with several
         self.truncated = 0
         self.faults: dict[str, list[str]] = {}  # what is wrong -> row ids
 
@@ -142,6 +162,8 @@ class _SplitWriter:
                 self.faults.setdefault(fault, []).append(row.id)
             stored = [self._pictures.add(data) for data in row.pictures]
             self.tokens.add(row.number, ids, mask, [number for number, _ in stored])
+            if len(stored) > 1:
+                self.linked.update(digest for _, digest in stored)
             digest = stored[0][1] if stored else hashlib.sha256(repr(row.turns).encode()).digest()
             self.places.append(place(digest, Purpose.VALIDATION))
 
