@@ -4,7 +4,7 @@ from minivlm.stage import StageRun, stage_app
 
 
 def tokenize(stage: StageRun) -> None:
-    """Encode every split that is there; one that cannot be used fails the stage, its rows named."""
+    """Encode every split that is there; rows that cannot be used are listed, too many of them fail the stage."""
     from minivlm.data.encoding import ChatEncoder, image_token_count
     from minivlm.data.store import TokenStore
     from minivlm.data.token_report import lengths_csv, samples_markdown, split_metrics
@@ -28,15 +28,18 @@ def tokenize(stage: StageRun) -> None:
             image_tokens=image_token_count(paths.base_part("vision_tower")),
             max_length=section.max_length,
             validation_fraction=section.validation_fraction,
+            max_bad_fraction=section.max_bad_fraction,
+            listing=stage.reports / "rejected.json",
         )
 
     stores = {split: TokenStore(paths.tokens(split)) for split in sources}
-    metrics = {split: split_metrics(store, counts[split].truncated_rows) for split, store in stores.items()}
+    metrics = {split: split_metrics(store, counts[split]) for split, store in stores.items()}
     write_json(stage.reports / "metrics.json", metrics)
     write_text(stage.reports / "lengths.csv", lengths_csv(stores))
     write_text(stage.reports / "samples.md", samples_markdown(stores, encoder))
     stage.tracker.log_metrics(metrics)
-    stage.tracker.log_artifact(stage.reports / "samples.md", "tokenize")
+    for name in ("samples.md", "rejected.json"):
+        stage.tracker.log_artifact(stage.reports / name, "tokenize")
 
 
 app = stage_app("tokenize", __doc__ or "", tokenize)

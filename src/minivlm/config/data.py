@@ -90,3 +90,7 @@ class Tokenize(Section):
     validation_fraction: Annotated[float, Field(gt=0, lt=1)] = Field(
         description="share of the pictures whose rows are kept for the validation loss"
     )
+    max_bad_fraction: Fraction = Field(
+        default=0.0,
+        description="share of a split's rows that may be left out, too much of them cut off",
+    )

@@ -1,7 +1,7 @@
 """Which rows are held out where no file of held-out rows is given: by their picture, so that none is in training.
 
-A picture is held out when the first 32 bits of its sha256, as a fraction of 2^32, lie below the fraction asked
-for: the choice depends on the picture alone, not on the order of rows or on what else the files hold.
+The sha256 of a picture decides (`minivlm.data.shares`): the choice depends on the picture alone, not on the order
+of rows or on what else the files hold.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING, Any
 
+from minivlm.data.shares import Purpose, is_chosen
 from minivlm.data.validation.conversation import conversation_facts
 from minivlm.data.validation.picture import row_pictures
 
@@ -28,7 +29,7 @@ class Holdout:
     """
 
     def __init__(self, fraction: float) -> None:
-        self._below = fraction * 2**32
+        self._fraction = fraction
         self._linked: set[bytes] = set()  # sha256 of the pictures of rows with several
         self._earlier: set[_Key] = set()  # rows held out of the files before this one
         self._here: set[_Key] = set()
@@ -62,7 +63,7 @@ class Holdout:
         if len(pictures) != 1 or pictures[0] is None:
             return None
         digest = hashlib.sha256(pictures[0]).digest()
-        held = int.from_bytes(digest[:4], "big") < self._below and digest not in self._linked
+        held = is_chosen(digest, Purpose.HOLDOUT, self._fraction) and digest not in self._linked
         return digest if held else None
 
     def _is_new(self, picture: bytes, text: bytes | None) -> bool:

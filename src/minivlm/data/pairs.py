@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from minivlm.data.pictures import decode
 from minivlm.data.rows import Row, accepted_rows, read_rows
+from minivlm.data.shares import Purpose, is_chosen
+from minivlm.data.tables import holds_lists
 
 if TYPE_CHECKING:
     import numpy as np
@@ -29,15 +31,43 @@ class AcceptedRows:
         for rows in read_rows(self.table, accepted_rows(self.accepted)):
             yield from rows
 
+    def may_have_several(self) -> bool:
+        """Whether a row may have several pictures, by the type of their column."""
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        try:
+            return holds_lists(pq.read_schema(self.table).field("image_bytes").type)
+        except (pa.ArrowException, KeyError, OSError):
+            return True  # whoever goes through the rows is told what is wrong with the file
+
 
 def picture_key(row: Row) -> str:
     """sha256 of the row's first picture, in hex; of a row without one, that of its turns, as tokenize has it."""
     return hashlib.sha256(row.pictures[0] if row.pictures else repr(row.turns).encode()).hexdigest()
 
 
-def is_validation(key: str, fraction: float) -> bool:
-    """Whether the rows of a picture are kept for validation: a threshold on its hash, as tokenize has it."""
-    return int(key[:8], 16) < fraction * 2**32
+def linked_pictures(splits: Iterable[Iterable[Row]]) -> frozenset[str]:
+    """The keys of all pictures of rows with several, over all splits that are trained on.
+
+    None of them is validated on: such a row is trained on as a whole, and each of its pictures with it.
+    """
+    found: set[str] = set()
+    for rows in splits:
+        if isinstance(rows, AcceptedRows) and not rows.may_have_several():
+            continue
+        for row in rows:
+            if len(row.pictures) > 1:
+                found.update(hashlib.sha256(data).hexdigest() for data in row.pictures)
+    return frozenset(found)
+
+
+def is_validation(key: str, fraction: float, linked: Collection[str] = frozenset()) -> bool:
+    """Whether the rows of a picture are kept for validation, by its hash, as tokenize has it.
+
+    `linked`: those of `linked_pictures`, which are not.
+    """
+    return is_chosen(bytes.fromhex(key), Purpose.VALIDATION, fraction) and key not in linked
 
 
 @dataclass(frozen=True)
@@ -47,9 +77,10 @@ class Pairs:
     pictures: list[bytes]
     picture: npt.NDArray[np.int64]  # (pairs,)
     captions: list[str]
+    linked: frozenset[str] = frozenset()  # keys of pictures that are not validated on
 
     @classmethod
-    def read(cls, rows: Iterable[Row]) -> Pairs:
+    def read(cls, rows: Iterable[Row], linked: frozenset[str] = frozenset()) -> Pairs:
         """The first picture and the first answer of each row; rows without a picture are left out."""
         import numpy as np
 
@@ -61,13 +92,14 @@ class Pairs:
             if row.pictures and answer:
                 index.append(known.setdefault(row.pictures[0], len(known)))
                 captions.append(answer)
-        return cls(list(known), np.array(index, dtype=np.int64), captions)
+        return cls(list(known), np.array(index, dtype=np.int64), captions, linked)
 
     def held_back(self, fraction: float) -> npt.NDArray[np.bool_]:
         """Which pairs are kept for validation, (pairs,): those of the pictures that `is_validation` chooses."""
         import numpy as np
 
-        kept = [is_validation(hashlib.sha256(picture).hexdigest(), fraction) for picture in self.pictures]
+        keys = (hashlib.sha256(picture).hexdigest() for picture in self.pictures)
+        kept = [is_validation(key, fraction, self.linked) for key in keys]
         return np.array(kept, dtype=bool)[self.picture]
 
 

@@ -25,6 +25,10 @@ class PictureWriter:
         self._ids: dict[bytes, int] = {}  # sha256 -> id; ids ascend
         self._offsets = [0]
 
+    def find(self, digest: bytes) -> int | None:
+        """The id of a picture by its sha256; None when it was not added."""
+        return self._ids.get(digest)
+
     def add(self, data: bytes) -> tuple[int, bytes]:
         """The picture's id and its sha256 (32 bytes); it is written when it is new."""
         digest = hashlib.sha256(data).digest()
@@ -72,6 +76,15 @@ class TokenWriter:
         self.supervised.append(int(mask.sum()))
         self._pictures += pictures
         self._picture_counts.append(len(pictures))
+
+    def first_pictures(self) -> npt.NDArray[np.int64]:
+        """The id of each row's first picture, (R,); -1 of a row without one."""
+        import numpy as np
+
+        counts = np.array(self._picture_counts, np.int64)
+        first = np.full(len(counts), -1)
+        first[counts > 0] = np.array(self._pictures, np.int64)[(np.cumsum(counts) - counts)[counts > 0]]
+        return first
 
     def close(self, validation: npt.NDArray[np.bool_], meta: dict[str, Any]) -> None:
         """Write what remains; the store is complete then. `validation` (R,) marks the rows not to train on."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from minivlm.data.chat import IMAGE_TOKEN
 from minivlm.data.encoding import ChatEncoder
 from minivlm.data.store import TokenStore
+from minivlm.data.tokenization import SplitCounts
 
 if TYPE_CHECKING:
     import numpy as np
@@ -19,7 +20,7 @@ _BINS = 40  # of the histogram, up to max_length
 _SAMPLES = 3  # rows shown of each split
 
 
-def split_metrics(store: TokenStore, truncated_rows: int) -> dict[str, Any]:
+def split_metrics(store: TokenStore, counts: SplitCounts) -> dict[str, Any]:
     """The figures of one split; lengths are tokens of a row, after truncation."""
     import numpy as np
 
@@ -29,7 +30,8 @@ def split_metrics(store: TokenStore, truncated_rows: int) -> dict[str, Any]:
         "rows": len(store),
         "tokens": store.meta["tokens"],
         "supervised_tokens": store.meta["supervised_tokens"],
-        "truncated_rows": truncated_rows,
+        "truncated_rows": counts.truncated_rows,
+        "rejected_rows": counts.rejected_rows,
         "validation_rows": store.meta["validation_rows"],
         "length": {
             "min": int(lengths.min()),

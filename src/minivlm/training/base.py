@@ -114,7 +114,7 @@ def _language_to_start_with(
     found = survey(texts)
     learns = section.llm_source == "train" and section.llm.text_tasks
     tasks = list(conversations(rows)) if learns else []
-    said = [[row for _, row in tasks]] if learns else rows.values()
+    said = [[each.row for each in tasks]] if learns else rows.values()
     values = section.tokenizer.model_dump(exclude={"pretrained"})
     tokens = train_tokenizer(tokenizer_texts(said, texts, found), directory / "tokenizer", **values)
     return {"tokenizer": {"tokens": tokens}}, tasks
@@ -142,11 +142,11 @@ def _tower(
         torch.manual_seed(seed)
         random_tower(target, shape=shape)
         return {"source": origin, "parameters": parameter_count(target), "steps": 0}
-    return _train_tower(rows["pretrain"], directory, section.validation_fraction, seed, shared, shape, values)
+    return _train_tower(rows, directory, section.validation_fraction, seed, shared, shape, values)
 
 
 def _train_tower(
-    rows: Iterable[Row],
+    rows: Rows,
     directory: Path,
     validation_fraction: float,
     seed: int,
@@ -157,10 +157,10 @@ def _train_tower(
     import torch
 
     from minivlm.data.encoding import ChatEncoder
-    from minivlm.data.pairs import Pairs
+    from minivlm.data.pairs import Pairs, linked_pictures
     from minivlm.training.tower import train_tower
 
-    pairs = Pairs.read(rows)
+    pairs = Pairs.read(rows["pretrain"], linked_pictures(rows.values()))
     kept = pairs.held_back(validation_fraction)
     if not len(kept):
         raise UserError("base: no row of the training data has a picture and an answer to learn from")

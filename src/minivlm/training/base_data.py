@@ -7,8 +7,9 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from typing import TYPE_CHECKING, NamedTuple
 
-from minivlm.data.pairs import is_validation, picture_key
+from minivlm.data.pairs import is_validation, linked_pictures, picture_key
 from minivlm.data.rows import Row
+from minivlm.data.shares import Purpose, is_chosen
 from minivlm.data.texts import Document, Survey, TextFile, read_texts
 
 if TYPE_CHECKING:
@@ -28,13 +29,16 @@ class Conversation(NamedTuple):
 
     key: str
     row: Row
+    linked: bool = False  # whether that picture is one of `linked_pictures`
 
 
 def conversations(rows: Mapping[str, Iterable[Row]]) -> Iterator[Conversation]:
     """The rows of every split, in order."""
+    linked = linked_pictures(rows.values())
     for split in rows.values():
         for row in split:
-            yield Conversation(picture_key(row), row._replace(pictures=()))
+            key = picture_key(row)
+            yield Conversation(key, row._replace(pictures=()), key in linked)
 
 
 def tokenizer_texts(
@@ -58,8 +62,8 @@ def tokenizer_texts(
 
 
 def _chosen(most: int, size: int, document: Document) -> bool:
-    """By other digits of its hash than those that choose for validation: these are learnt from, too."""
-    return size <= most or int(document.key[8:16], 16) < most / size * 2**32
+    """By its hash, whether it is validated on later or not."""
+    return size <= most or is_chosen(bytes.fromhex(document.key), Purpose.TOKENIZER, most / size)
 
 
 def task_rows(some: Sequence[Conversation], encoder: ChatEncoder, longest: int) -> list[TaskRow]:
@@ -71,11 +75,11 @@ def task_rows(some: Sequence[Conversation], encoder: ChatEncoder, longest: int) 
     from minivlm.training.base_llm import TaskRow
 
     answers = _answers(some, encoder)
-    encoded = encoder.encode_rows([[turn._asdict() for turn in row.turns] for _, row in some], image_tokens=1)
+    encoded = encoder.encode_rows([[turn._asdict() for turn in each.row.turns] for each in some], image_tokens=1)
     most = longest // 2
     told = {key: telling([text[: longest // 4] for text in texts]) for key, texts in answers.items()}
     return [
-        TaskRow(ids[:most], mask[:most], told[key]) for (ids, mask), (key, _) in zip(encoded, some, strict=True)
+        TaskRow(ids[:most], mask[:most], told[each.key]) for (ids, mask), each in zip(encoded, some, strict=True)
     ]
 
 
@@ -83,13 +87,13 @@ def held_back(some: Sequence[Conversation], fraction: float) -> npt.NDArray[np.b
     """Which of them are kept for validation, (conversations,)."""
     import numpy as np
 
-    return np.array([is_validation(key, fraction) for key, _ in some], dtype=bool)
+    return np.array([is_validation(each.key, fraction) and not each.linked for each in some], dtype=bool)
 
 
 def _answers(some: Sequence[Conversation], encoder: ChatEncoder) -> dict[str, list[npt.NDArray[np.int64]]]:
     """Picture → token ids of every first answer about it."""
     found: dict[str, list[str]] = defaultdict(list)
-    for key, row in some:
+    for key, row, _ in some:
         found[key] += [turn.content for turn in row.turns if turn.role == "assistant"][:1]
     texts = [text for of_picture in found.values() for text in of_picture]
     encoded = iter(encoder.encode_plain(texts, framed=False))

@@ -20,7 +20,7 @@ FRACTION = 0.3
 
 
 def is_below(data, fraction=FRACTION):
-    return int(hashlib.sha256(data).hexdigest()[:8], 16) / 2**32 < fraction
+    return int(hashlib.sha256(data).hexdigest()[16:24], 16) / 2**32 < fraction
 
 
 BELOW = [picture(number) for number in range(200) if is_below(picture(number))]

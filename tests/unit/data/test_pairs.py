@@ -9,6 +9,7 @@ from minivlm.data import pairs as module
 from minivlm.data.pairs import AcceptedRows, DecodedPictures, Pairs, is_validation, picture_key
 from minivlm.data.pictures import decode
 from minivlm.data.rows import Row
+from minivlm.data.shares import Purpose, place
 from minivlm.data.tokenization import validation_rows
 from minivlm.data.validation.conversation import Turn
 from tests.unit.data.toys import SIDE, captions, picture, write_source
@@ -37,8 +38,8 @@ def test_a_pair_is_held_back_with_its_picture(fraction):
 @pytest.mark.parametrize("fraction", [0.1, 0.3, 0.7])
 def test_the_pictures_held_back_are_those_that_tokenize_holds_back(fraction):
     rows = [row(i, pictures=[b"picture %d" % (i // 2)]) for i in range(400)]
-    keys = np.array([int.from_bytes(hashlib.sha256(each.pictures[0]).digest()[:4], "big") for each in rows])
-    expected = validation_rows({"pretrain": keys}, fraction)["pretrain"]
+    places = [place(hashlib.sha256(each.pictures[0]).digest(), Purpose.VALIDATION) for each in rows]
+    expected = validation_rows({"pretrain": np.array(places)}, fraction)["pretrain"]
     assert [is_validation(picture_key(each), fraction) for each in rows] == expected.tolist()
 
 

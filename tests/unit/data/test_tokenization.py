@@ -196,8 +196,8 @@ def test_the_validation_split_shares_no_picture_with_training(tmp_path, encoder)
 
 
 def test_small_data_keeps_one_picture_for_validation():
-    keys = {"pretrain": np.array([5, 900, 70]) * 2**20, "sft": np.array([900, 70, 70, 3000]) * 2**20}
-    kept = validation_rows(keys, 1e-6)
+    places = {"pretrain": np.array([0.005, 0.9, 0.07]), "sft": np.array([0.9, 0.07, 0.07, 0.99])}
+    kept = validation_rows(places, 1e-6)
     assert kept["pretrain"].tolist() == [True, False, True]
     assert kept["sft"].tolist() == [False, True, True, False]
 
@@ -286,6 +286,9 @@ def test_the_stage_writes_stores_and_reports_of_every_split(tmp_path, tokenizer_
     lines = (tmp_path / "reports/tokenize/lengths.csv").read_text().splitlines()
     assert lines[0] == "split,length,rows"
     assert sum(int(line.split(",")[2]) for line in lines[1:] if line.startswith("sft,")) == 40
+    assert metrics["sft"]["rejected_rows"] == 0
+    rejected = json.loads((tmp_path / "reports/tokenize/rejected.json").read_text())["rejected"]
+    assert rejected == {split: {"count": 0, "rows": []} for split in SPLITS}
     samples = (tmp_path / "reports/tokenize/samples.md").read_text()
     assert "`<image>×4`" in samples and "<b>有两只红色的帆船。`<|im_end|>`⏎</b>" in samples
 
