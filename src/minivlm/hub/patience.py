@@ -100,7 +100,7 @@ class Patience:
         if isinstance(error, errors.GatedRepoError):  # a kind of RepositoryNotFoundError: first
             return PlaceError(f"{repo} is gated: {advice}")
         if isinstance(error, errors.RevisionNotFoundError):
-            return NotThereError(f"{repo} has no such revision; `minivlm pin` finds the present one")
+            return NotThereError(f"{repo} has no such revision; `minivlm pin --update` takes the newest")
         if isinstance(error, errors.EntryNotFoundError):
             return NotThereError(f"{repo} has no file {self._what} at this revision")
         if isinstance(error, errors.RepositoryNotFoundError):

@@ -177,7 +177,7 @@ def test_a_private_or_absent_repository_reads_the_same(root, hub):
 
 def test_an_absent_revision_or_file_is_named(root, hub):
     pin = pin_of(root, "model", "ours/llm")
-    assert "no such revision; `minivlm pin`" in refused(pin._replace(revision="a" * 40))
+    assert "no such revision; `minivlm pin --update`" in refused(pin._replace(revision="a" * 40))
     assert "has no file nothing.bin" in refused(pin._replace(files={"nothing.bin": (1, "0" * 64)}))
 
 

@@ -39,7 +39,7 @@ class NameIndex:
     """File names by their path and by how it ends.
 
     A row may say less than a file's path (a base name, the last folders alone) or more (folders that lie around
-    the pictures' folder), never something else: `train/1.jpg` is not `val/1.jpg`, though no other file has the name.
+    the pictures' folder), never something else: `train/1.jpg` is not `val/1.jpg`, whatever else is there.
     """
 
     def __init__(self, names: Iterable[str]) -> None:
