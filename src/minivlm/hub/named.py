@@ -53,9 +53,9 @@ def repositories(params: Any, section: str | None = None) -> Iterator[NamedRepos
             if source is None or not source.get("repo"):
                 continue
             checkpoint = _text(source, key, "checkpoint") or None
-            choose = {"vision_tower": choice.vision_tower, "tokenizer": choice.tokenizer}.get(part)
+            known = {"vision_tower": choice.vision_tower, "tokenizer": choice.tokenizer}
+            choose = known.get(part) or choice.language_model(checkpoint)
             repo, revision = _text(source, key, "repo"), _text(source, key, "revision") or None
-            choose = choose or choice.language_model(checkpoint)
             yield NamedRepository(key, source, repo, revision, "model", choose)
 
 
