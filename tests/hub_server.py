@@ -84,6 +84,7 @@ class HubServer(ThreadingHTTPServer):
         self.private: set[str] = set()  # the same, but said to be absent
         self.token = "hf_right"
         self.faults: list[Fault] = []
+        self.instead: dict[str, tuple[str, bytes]] = {}  # part of a path → content type and body, with status 200
         self.log: list[Request] = []
         self.at_once = self.most_at_once = 0  # bodies under way
         self.lock = threading.Lock()
@@ -195,6 +196,9 @@ class _Handler(BaseHTTPRequestHandler):
     def _route(self) -> None:
         parts = urlsplit(self.path)
         path = unquote(parts.path)
+        for part, (kind, body) in self.server.instead.items():
+            if part in path:
+                return self._body(kind, body)
         if match := _SCOPE.fullmatch(path):
             query = parse_qs(parts.query)
             return self._modelscope(match[1], match[2], query["Revision"][0], query["FilePath"][0])
@@ -316,8 +320,10 @@ class _Handler(BaseHTTPRequestHandler):
                 server.at_once -= 1
 
     def _json(self, value: Any) -> None:
-        body = json.dumps(value).encode()
-        self._head(200, {"Content-Type": "application/json", "Content-Length": str(len(body))})
+        self._body("application/json", json.dumps(value).encode())
+
+    def _body(self, kind: str, body: bytes) -> None:
+        self._head(200, {"Content-Type": kind, "Content-Length": str(len(body))})
         self.wfile.write(body)
 
     def _refuse(self, status: int, code: str, headers: dict[str, str] | None = None) -> None:

@@ -132,6 +132,16 @@ def _connection(error: httpx2.RequestError, place: Place) -> str:
     return f"{place.endpoint} drops the connection ({said})"
 
 
+def refuse_page(response: httpx2.Response, path: str) -> None:
+    """PlaceError for a web page in place of a file, as networks with a login send it with status 200.
+
+    Looked at before what has arrived is thrown away for it.
+    """
+    kind = response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+    if kind == "text/html" and not path.lower().endswith((".html", ".htm")):
+        raise PlaceError(f"sends a web page for {path}; a login page of the network may be in the way")
+
+
 def asked_wait(response: httpx2.Response) -> float | None:
     """Seconds that an answer asks to wait: `Retry-After`, else a used-up `RateLimit`; None without either."""
     from huggingface_hub.utils import parse_ratelimit_headers
