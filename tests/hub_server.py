@@ -1,9 +1,9 @@
 """A hub on the loopback interface: Hugging Face's and ModelScope's protocol over a folder, misbehaving on demand.
 
-ROOT/{models,datasets}/owner/name/… holds the repositories; a repository's revision is a hash of its contents. It
-speaks what huggingface_hub's client asks: repository info, tree, paths-info, resolve (HEAD, GET, ranges, the
-redirect of large files to another host, the hub's error headers), and ModelScope's file address. Every request is
-logged.
+ROOT/{models,datasets}/owner/name/… holds the repositories; a repository's revision is a hash of its contents.
+owner/name@TAG/ beside it is an older state of it, found by the hash of its contents or by TAG. The server speaks
+what huggingface_hub's client asks: repository info, tree, paths-info, resolve (HEAD, GET, ranges, the redirect of
+large files to another host, the hub's error headers), and ModelScope's file address. Every request is logged.
 
     python tests/hub_server.py --root DIR --port-file FILE [--slow BYTES_PER_SECOND] [--log FILE]
 """
@@ -84,6 +84,7 @@ class HubServer(ThreadingHTTPServer):
         self.private: set[str] = set()  # the same, but said to be absent
         self.token = "hf_right"
         self.faults: list[Fault] = []
+        self.instead: dict[str, tuple[str, bytes]] = {}  # part of a path → content type and body, with status 200
         self.log: list[Request] = []
         self.at_once = self.most_at_once = 0  # bodies under way
         self.lock = threading.Lock()
@@ -101,6 +102,13 @@ class HubServer(ThreadingHTTPServer):
     def folder(self, kind: str, repo: str) -> Path | None:
         folder = self.root / kind / repo
         return folder if folder.is_dir() else None
+
+    def states(self, kind: str, repo: str) -> dict[str, Path]:
+        """Commit, branch or tag of a repository that exists → its folder."""
+        newest = self.root / kind / repo
+        tagged = {each.name.partition("@")[2]: each for each in newest.parent.glob(f"{newest.name}@*")}
+        named = {"main": newest, **tagged}
+        return named | {revision_of(folder): folder for folder in named.values()}
 
     def misbehave(self, path: str, what: What, times: int = 1, **settings: Any) -> None:
         self.faults.append(Fault(path, what, times, **settings))
@@ -188,6 +196,9 @@ class _Handler(BaseHTTPRequestHandler):
     def _route(self) -> None:
         parts = urlsplit(self.path)
         path = unquote(parts.path)
+        for part, (kind, body) in self.server.instead.items():
+            if part in path:
+                return self._body(kind, body)
         if match := _SCOPE.fullmatch(path):
             query = parse_qs(parts.query)
             return self._modelscope(match[1], match[2], query["Revision"][0], query["FilePath"][0])
@@ -202,12 +213,12 @@ class _Handler(BaseHTTPRequestHandler):
         self._refuse(404, "")
 
     def _api(self, kind: str, repo: str, what: str | None, revision: str | None) -> None:
-        folder = self._allowed(kind, repo)
-        if folder is None:
+        if self._allowed(kind, repo) is None:
             return
-        commit = revision_of(folder)
-        if revision not in (None, "main", commit):
+        folder = self.server.states(kind, repo).get(revision or "main")
+        if folder is None:
             return self._refuse(404, "RevisionNotFound")
+        commit = revision_of(folder)
         entries = [_entry(path, file) for path, file in files_of(folder).items()]
         if what == "tree":
             return self._json([{"type": "file", **entry} for entry in entries])
@@ -223,12 +234,12 @@ class _Handler(BaseHTTPRequestHandler):
         self._json({"id": repo, "sha": commit, "siblings": siblings, "private": False, "tags": [], "downloads": 0})
 
     def _resolve(self, kind: str, repo: str, revision: str, path: str) -> None:
-        folder = self._allowed(kind, repo)
-        if folder is None:
+        if self._allowed(kind, repo) is None:
             return
-        commit = revision_of(folder)
-        if revision not in ("main", commit):
+        folder = self.server.states(kind, repo).get(revision)
+        if folder is None:
             return self._refuse(404, "RevisionNotFound")
+        commit = revision_of(folder)
         file = files_of(folder).get(path)
         if file is None:
             return self._refuse(404, "EntryNotFound", {"X-Repo-Commit": commit})
@@ -236,9 +247,8 @@ class _Handler(BaseHTTPRequestHandler):
         if not _is_large(path):
             return self._file(path, file, {**headers, "ETag": f'"{_git_name(file)}"'})
         headers["X-Linked-Etag"], headers["X-Linked-Size"] = f'"{sha256_of(file)}"', str(file.stat().st_size)
-        self._head(
-            302, {**headers, "Location": f"{self.server.cdn}/_cdn/{kind}/{repo}/{path}", "Content-Length": "0"}
-        )
+        place = f"{self.server.cdn}/_cdn/{folder.relative_to(self.server.root).as_posix()}/{path}"
+        self._head(302, {**headers, "Location": place, "Content-Length": "0"})
 
     def _modelscope(self, kind: str, repo: str, revision: str, path: str) -> None:
         folder = self.server.folder(kind, repo)
@@ -310,8 +320,10 @@ class _Handler(BaseHTTPRequestHandler):
                 server.at_once -= 1
 
     def _json(self, value: Any) -> None:
-        body = json.dumps(value).encode()
-        self._head(200, {"Content-Type": "application/json", "Content-Length": str(len(body))})
+        self._body("application/json", json.dumps(value).encode())
+
+    def _body(self, kind: str, body: bytes) -> None:
+        self._head(200, {"Content-Type": kind, "Content-Length": str(len(body))})
         self.wfile.write(body)
 
     def _refuse(self, status: int, code: str, headers: dict[str, str] | None = None) -> None:

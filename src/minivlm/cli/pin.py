@@ -1,12 +1,14 @@
 """`minivlm pin`: names in params.yaml become pins: revision, files, sizes and hashes, comments kept.
 
-For every hub source the present commit of its repository is looked up, and size and sha256 of the files that
-loading reads. For every local source its file or folder is hashed. What changed shows in `git diff params.yaml`.
+For every hub source its commit is looked up (the one that stands there, a named one, or the newest of main), and
+size and sha256 of the files that loading reads. For every local source its file or folder is hashed. What changed
+shows in `git diff params.yaml`.
 """
 
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,29 +19,41 @@ from minivlm.errors import UserError
 
 def command(
     section: Annotated[str | None, typer.Option(help="Only this section: download or base.")] = None,
+    update: Annotated[bool, typer.Option("--update", help="Take the newest commit of main everywhere.")] = False,
+    revision: Annotated[
+        list[str] | None,
+        typer.Option(metavar="KEY=REF", help="Pin KEY (download.hub.sft) at a branch, tag or commit; repeatable."),
+    ] = None,
     show: Annotated[bool, typer.Option("--show", help="Print what would change and stop.")] = False,
 ) -> None:
-    """Look up revisions, sizes and hashes of every source that params.yaml names, and write them into it."""
+    """Look up revisions, sizes and hashes of every source that params.yaml names, and write them into it.
+
+    A revision that stands there is kept, unless --update or --revision says otherwise.
+    """
     from minivlm.files import write_text
     from minivlm.paths import Paths
     from minivlm.stage import one_line_errors
 
     paths = Paths()
     with one_line_errors():
-        text, changes = pinned(paths.params, section)
+        text, changes = pinned(paths.params, section, update, revision or ())
         for change in changes:
             typer.echo(change)
         if not changes:
-            typer.echo("params.yaml: every source that it names is pinned as it is now")
+            typer.echo("params.yaml: every source that it names is pinned already")
         elif not show:
             write_text(paths.params, text)
             typer.echo(f"params.yaml: {len(changes)} values changed; `git diff params.yaml` shows them")
 
 
-def pinned(params: Path, section: str | None) -> tuple[str, list[str]]:
+def pinned(
+    params: Path, section: str | None, update: bool = False, revisions: Sequence[str] = ()
+) -> tuple[str, list[str]]:
     """The text of `params` with every source pinned, and one line for each change.
 
-    UserError when params.yaml is wrong otherwise, a source cannot be found, or none is named.
+    A hub source's revision is what `revisions` (KEY=REF) say, else the one that stands there unless `update`, else
+    the newest commit of main. UserError when params.yaml is wrong otherwise, a source cannot be found, or none is
+    named.
     """
     from ruamel.yaml import YAML
 
@@ -56,12 +70,14 @@ def pinned(params: Path, section: str | None) -> tuple[str, list[str]]:
     local = list(named.local_paths(values, section))
     if not repositories and not local:
         raise UserError("params.yaml names no source to pin; docs/hub.md shows how to name one")
+    asked = _asked(revisions, [source.key for source in repositories])
     changes: list[str] = []
     for path in local:  # what needs no network first
         changes += writing.write_hash(path.section, path.key, path.field, _hash(params.parent, path))
     for source in repositories:
         try:
-            revision, files = resolve(source.repo, source.kind, source.choose)
+            wanted = asked.get(source.key) or (None if update else source.revision)
+            revision, files = resolve(source.repo, source.kind, source.choose, wanted)
         except UserError as error:
             raise UserError(f"{source.key}: {error}") from None
         changes += writing.write_pin(source.section, source.key, revision, files)
@@ -81,6 +97,18 @@ def _load(yaml: Any, params: Path) -> Any:
     if not isinstance(values, dict):
         raise UserError(f"{params.name}: must be a mapping of sections")
     return values
+
+
+def _asked(revisions: Sequence[str], keys: Sequence[str]) -> dict[str, str]:
+    """Key → branch, tag or commit, of `--revision KEY=REF`."""
+    asked = {}
+    for each in revisions:
+        key, _, reference = each.partition("=")
+        if key not in keys or not reference:
+            known = ", ".join(keys) or "none of a hub"
+            raise UserError(f"--revision {each}: must be KEY=REF, with a source for KEY; there are: {known}")
+        asked[key] = reference
+    return asked
 
 
 def _hash(root: Path, named: Any) -> str:

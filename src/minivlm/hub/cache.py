@@ -93,6 +93,12 @@ class Cache:
 
         UserError when the cached content is whole by its own name: then it is the pin that is wrong.
         """
+        try:
+            return self._check(file)
+        except FileNotFoundError:  # another process discards it
+            return "missing"
+
+    def _check(self, file: PinnedFile) -> str | None:
         path = self.find(file)
         if path is None:
             return "missing"
@@ -109,7 +115,7 @@ class Cache:
         return f"damaged: {size} bytes of {file.size}" if found is None else f"damaged: sha256 {found}"
 
     def discard(self, file: PinnedFile) -> None:
-        """Remove a damaged file: its name and, below this repository, its content."""
+        """Remove a damaged file: its name and, below this repository, its content. Only for who holds its lock."""
         for path in (self.snapshot(file), self.blob(file)):
             content = path.resolve()
             if content.is_relative_to(self.repository(file.pin).resolve() / "blobs"):
@@ -123,11 +129,18 @@ class Cache:
             _link(self.blob(file), pointer)
 
     def expose(self, pin: Pin) -> Path:
-        """Make the folder of exactly the pinned files, all of which are in the cache; returns it."""
+        """Make the folder of exactly the pinned files, all of which are in the cache; returns it.
+
+        UserError when one is not there any more: other programs may clear the cache at any time.
+        """
         folder = self.pinned(pin)
         for path, (size, sha256) in pin.files.items():
-            content = self.find(PinnedFile(pin, path, size, sha256))
-            assert content is not None
+            file = PinnedFile(pin, path, size, sha256)
+            content = self.find(file)
+            if content is None:
+                raise UserError(
+                    f"{file}: something else has removed it from {self.root} meanwhile; run this again"
+                )
             _link(content.resolve(), folder / path)
         return folder
 

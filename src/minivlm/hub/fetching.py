@@ -34,9 +34,6 @@ def fetch(pins: Sequence[Pin], *, place: str = "auto", downloads: int = 4) -> li
     absent = {file: state for file, state in states.items() if state is not None}
     if absent and offline():
         raise _offline_error(cache, absent)
-    for file, state in absent.items():
-        if state != "missing":
-            cache.discard(file)
     if absent:
         _fetch_all(cache, list(absent), asked, downloads)
     for file in files:
@@ -46,7 +43,7 @@ def fetch(pins: Sequence[Pin], *, place: str = "auto", downloads: int = 4) -> li
 
 def _check_all(cache: Cache, files: Sequence[PinnedFile], threads: int) -> dict[PinnedFile, str | None]:
     """Each file → None if the cache has it whole, else what is wrong."""
-    found = {file: path.stat().st_size for file in files if (path := cache.find(file))}
+    found = {file: _size(path) for file in files if (path := cache.find(file))}
     with ByteProgress("check the files that are here", sum(found.values())) as progress:
 
         def check(file: PinnedFile) -> str | None:
@@ -59,15 +56,16 @@ def _check_all(cache: Cache, files: Sequence[PinnedFile], threads: int) -> dict[
 
 
 def _fetch_all(cache: Cache, files: Sequence[PinnedFile], asked: Sequence[Place], downloads: int) -> None:
-    # The same content under two names is fetched once.
-    contents = list({cache.blob(file): file for file in files}.values())
-    partial = {file: _size(cache.partial(file)) for file in contents}
-    total, done = sum(file.size for file in contents), sum(partial.values())
+    contents: dict[Path, list[PinnedFile]] = {}  # the same content under two names is fetched once
+    for file in files:
+        contents.setdefault(cache.blob(file), []).append(file)
+    one_of_each = [named[0] for named in contents.values()]
+    total, done = sum(file.size for file in one_of_each), sum(_size(cache.partial(file)) for file in one_of_each)
     _require_disk(cache, total - done)
     stop = threading.Event()
     failures: list[BaseException] = []
     with ByteProgress("fetch", total, done) as progress, ThreadPoolExecutor(max(downloads, 1)) as pool:
-        tasks = [pool.submit(_fetch_one, cache, file, asked, progress, stop) for file in contents]
+        tasks = [pool.submit(_fetch_one, cache, named, asked, progress, stop) for named in contents.values()]
         try:
             for task in as_completed(tasks):
                 error = task.exception()
@@ -83,15 +81,25 @@ def _fetch_all(cache: Cache, files: Sequence[PinnedFile], asked: Sequence[Place]
 
 
 def _fetch_one(
-    cache: Cache, file: PinnedFile, asked: Sequence[Place], progress: ByteProgress, stop: threading.Event
+    cache: Cache,
+    named: Sequence[PinnedFile],
+    asked: Sequence[Place],
+    progress: ByteProgress,
+    stop: threading.Event,
 ) -> None:
-    """One content into the cache, from the first place that gives it."""
+    """One content, which all of `named` have, into the cache, from the first place that gives it."""
     if stop.is_set():
         raise Stopped
     refusals = []
+    file = named[0]
     with cache.lock(file, stop):
-        if cache.blob(file).is_file() and cache.check(file) is None:
-            return  # another process was faster
+        # Looked at anew: what was damaged or missing may have been fetched while another process had the lock.
+        states = {each: cache.check(each) for each in named}
+        for each, state in states.items():
+            if state not in (None, "missing"):
+                cache.discard(each)
+        if not any(states.values()):
+            return
         for place in asked:
             try:
                 bring(place, file, cache.partial(file), progress.advance, stop)

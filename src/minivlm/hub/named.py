@@ -24,6 +24,7 @@ class NamedRepository(NamedTuple):
     key: str  # its place in params.yaml, with dots
     section: Any  # the mapping itself
     repo: str
+    revision: str | None  # that stands there: a commit, or the branch or tag that someone wrote in its place
     kind: Kind
     choose: Choose
 
@@ -44,17 +45,18 @@ def repositories(params: Any, section: str | None = None) -> Iterator[NamedRepos
             key, rows = _mapping(params, "download", "hub", split)
             if rows is not None:
                 names = [_text(rows, key, "rows", required=True), _text(rows, key, "images")]
-                repo = _text(rows, key, "repo", required=True)
-                yield NamedRepository(key, rows, repo, "dataset", choice.named(*names))
+                repo, revision = _text(rows, key, "repo", required=True), _text(rows, key, "revision") or None
+                yield NamedRepository(key, rows, repo, revision, "dataset", choice.named(*names))
     if section in (None, "base"):
         for part in ("vision_tower", "llm", "tokenizer"):
             key, source = _mapping(params, "base", part, "pretrained")
             if source is None or not source.get("repo"):
                 continue
             checkpoint = _text(source, key, "checkpoint") or None
-            choose = {"vision_tower": choice.vision_tower, "tokenizer": choice.tokenizer}.get(part)
-            repo = _text(source, key, "repo")
-            yield NamedRepository(key, source, repo, "model", choose or choice.language_model(checkpoint))
+            known = {"vision_tower": choice.vision_tower, "tokenizer": choice.tokenizer}
+            choose = known.get(part) or choice.language_model(checkpoint)
+            repo, revision = _text(source, key, "repo"), _text(source, key, "revision") or None
+            yield NamedRepository(key, source, repo, revision, "model", choose)
 
 
 def local_paths(params: Any, section: str | None = None) -> Iterator[NamedPath]:

@@ -100,7 +100,7 @@ class Patience:
         if isinstance(error, errors.GatedRepoError):  # a kind of RepositoryNotFoundError: first
             return PlaceError(f"{repo} is gated: {advice}")
         if isinstance(error, errors.RevisionNotFoundError):
-            return NotThereError(f"{repo} has no such revision; `minivlm pin` finds the present one")
+            return NotThereError(f"{repo} has no such revision; `minivlm pin --update` takes the newest")
         if isinstance(error, errors.EntryNotFoundError):
             return NotThereError(f"{repo} has no file {self._what} at this revision")
         if isinstance(error, errors.RepositoryNotFoundError):
@@ -130,6 +130,16 @@ def _connection(error: httpx2.RequestError, place: Place) -> str:
     if isinstance(error, httpx2.TimeoutException):
         return f"{place.endpoint} falls silent ({said})"
     return f"{place.endpoint} drops the connection ({said})"
+
+
+def refuse_page(response: httpx2.Response, path: str) -> None:
+    """PlaceError for a web page in place of a file, as networks with a login send it with status 200.
+
+    Looked at before what has arrived is thrown away for it.
+    """
+    kind = response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+    if kind == "text/html" and not path.lower().endswith((".html", ".htm")):
+        raise PlaceError(f"sends a web page for {path}; a login page of the network may be in the way")
 
 
 def asked_wait(response: httpx2.Response) -> float | None:

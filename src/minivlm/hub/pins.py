@@ -15,8 +15,8 @@ from minivlm.errors import UserError
 
 Kind = Literal["model", "dataset"]
 
-_REVISION = re.compile(r"[0-9a-f]{40}")
-_SHA256 = re.compile(r"[0-9a-f]{64}")
+REVISION = re.compile(r"[0-9a-f]{40}")
+SHA256 = re.compile(r"[0-9a-f]{64}")
 _REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?", re.ASCII)
 
 
@@ -74,7 +74,7 @@ def _check(pin: Pin) -> None:
         raise UserError(f"{pin.name}.repo: {pin.repo!r} is no owner/name of a repository")
     if not pin.revision:
         raise UserError(f"{pin.name}.revision: {pin.repo} is not pinned; {again}")
-    if not _REVISION.fullmatch(pin.revision):
+    if not REVISION.fullmatch(pin.revision):
         raise UserError(f"{pin.name}.revision: {pin.revision!r} is no commit of 40 hex digits; {again}")
     if not pin.files:
         raise UserError(f"{pin.name}.files: no file of {pin.repo} is pinned; {again}")
@@ -85,5 +85,5 @@ def _check_file(pin: Pin, path: str, size: int, sha256: str) -> None:
     strange = any(part in ("", ".", "..") for part in path.split("/")) or any(sign in path for sign in "\\:\0")
     if strange:
         raise UserError(f"{pin.name}.files: {path!r} is no path inside a repository")
-    if size < 0 or not _SHA256.fullmatch(sha256):
+    if size < 0 or not SHA256.fullmatch(sha256):
         raise UserError(f"{pin.name}.files: {path} needs a size in bytes and a sha256 of 64 hex digits")

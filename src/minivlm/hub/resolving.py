@@ -8,11 +8,12 @@ from typing import Any
 
 from minivlm.errors import UserError
 from minivlm.hub.choice import Choose
-from minivlm.hub.patience import Patience, PlaceError
-from minivlm.hub.pins import Kind
+from minivlm.hub.patience import Patience, PlaceError, refuse_page
+from minivlm.hub.pins import REVISION, SHA256, Kind
 from minivlm.hub.places import HuggingFace, offline
 
 _SECONDS = 30.0  # for one answer
+_NO_HUB = "{} does not answer as a hub does; HF_ENDPOINT may be wrong, or a login page of the network in the way"
 
 
 def resolve(
@@ -42,23 +43,36 @@ def resolve(
 def _info(place: HuggingFace, repo: str, kind: Kind, revision: str | None) -> Any:
     """What the hub says of a repository: `sha` and `siblings` (ModelInfo or DatasetInfo)."""
     from huggingface_hub import HfApi
+    from huggingface_hub.errors import HFValidationError
 
     api = HfApi(endpoint=place.endpoint)
     patience = Patience(place, repo, kind, "", threading.Event())
+
+    def ask() -> Any:
+        try:
+            return api.repo_info(repo, repo_type=kind, revision=revision, files_metadata=True, timeout=_SECONDS)
+        except HFValidationError:
+            raise PlaceError("a repository is named owner/name") from None
+        except (ValueError, LookupError, TypeError, AttributeError):  # the client takes any 200 for a hub's answer
+            raise PlaceError(_NO_HUB.format(place.endpoint)) from None
+
     info = None
     while info is None:
-        info = patience.attempt(
-            lambda: api.repo_info(repo, repo_type=kind, revision=revision, files_metadata=True, timeout=_SECONDS)
-        )
+        info = patience.attempt(ask)
+    if not isinstance(info.sha, str) or not REVISION.fullmatch(info.sha):
+        raise PlaceError(_NO_HUB.format(place.endpoint))
     return info
 
 
 def _size_and_hash(place: HuggingFace, repo: str, kind: Kind, revision: str, listed: Any) -> tuple[int, str]:
     if listed.lfs is not None:
-        return listed.lfs.size, listed.lfs.sha256
+        size, sha256 = listed.lfs.size, listed.lfs.sha256
+        if not isinstance(size, int) or not isinstance(sha256, str) or not SHA256.fullmatch(sha256):
+            raise PlaceError(f"states no size and sha256 of {listed.rfilename}")
+        return size, sha256
     content = _read(place, repo, kind, revision, listed.rfilename)
     name = hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
-    if listed.blob_id not in (None, name):
+    if listed.blob_id not in (None, name) or listed.size not in (None, len(content)):
         raise PlaceError(f"sends other bytes for {listed.rfilename} than it lists")
     return len(content), hashlib.sha256(content).hexdigest()
 
@@ -73,6 +87,7 @@ def _read(place: HuggingFace, repo: str, kind: Kind, revision: str, path: str) -
     def get() -> bytes:
         response = get_session().get(address, headers=place.headers(), timeout=_SECONDS)
         hf_raise_for_status(response)
+        refuse_page(response, path)
         return response.content
 
     content = None

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from minivlm.errors import UserError
 from minivlm.files import sha256_file
-from minivlm.hub.patience import NotThereError, Patience, PlaceError, Stopped
+from minivlm.hub.patience import NotThereError, Patience, PlaceError, Stopped, refuse_page
 from minivlm.hub.pins import PinnedFile
 from minivlm.hub.places import Place
 
@@ -124,6 +124,7 @@ class _Transfer:
             if response.status_code == 416:  # the partial file is longer than what is there
                 raise WrongContentError(f"has less than {start} bytes, pinned are {self._file.size}")
             hf_raise_for_status(response)
+            refuse_page(response, self._file.path)
             self._place.reached = True
             if start and response.status_code != 206:
                 self._cut(stream, 0)  # the server knows no ranges: all of it comes

@@ -1,5 +1,7 @@
 """`minivlm pin`: names become pins in params.yaml, every comment stays, and what is pinned can be fetched."""
 
+import shutil
+
 import pytest
 from ruamel.yaml import YAML
 from typer.testing import CliRunner
@@ -78,26 +80,89 @@ def test_a_pin_is_written_fetched_and_then_up_to_date(checkout, root, hub):
     kept = [line for line in after.splitlines() if not any(word in line for word in new)]
     assert kept == before.splitlines()  # comments and blank lines too, each where it was
     again = pin()
-    assert again.exit_code == 0 and "pinned as it is now" in again.output
+    assert again.exit_code == 0 and "is pinned already" in again.output
     assert (checkout / "params.yaml").read_text(encoding="utf-8") == after
 
 
-def test_a_new_state_of_a_repository_is_shown_and_written(checkout, root, hub):
+def test_a_newer_state_of_a_repository_is_shown_and_written_when_asked_for(checkout, root, hub):
     with_hub(checkout)
     pin()
+    shutil.copytree(root / "models/ours/llm", root / "models/ours/llm@before")
     before = (checkout / "params.yaml").read_text(encoding="utf-8")
     write(root, "models/ours/llm/config.json", b'{"model_type": "qwen3"}')
     (root / "models/ours/llm/tokenizer.json").unlink()
     write(root, "models/ours/llm/merges.txt", b"a b")
-    shown = pin("--show")
+    assert "is pinned already" in pin("--show").output
+    shown = pin("--show", "--update")
     assert (checkout / "params.yaml").read_text(encoding="utf-8") == before
     assert "base.llm.pretrained.files: tokenizer.json is no longer pinned" in shown.output
     assert "base.llm.pretrained.files: merges.txt: (new) → 3 bytes" in shown.output
     assert "base.llm.pretrained.files: config.json: 23 bytes" in shown.output
     assert "model.safetensors" not in shown.output and "download.hub" not in shown.output
-    assert pin().exit_code == 0
+    assert pin("--update").exit_code == 0
     after = (checkout / "params.yaml").read_text(encoding="utf-8")
     assert "\n\n    # its width\n    hidden_size" in after and "tokenizer.json" not in after
+
+
+@pytest.fixture
+def parquet(root):
+    """The rows have become Parquet; the JSON lines are an older state, tagged v1. Returns that state's pin."""
+    (root / "datasets/ours/rows").rename(root / "datasets/ours/rows@v1")
+    write(root, "datasets/ours/rows/sft.parquet", b"rows")
+    return pin_of(root, "dataset", "ours/rows@v1")
+
+
+def rows_pin(checkout):
+    rows = load_params(checkout / "params.yaml").download.hub.sft
+    return rows.revision, {path: (file.size, file.sha256) for path, file in rows.files.items()}
+
+
+def test_an_older_revision_is_pinned_by_its_tag_or_commit_and_kept(checkout, root, hub, parquet):
+    with_hub(checkout)
+    refused = pin()
+    assert refused.exit_code == 2 and "has no data/sft.jsonl" in refused.stderr
+    for reference in ("v1", parquet.revision):
+        result = pin("--revision", f"download.hub.sft={reference}")
+        assert result.exit_code == 0, result.output
+        assert rows_pin(checkout) == (parquet.revision, parquet.files)
+    assert "is pinned already" in pin().output
+    fetch([parquet._replace(repo="ours/rows")])
+    assert "has no data/sft.jsonl" in pin("--update").stderr
+
+
+@pytest.mark.parametrize("reference", ["v1", None])
+def test_a_revision_that_stands_there_is_resolved(checkout, root, hub, parquet, reference):
+    with_hub(checkout)
+    written = f"      repo: ours/rows\n      revision: {reference or parquet.revision}\n"
+    edit(checkout, ("      repo: ours/rows\n", written))
+    assert pin().exit_code == 0
+    assert rows_pin(checkout) == (parquet.revision, parquet.files)
+
+
+def test_one_revision_is_set_and_the_others_are_updated(checkout, root, hub, parquet):
+    with_hub(checkout)
+    assert pin("--revision", "download.hub.sft=v1").exit_code == 0
+    write(root, "models/ours/llm/config.json", b'{"model_type": "qwen3"}')
+    assert pin("--update", "--revision", "download.hub.sft=v1").exit_code == 0
+    source = load_params(checkout / "params.yaml").base.llm.pretrained
+    assert source.revision == pin_of(root, "model", "ours/llm").revision
+    assert rows_pin(checkout)[0] == parquet.revision
+
+
+@pytest.mark.parametrize(
+    ("revision", "line"),
+    [
+        ("download.hub.sft", "must be KEY=REF"),
+        ("download.hub.sft=", "must be KEY=REF"),
+        ("download.sft=v1", "there are: download.hub.sft, base.llm.pretrained"),
+        ("download.hub.sft=v9", "download.hub.sft: ours/rows: Hugging Face: ours/rows has no such revision"),
+    ],
+)
+def test_a_revision_that_cannot_be_meant_is_one_line(checkout, root, hub, revision, line):
+    before = with_hub(checkout)
+    result = pin("--revision", revision)
+    assert result.exit_code == 2 and line in result.stderr and len(result.stderr.splitlines()) == 1
+    assert (checkout / "params.yaml").read_text(encoding="utf-8") == before
 
 
 def test_one_section_leaves_the_other_alone(checkout, root, hub):

@@ -197,7 +197,7 @@ PROPERTY = "Expecting property name enclosed in double quotes, character 2"
 OUT = "leads out of the pictures' folder"
 ABSOLUTE = "an absolute path; a name below the pictures' folder is needed"
 UNTERMINATED = "Unterminated string starting at, character 37"
-SEVERAL = "not in {where}, and several files there have its base name"
+SEVERAL = "not in {where} at this path, and several files there could be meant"
 METHOD = "cannot be read from the zip (That compression method is not supported)"
 CHECKSUM = "damaged in the zip (Bad CRC-32 for file 'sft_images/checksum.jpg')"
 
@@ -242,7 +242,16 @@ LINES = {
         "folder": first("deep", "no file, but a folder or a device"),
         "zip": first("deep", "not in the zip of pictures"),
     }),
-    "by base name": (line("elsewhere/only.jpg"), None),
+    "base name of a file in another folder": (
+        line("elsewhere/only.jpg"), first("elsewhere/only.jpg", "not in {where}")),
+    "end of two paths": (line("below/twin.jpg"), first("below/twin.jpg", SEVERAL)),
+    "longer than two paths": (line("all/deep/good.jpg"), {
+        "folder": first("all/deep/good.jpg", SEVERAL.format(where="the folder of pictures")),
+        "zip": first("all/deep/good.jpg", "not in the zip of pictures"),
+    }),
+    "by base name": (line("only.jpg"), None),
+    "by the end of its path": (line("below/once.jpg"), None),
+    "with folders around the pictures' folder": (line("data/sft_images/else/other.jpg"), None),
     "below a folder": (line("deep/twin.jpg"), None),
     "backslashes": (line("deep\\below\\twin.jpg"), None),
     "Chinese name": (line("图片 一.jpg"), None),

@@ -68,6 +68,8 @@ def lines_of(cases):
     # found by path or by base name, each as large as it takes to pass
     files |= {"good.jpg": picture(30_000), "图片 一.jpg": picture(30_001), "else/only.jpg": picture(30_002)}
     files |= {"deep/twin.jpg": picture(30_003), "deep/below/twin.jpg": picture(30_004)}
+    files |= {"high/below/twin.jpg": picture(30_005), "high/below/once.jpg": picture(30_006)}
+    files |= {"deep/good.jpg": picture(30_007), "else/other.jpg": picture(30_008)}
     return b"\n".join(lines) + b"\n\n \n", files
 
 

@@ -14,7 +14,10 @@ from filelock import FileLock
 from huggingface_hub import hf_hub_download, scan_cache_dir
 
 from minivlm.errors import UserError
-from minivlm.hub import fetch
+from minivlm.files import sha256_file
+from minivlm.hub import cache as cache_module
+from minivlm.hub import fetch, fetching
+from minivlm.hub.cache import Cache
 from tests.contract.imports import ROOT
 from tests.hub_server import files_of, serving
 from tests.unit.hub.conftest import content, pin_of, write
@@ -109,7 +112,10 @@ def wait_until(condition, seconds=60.0) -> None:
 
 CHILD = """
 import sys
-from minivlm.hub import fetch
+from minivlm.files import sha256_file
+from minivlm.hub import cache as cache_module
+from minivlm.hub import fetch, fetching
+from minivlm.hub.cache import Cache
 from tests.unit.hub.conftest import pin_of
 from pathlib import Path
 fetch([pin_of(Path(sys.argv[1]), "model", "ours/llm")], place="huggingface", downloads=1)
@@ -193,6 +199,59 @@ def test_a_damaged_cache_is_noticed_and_mended(root, hub, change):
     [folder] = fetch([pin])
     assert (folder / "model.safetensors").read_bytes() == good
     assert len(hub.bodies()) == 1
+
+
+def test_what_another_process_mends_meanwhile_is_not_discarded(root, hub, monkeypatch):
+    pin = pin_of(root, "model", "ours/llm")
+    [folder] = fetch([pin])
+    file = (folder / "model.safetensors").resolve()
+    good = file.read_bytes()
+    file.write_bytes(b"damaged")
+
+    def check_all(*arguments):
+        states = _check_all(*arguments)
+        file.write_bytes(good)
+        return states
+
+    _check_all = fetching._check_all
+    monkeypatch.setattr(fetching, "_check_all", check_all)
+    hub.log.clear()
+    fetch([pin])
+    assert hub.log == [] and file.read_bytes() == good
+
+
+def test_what_another_process_discards_meanwhile_is_fetched(root, hub, monkeypatch):
+    pin = pin_of(root, "model", "ours/llm")
+    [folder] = fetch([pin])
+    file = (folder / "model.safetensors").resolve()
+    monkeypatch.setattr(cache_module, "sha256_file", lambda path: path.unlink() or sha256_file(path))
+    [folder] = fetch([pin])
+    assert file.is_file() and len(files_of(folder)) == 3
+
+
+def test_what_vanishes_at_the_end_is_one_line(root, hub, monkeypatch):
+    name = Cache.name
+
+    def name_and_lose(self, file):
+        name(self, file)
+        self.blob(file).unlink()
+
+    monkeypatch.setattr(Cache, "name", name_and_lose)
+    with pytest.raises(UserError, match=r"config.json of ours/llm: something else has removed it from .*run this"):
+        fetch([pin_of(root, "model", "ours/llm")])
+
+
+def test_a_damaged_copy_beside_a_whole_content_of_two_names_is_mended(root, hub):
+    shutil.copy(root / "models/ours/llm/model.safetensors", root / "models/ours/llm/copy.safetensors")
+    pin = pin_of(root, "model", "ours/llm")
+    [folder] = fetch([pin])
+    named = folder.parents[1] / "snapshots" / pin.revision / "copy.safetensors"
+    named.unlink()
+    named.write_bytes(b"damaged")
+    [folder] = fetch([pin])
+    whole = (root / "models/ours/llm/model.safetensors").read_bytes()
+    assert all((folder / name).read_bytes() == whole for name in ("copy.safetensors", "model.safetensors"))
+    assert named.read_bytes() == whole
 
 
 def test_a_wrong_pin_does_not_cost_the_cache_its_file(root, hub):

@@ -132,6 +132,18 @@ def test_bytes_that_stay_changed_are_named_and_not_kept(root, hub, environment):
     assert [p.name for p in blobs.iterdir() if pin.files[WEIGHTS][1] in p.name] == []
 
 
+def test_a_login_page_in_place_of_a_file_is_named_and_costs_nothing_that_came(root, hub, environment):
+    pin = pin_of(root, "model", "ours/llm")
+    partial = environment / f"home/hub/models--ours--llm/blobs/{pin.files[WEIGHTS][1]}.incomplete"
+    write(environment, partial, content("weights", 200_000)[:150_000])
+    hub.instead["/resolve/"] = ("text/html; charset=utf-8", b"<html>Log in to the network</html>")
+    assert "sends a web page for" in refused(pin)
+    assert partial.stat().st_size == 150_000
+    hub.instead.clear()
+    fetch_whole(root)
+    assert [r.range for r in hub.bodies(WEIGHTS)][-1] == "bytes=150000-"
+
+
 @pytest.mark.parametrize("extra", [-50_000, 50_000])
 def test_a_lie_about_the_length_is_noticed_before_a_byte_is_kept(root, hub, extra):
     hub.misbehave(WEIGHTS, "length", times=1000, extra=extra)
@@ -177,7 +189,7 @@ def test_a_private_or_absent_repository_reads_the_same(root, hub):
 
 def test_an_absent_revision_or_file_is_named(root, hub):
     pin = pin_of(root, "model", "ours/llm")
-    assert "no such revision; `minivlm pin`" in refused(pin._replace(revision="a" * 40))
+    assert "no such revision; `minivlm pin --update`" in refused(pin._replace(revision="a" * 40))
     assert "has no file nothing.bin" in refused(pin._replace(files={"nothing.bin": (1, "0" * 64)}))
 
 

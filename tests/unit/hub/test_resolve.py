@@ -1,5 +1,7 @@
 """`resolve` with the real client: the commit, the files that loading reads, sizes and hashes."""
 
+import json
+
 import pytest
 
 from minivlm.errors import UserError
@@ -118,3 +120,49 @@ def test_where_nothing_can_be_reached_is_one_line(environment, monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     with pytest.raises(UserError, match="HF_HUB_OFFLINE is set"):
         resolve("ours/llm", "model", choice.vision_tower)
+
+
+PAGE = ("text/html; charset=utf-8", b"<html>Log in to the network</html>")
+SHA = "0123456789abcdef" * 2 + "01234567"
+NO_HUB = {
+    "a page": PAGE,
+    "an empty answer": ("text/plain", b""),
+    "no keys": ("application/json", b"{}"),
+    "a list": ("application/json", b"[]"),
+    "null": ("application/json", b"null"),
+    "no commit": ("application/json", b'{"id": "ours/llm", "siblings": []}'),
+    "a strange commit": ("application/json", b'{"id": "ours/llm", "sha": "main", "siblings": []}'),
+    "a number for a commit": ("application/json", b'{"id": "ours/llm", "sha": 7, "siblings": []}'),
+    "strange files": ("application/json", b'{"id": "ours/llm", "sha": "%s", "siblings": [7]}' % SHA.encode()),
+}
+
+
+@pytest.mark.parametrize("answer", NO_HUB.values(), ids=NO_HUB)
+@pytest.mark.parametrize("kind", ["model", "dataset"])
+def test_what_is_no_hub_is_one_line(root, hub, kind, answer):
+    hub.instead["/api/"] = answer
+    with pytest.raises(UserError, match=r"ours/llm: Hugging Face: http://.* does not answer as a hub") as told:
+        resolve("ours/llm", kind, choice.language_model(None))
+    assert "\n" not in str(told.value)
+
+
+@pytest.mark.parametrize(
+    "lfs", [{"size": "much", "sha256": SHA}, {"size": 7, "sha256": "abc"}, {"size": None, "sha256": None}]
+)
+def test_a_large_file_without_size_and_hash_is_one_line(root, hub, lfs):
+    listed = [{"rfilename": "rows.parquet", "size": 7, "blobId": SHA, "lfs": {**lfs, "pointerSize": 130}}]
+    answer = {"id": "ours/rows", "sha": SHA, "siblings": listed}
+    hub.instead["/api/"] = ("application/json", json.dumps(answer).encode())
+    with pytest.raises(UserError, match=r"ours/rows: Hugging Face: states no size and sha256 of rows.parquet"):
+        resolve("ours/rows", "dataset", choice.named("rows.parquet"))
+
+
+def test_a_page_for_a_small_file_is_one_line(root, hub):
+    hub.instead["config.json"] = PAGE
+    with pytest.raises(UserError, match=r"ours/llm: Hugging Face: sends a web page for config.json"):
+        resolve("ours/llm", "model", choice.language_model(None))
+
+
+def test_a_name_that_is_none_is_one_line(root, hub):
+    with pytest.raises(UserError, match=r"a//b: Hugging Face: a repository is named owner/name"):
+        resolve("a//b", "model", choice.vision_tower)

@@ -1,7 +1,7 @@
 """A picture by the name that a row gives it, from a folder; what a zip has in common with it.
 
-A name is a path below the folder, or a base name that only one file has. Names that lead out of the folder, by
-`..`, by an absolute path or through a link, are faults, whatever they lead to.
+A name is a path below the folder, or agrees with the path of one file alone as far as both go. Names that lead out
+of the folder, by `..`, by an absolute path or through a link, are faults, whatever they lead to.
 """
 
 from __future__ import annotations
@@ -36,14 +36,15 @@ class PictureFiles(Protocol):
 
 
 class NameIndex:
-    """File names by their path and, where it is unambiguous, by their base name.
+    """File names by their path and by how it ends.
 
-    A name is also found below the one folder that all files lie in, if there is one.
+    A row may say less than a file's path (a base name, the last folders alone) or more (folders that lie around
+    the pictures' folder), never something else: `train/1.jpg` is not `val/1.jpg`, whatever else is there.
     """
 
     def __init__(self, names: Iterable[str]) -> None:
         self._paths: dict[str, str] = {}
-        self._bases: dict[str, str | None] = {}  # None: several files have it
+        self._ends: dict[str, list[str]] = {}  # base name, and folder with base name → paths
         self._twice: set[str] = set()
         for name in names:
             path = posixpath.normpath(name.replace("\\", "/"))
@@ -53,24 +54,35 @@ class NameIndex:
                 self._twice.add(path)
                 continue
             self._paths[path] = name
-            base = posixpath.basename(path)
-            self._bases[base] = None if base in self._bases else name
+            for end in {posixpath.basename(path), _last_two(path)}:
+                self._ends.setdefault(end, []).append(path)
         tops = {path.partition("/")[0] for path in self._paths}
-        self._top = tops.pop() + "/" if len(tops) == 1 else ""
+        self._top = tops.pop() + "/" if len(tops) == 1 else ""  # the one folder that all lie in
 
     def find(self, path: str, where: str) -> str:
         """The file's own name for a relative path; PictureFileError when there is none, or more than one."""
-        for candidate in (path, self._top + path):
-            if candidate in self._twice:
-                raise PictureFileError(f"stands twice in {where}")
-            if candidate in self._paths:
-                return self._paths[candidate]
-        found = self._bases.get(posixpath.basename(path), "")
-        if found is None:
-            raise PictureFileError(f"not in {where}, and several files there have its base name")
+        found = [each for each in (path, self._top + path) if each in self._paths][:1] or self._alike(path)
         if not found:
             raise PictureFileError(f"not in {where}")
-        return found
+        if len(found) > 1:
+            raise PictureFileError(f"not in {where} at this path, and several files there could be meant")
+        if found[0] in self._twice:
+            raise PictureFileError(f"stands twice in {where}")
+        return self._paths[found[0]]
+
+    def _alike(self, path: str) -> list[str]:
+        """The paths of which `path` is the end, or which are the end of `path`."""
+        alike = [
+            each
+            for each in self._ends.get(_last_two(path), [])
+            if f"/{each}".endswith(f"/{path}") or path.endswith(f"/{each}")
+        ]
+        base = posixpath.basename(path)
+        return alike + ([base] if base != path and base in self._paths else [])
+
+
+def _last_two(path: str) -> str:
+    return "/".join(path.rsplit("/", 2)[-2:])
 
 
 def relative_path(name: str) -> str:
