@@ -263,6 +263,7 @@ def test_a_model_that_llava_cannot_hold_is_refused(tmp_path, name):
         ("left over", "unexpected keys: model.extra.weight"),
         ("missing", "missing keys: .*layers.1"),
         ("type", "no transformers model"),
+        ("value", "no transformers model: .*'hidden_size'"),
         ("nothing", "no transformers model"),
         ("encoder", "t5 is not a language model that predicts the next token alone"),
         ("quantized", "its weights are quantized"),
@@ -286,7 +287,11 @@ def test_what_does_not_fit_is_refused_in_one_line(tmp_path, fault, message):
         (source / "tokenizer.json").unlink()
     elif fault == "damaged tokenizer":
         (source / "tokenizer.json").write_text("{}")
-    changes = {"type": {"model_type": "unheard_of"}, "encoder": {"model_type": "t5"}}
+    changes = {
+        "value": {"hidden_size": 32.5},
+        "type": {"model_type": "unheard_of"},
+        "encoder": {"model_type": "t5"},
+    }
     changes["quantized"] = {"quantization_config": {"quant_method": "gptq", "bits": 4}}
     save_file(weights, source / "model.safetensors", metadata={"format": "pt"})
     write_json(source / "config.json", config | changes.get(fault, {}))
