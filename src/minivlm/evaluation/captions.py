@@ -50,15 +50,6 @@ def load_model(directory: Path, device: str = "cpu", precision: Precision = "fp3
     return model.to(device).eval(), processor
 
 
-def prompt(processor: Any, question: str) -> str:
-    """The text before the answer, for reading: one user turn, a picture and `question`, in the model's template.
-
-    What generation is given is `minivlm.evaluation.prompts.build_prompt`'s ids: in this string a special token
-    that somebody typed cannot be told from one that is meant.
-    """
-    return str(processor.apply_chat_template(one_question(question), add_generation_prompt=True, tokenize=False))
-
-
 def caption_pictures(
     model: Any,
     processor: Any,

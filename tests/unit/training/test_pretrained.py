@@ -187,7 +187,7 @@ def test_what_fills_up_is_no_token_of_the_chat(tmp_path, name):
     encoder = ChatEncoder(tokenizer)
     assert encoder.pad_token_id == encoder.id_of(PADS[name]) == model_of(llm).config.pad_token_id
     turns = [{"role": "user", "content": "?"}, {"role": "assistant", "content": "!"}]
-    assert encoder.pad_token_id not in encoder.encode([turns], 1)[0]
+    assert encoder.pad_token_id not in encoder.encode_rows([turns], 1)[0].ids
 
 
 @pytest.mark.parametrize("name", ["llama", "qwen3", "gpt_neox", "mistral"])
