@@ -8,11 +8,12 @@ def run(stage: StageRun) -> None:
     from minivlm import hardware
     from minivlm.data.pairs import AcceptedRows
     from minivlm.data.texts import TextFile
+    from minivlm.device import resolve_device
     from minivlm.files import atomic_directory, write_json
     from minivlm.paths import TRAIN_SPLITS
     from minivlm.training.base import train_base
     from minivlm.training.brought import find_parts
-    from minivlm.training.device import resolve_device, seed_everything
+    from minivlm.training.device import seed_everything
 
     params, paths = stage.params, stage.paths
     seed_everything(params.seed, params.threads)

@@ -125,12 +125,6 @@ class ChatEncoder:
             rows.append(Encoded(np.array(ids, dtype=np.int64), np.array(mask, dtype=bool)))
         return rows
 
-    def encode(
-        self, conversations: Sequence[Sequence[Mapping[str, Any]]], image_tokens: int
-    ) -> list[npt.NDArray[np.int64]]:
-        """The ids of each conversation alone."""
-        return [row.ids for row in self.encode_rows(conversations, image_tokens)]
-
     def encode_prompt(
         self, messages: Sequence[Mapping[str, Any]], image_tokens: int
     ) -> tuple[list[int], list[bool]]:

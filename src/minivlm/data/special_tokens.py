@@ -20,7 +20,8 @@ _ADDING = ("TemplateProcessing", "BertProcessing", "RobertaProcessing")
 
 class SpecialTokens:
     """A tokenizer.json, to which special tokens are added. `rows`: of the embedding, grown when there is no other
-    way; `placed`: token → id of those that were given a row."""
+    way; `added`: token → id of those that were not in it; `placed`: of these the ones whose row is new, not
+    trained under that id already."""
 
     def __init__(self, content: str, rows: int, name: str) -> None:
         """UserError when `content` is no tokenizer.json, or has more tokens than there are rows."""
@@ -33,7 +34,7 @@ class SpecialTokens:
         self._vocabulary: dict[str, int] = (
             vocabulary if isinstance(vocabulary, dict) else {token: i for i, (token, _) in enumerate(vocabulary)}
         )
-        self.rows, self.placed = rows, dict[str, int]()
+        self.rows, self.added, self.placed = rows, dict[str, int](), dict[str, int]()
         self._next = 1 + max([*self._vocabulary.values(), *(token["id"] for token in self._added)], default=-1)
         if self._next > rows:
             raise UserError(f"{name}: {self._next:,} tokens, but the language model knows {rows:,}")
@@ -57,7 +58,8 @@ class SpecialTokens:
         return [token["content"] for token in sorted(self._added, key=lambda t: t["id"]) if not token["special"]]
 
     def require(self, token: str, number: int | None = None) -> None:
-        """Have `token`, special; at `number` if it is given and free."""
+        """Have `token`, special; at `number` if it is given: the id that the model was trained with, if it has a
+        row for it."""
         for each in self._added:
             if each["content"] == token:
                 each["special"] = True
@@ -65,9 +67,11 @@ class SpecialTokens:
         found = self._vocabulary.get(token)
         if found is None:
             found = self._next if number is None else number
+            if number is None or number >= self.rows:
+                self.placed[token] = found
             self._next = max(self._next, found + 1)
             self.rows = max(self.rows, self._next)
-            self.placed[token] = found
+            self.added[token] = found
         self._add(token, found)
 
     def require_image(self, token: str) -> None:

@@ -8,14 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from minivlm.data.pictures import upright
+from minivlm.data.validation.picture import FORMATS
 from minivlm.errors import UserError
 from minivlm.evaluation.captions import caption_pictures
 
 if TYPE_CHECKING:
     from PIL import Image
 
-# Pillow knows more formats, but some of them run other programs (EPS).
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 LARGEST = 100_000_000  # pixels of a picture
 LONGEST = 100  # times as long as wide, at most: the shorter side is brought to the tower's

@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from minivlm.config.section import Precision
+from minivlm.device import resolve_device, resolve_precision
 from minivlm.errors import UserError
 from minivlm.evaluation.prompts import build_prompt, embed, one_question, picture_features
 
@@ -17,12 +19,12 @@ if TYPE_CHECKING:
     from PIL import Image
 
 
-def load_model(directory: Path, device: str = "cpu", precision: str = "fp32") -> tuple[Any, Any]:
+def load_model(directory: Path, device: str = "cpu", precision: Precision = "fp32") -> tuple[Any, Any]:
     """(model in inference mode, processor) of a LLaVA directory.
 
-    `device`: auto, cpu, cuda or cuda:N; `precision`: fp32, bf16 or auto, which is bf16 on a GPU that computes
-    in it. UserError when there is no model in the directory, or when its weights are not exactly the model's:
-    transformers would fill the gaps with random numbers and go on.
+    `device`: auto, cpu, cuda or cuda:N; `precision`: fp32, bf16 or auto, both as `minivlm.device` resolves them.
+    UserError when there is no such device, no model in the directory, or when its weights are not exactly the
+    model's: transformers would fill the gaps with random numbers and go on.
     """
     import torch
     from safetensors import SafetensorError
@@ -32,11 +34,8 @@ def load_model(directory: Path, device: str = "cpu", precision: str = "fp32") ->
 
     if not (directory / "config.json").is_file():
         raise UserError(f"{directory}: no model there; run the stage that makes it")
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    if precision == "auto":
-        precision = "bf16" if device.startswith("cuda") and torch.cuda.is_bf16_supported() else "fp32"
-    dtype = {"fp32": torch.float32, "bf16": torch.bfloat16}[precision]
+    device = resolve_device(device)
+    dtype = {"fp32": torch.float32, "bf16": torch.bfloat16}[resolve_precision(precision, device)]
     with quiet():
         try:
             model, keys = AutoModelForImageTextToText.from_pretrained(
@@ -49,15 +48,6 @@ def load_model(directory: Path, device: str = "cpu", precision: str = "fp32") ->
     if wrong:
         raise UserError(f"{directory}: weights do not fit the model: {'; '.join(wrong)}")
     return model.to(device).eval(), processor
-
-
-def prompt(processor: Any, question: str) -> str:
-    """The text before the answer, for reading: one user turn, a picture and `question`, in the model's template.
-
-    What generation is given is `minivlm.evaluation.prompts.build_prompt`'s ids: in this string a special token
-    that somebody typed cannot be told from one that is meant.
-    """
-    return str(processor.apply_chat_template(one_question(question), add_generation_prompt=True, tokenize=False))
 
 
 def caption_pictures(

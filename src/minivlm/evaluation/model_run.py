@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from minivlm.config.section import Precision
 from minivlm.evaluation.captions import caption_pictures, load_model
 from minivlm.evaluation.heldout import Heldout
 from minivlm.evaluation.image_gap import image_gap
@@ -28,7 +29,7 @@ class Settings:
     gap_pictures: int
     seed: int
     device: str
-    precision: str
+    precision: Precision
 
 
 @dataclass(frozen=True)

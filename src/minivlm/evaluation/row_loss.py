@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from minivlm.data.encoding import ChatEncoder
 from minivlm.evaluation.heldout import Row
+from minivlm.evaluation.prompts import picture_features
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -21,8 +22,12 @@ class RowLoss:
 
     def __init__(self, model: Any, processor: Any, pictures: Sequence[Image.Image], batch_size: int) -> None:
         """Encode `pictures`; `batch_size` bounds pictures, and rows, that are computed at once."""
+        import torch
+
         self._model, self._encoder, self._batch_size = model, ChatEncoder.of(processor), batch_size
-        self._features = _features(model, processor, pictures, batch_size)  # (pictures, P, D)
+        starts = range(0, len(pictures), batch_size)
+        parts = [picture_features(model, processor, pictures[i : i + batch_size]) for i in starts]
+        self._features = torch.cat(parts)  # (pictures, P, D)
         self._encoded: dict[int, tuple[list[int], list[bool]]] = {}  # row number -> its tokens
 
     def __call__(self, rows: Sequence[Row], pictures: Sequence[int]) -> tuple[float, int]:
@@ -63,19 +68,6 @@ class RowLoss:
             targets = ids[:, 1:][supervised[:, 1:]]
             nats = torch.nn.functional.cross_entropy(logits, targets, reduction="sum")
         return float(nats), int(targets.numel())
-
-
-def _features(model: Any, processor: Any, pictures: Sequence[Image.Image], batch_size: int) -> Any:
-    """What the language model sees of each picture, (pictures, P, D), on the model's device."""
-    import torch
-
-    parts = []
-    for start in range(0, len(pictures), batch_size):
-        inputs = processor.image_processor(images=list(pictures[start : start + batch_size]), return_tensors="pt")
-        pixels = inputs["pixel_values"].to(model.device, model.dtype)  # (B, 3, height, width)
-        with torch.inference_mode():
-            parts.append(torch.stack(list(model.get_image_features(pixel_values=pixels).pooler_output)))
-    return torch.cat(parts)
 
 
 def encode(

@@ -25,6 +25,7 @@ _ROWS, _LENGTH = 2, 16
 
 def read_decoder(source: Path) -> Any:
     """The causal language model of a transformers directory, float32; UserError when it is none."""
+    from huggingface_hub.errors import StrictDataclassError
     from transformers import AutoConfig, AutoModelForCausalLM
 
     from minivlm.model.checkpoint import quiet
@@ -32,7 +33,7 @@ def read_decoder(source: Path) -> Any:
     try:
         with quiet():
             config = AutoConfig.from_pretrained(source, trust_remote_code=False)
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, StrictDataclassError) as error:
         raise UserError(f"{source}: no transformers model: {' '.join(str(error).split())[:200]}") from None
     if getattr(config, "quantization_config", None) is not None:
         raise UserError(f"{source}: its weights are quantized; take the model that it was made from")

@@ -7,13 +7,13 @@ from typing import Any
 from minivlm import hardware
 from minivlm.config import Params
 from minivlm.config.base import Pretrained
+from minivlm.device import resolve_device
 from minivlm.planning.bounds import most_batches
 from minivlm.planning.figures import Figure, disk, memory, size, total, unknown
 from minivlm.planning.memory import LIBRARIES, feed_forward, key_width
 from minivlm.planning.models import FoundConfig, image_tokens, llm_config, tower_config, vocabulary, weights
 from minivlm.planning.present import Present
 from minivlm.planning.rows import accepted_rows, count_lines, missing_bytes
-from minivlm.training.device import resolve_device
 
 _FILES = 16 << 20  # tokenizer, configurations, reports
 _PICTURE_CACHE = 1 << 30  # minivlm.data.pairs keeps so many decoded bytes at most

@@ -7,6 +7,7 @@ from typing import Any
 
 from minivlm import hardware
 from minivlm.config import Params
+from minivlm.device import resolve_device, resolve_precision
 from minivlm.errors import UserError
 from minivlm.files import read_json
 from minivlm.planning.figures import Figure, disk, memory, total
@@ -14,7 +15,6 @@ from minivlm.planning.memory import beside_device, generation_memory, gpu_bytes,
 from minivlm.planning.models import image_tokens, llm_config, tower_config, weights
 from minivlm.planning.present import Present
 from minivlm.planning.rows import accepted_rows, splits
-from minivlm.training.device import resolve_device, resolve_precision
 
 MODELS = ("pretrain", "sft")
 _QUESTION = 64  # tokens of a question and the template around it

@@ -15,6 +15,7 @@ from typing import Any
 from minivlm.config import FreezePolicy, Params
 from minivlm.config.base import Pretrained
 from minivlm.errors import UserError
+from minivlm.model.minimind.configuration import check_ids, given_fields
 from minivlm.planning.figures import Figure, unknown
 from minivlm.planning.present import Present
 from minivlm.planning.rows import cached
@@ -175,23 +176,28 @@ def _stated(pretrained: Pretrained, key: str) -> Any:
     from huggingface_hub.errors import StrictDataclassError
     from transformers import AutoConfig, LlamaConfig
 
-    values = dict(pretrained.config)
-    width = values.get("hidden_size")
+    values: dict[str, Any] = dict(pretrained.config)
     if pretrained.checkpoint is None:
-        if width is None or "model_type" not in values:
+        if values.get("hidden_size") is None or "model_type" not in values:
             return None
         try:
             return AutoConfig.for_model(str(values.pop("model_type")), **values)
         except (ValueError, StrictDataclassError) as error:
             raise UserError(f"{key}.pretrained.config: {' '.join(str(error).split())}") from None
+    where = f"{key}.pretrained.config"
+    values = given_fields(where, values)
     needed = {"hidden_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads", "vocab_size"}
     if not needed <= values.keys():
         return None
+    check_ids(where, values, values["vocab_size"])
     multiple = _FEED_FORWARD_MULTIPLE
-    values.setdefault("intermediate_size", -(-int(int(width or 0) * 8 / 3) // multiple) * multiple)
+    values.setdefault("intermediate_size", -(-int(values["hidden_size"] * 8 / 3) // multiple) * multiple)
     known = LlamaConfig().to_dict().keys() | {"rope_theta"}
     sizes: dict[str, Any] = {name: value for name, value in values.items() if name in known}
-    return LlamaConfig(**sizes, tie_word_embeddings=True)
+    try:
+        return LlamaConfig(**sizes | {"tie_word_embeddings": True})
+    except (ValueError, StrictDataclassError) as error:
+        raise UserError(f"{where}: {' '.join(str(error).split())}") from None
 
 
 def _of_directory(directory: Path, part: str, present: Present) -> FoundConfig:

@@ -8,6 +8,7 @@ from typing import Any
 from minivlm import hardware
 from minivlm.config import Params
 from minivlm.config.training import Training
+from minivlm.device import resolve_device, resolve_precision
 from minivlm.planning.bounds import most_batches
 from minivlm.planning.figures import Figure, disk, memory, unknown
 from minivlm.planning.memory import Batch, beside_device, gpu_bytes, on_device, training_memory
@@ -22,7 +23,6 @@ from minivlm.planning.models import (
 )
 from minivlm.planning.present import Present
 from minivlm.planning.rows import accepted_rows, store_meta
-from minivlm.training.device import resolve_device, resolve_precision
 
 _FILES = 8 << 20  # tokenizer, processor, configurations, reports and curves of a stage
 

@@ -1,48 +1,10 @@
-"""Where and in what precision a training computes, and the settings that make it repeatable."""
+"""The processes of a training, and the settings that make it repeatable."""
 
 from __future__ import annotations
 
 import os
-from pathlib import Path
-from typing import Literal
-
-from minivlm.config import Precision
-from minivlm.errors import UserError
 
 ROWS_WORTH_A_WORKER = 20_000
-_BF16_FLAGS = ("avx512_bf16", "amx_bf16")
-
-
-def resolve_device(device: str) -> str:
-    """`auto` → the GPU that CUDA shows first, or the CPU; UserError for a GPU that is not there."""
-    import torch
-
-    if device == "auto":
-        return "cuda:0" if torch.cuda.is_available() else "cpu"
-    if device.startswith("cuda") and not torch.cuda.is_available():
-        raise UserError(f"runtime.device = {device!r}: no CUDA device here; use auto or cpu")
-    return "cuda:0" if device == "cuda" else device
-
-
-def resolve_precision(precision: Precision, device: str) -> Literal["fp32", "bf16"]:
-    """`auto` → bf16 where the device multiplies in it, fp32 elsewhere; `device` as resolve_device returns it."""
-    if precision != "auto":
-        return precision
-    if device.startswith("cuda"):
-        import torch
-
-        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
-    return "bf16" if device == "cpu" and cpu_computes_bf16() else "fp32"
-
-
-def cpu_computes_bf16(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
-    """Whether the processor has bf16 products; without them bf16 is slower than fp32."""
-    try:
-        text = cpuinfo.read_text(encoding="utf-8")
-    except OSError:
-        return False
-    flags = next((line for line in text.splitlines() if line.startswith("flags")), "").split()
-    return any(flag in flags for flag in _BF16_FLAGS)
 
 
 def loader_workers(workers: int, threads: int, device: str, rows: int) -> int:

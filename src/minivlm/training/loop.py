@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from minivlm.config import Precision
-from minivlm.training.device import resolve_device, resolve_precision
+from minivlm.device import resolve_device, resolve_precision
 from minivlm.training.optimizer import adamw, copy_state, trained_parameters
 from minivlm.training.progress import TrainingProgress
 from minivlm.training.result import Counted, FitResult, HistoryRow, LossWindow

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from minivlm.training.device import resolve_precision
+from minivlm.device import resolve_precision
 
 MOMENTUM = 0.95
 BETAS = (0.9, 0.98)

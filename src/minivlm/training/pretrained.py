@@ -161,7 +161,7 @@ def _bring_tokenizer(source: Path, directory: Path, llm: PreTrainedModel) -> dic
     except Exception as error:  # the Rust side raises plain Exceptions
         raise UserError(f"{name}: not a tokenizer: {' '.join(str(error).split())[:200]}") from None
     saved = Tokenizer.from_file(str(directory / "tokenizer.json"))
-    for token in [IMAGE_TOKEN, *tokens.placed]:
+    for token in [IMAGE_TOKEN, *tokens.added]:
         if saved.token_to_id(token) != tokens.id_of(token):
             raise UserError(f"{name}: {token} cannot be added to it: its ids have gaps")
     return tokens.placed

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from minivlm import hardware
 from minivlm.config import FreezePolicy, Prices
+from minivlm.device import resolve_device
 from minivlm.errors import TrainingError
 from minivlm.files import atomic_path, write_json
-from minivlm.training.device import loader_workers, resolve_device, seed_everything
+from minivlm.training.device import loader_workers, seed_everything
 from minivlm.training.result import DivergedError, FitResult
 
 if TYPE_CHECKING:

@@ -78,6 +78,15 @@ def test_no_model_and_no_picture_are_one_line(model, pictures, tmp_path):
         assert result.stdout == "" and result.stderr.startswith("error: ") and result.stderr.count("\n") == 1
 
 
+@pytest.mark.parametrize(("device", "said"), [("foo", "is none of auto"), ("cuda", "no CUDA device here")])
+def test_a_device_that_is_not_there_is_one_line(model, pictures, monkeypatch, device, said):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    result = caption(pictures, "--device", device, model=model)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr.startswith(f"error: device '{device}'") and said in result.stderr
+    assert result.stderr.count("\n") == 1
+
+
 @pytest.mark.parametrize(
     "file", ["1x1.png", "cmyk.jpg", "palette.gif", "grey16.png", "transparent.png", "long.png", "upside.jpg"]
 )

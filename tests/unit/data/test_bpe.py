@@ -125,5 +125,5 @@ def test_transformers_loads_it_with_template_and_special_tokens(trained, encoder
     named = [tokenizer.pad_token_id, tokenizer.bos_token_id, tokenizer.eos_token_id]
     assert named == encoder.special_ids[:3]
     messages = [{"role": "user", "content": "<image>\n几只?"}, {"role": "assistant", "content": "三只。"}]
-    [ids] = encoder.encode([messages], image_tokens=1)
+    [(ids, _)] = encoder.encode_rows([messages], image_tokens=1)
     assert tokenizer.apply_chat_template(messages, return_dict=False) == ids.tolist()

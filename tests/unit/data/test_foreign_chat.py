@@ -194,7 +194,7 @@ def test_white_space_that_a_special_token_swallows_is_swallowed(flag, tmp_path):
     encoder = ChatEncoder(tmp_path)
     messages = talk("q \n", " a \n")
     whole = Tokenizer.from_file(str(tmp_path / "tokenizer.json")).encode(encoder.template.render(messages)).ids
-    assert encoder.encode([messages], 1)[0].tolist() == whole
+    assert encoder.encode_rows([messages], 1)[0].ids.tolist() == whole
 
 
 def test_an_image_token_that_can_be_typed_is_made_safe(tmp_path):

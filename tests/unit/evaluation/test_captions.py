@@ -5,7 +5,8 @@ import shutil
 import pytest
 
 from minivlm.errors import UserError
-from minivlm.evaluation.captions import caption_pictures, load_model, prompt
+from minivlm.evaluation.captions import caption_pictures, load_model
+from minivlm.evaluation.prompts import one_question
 from tests.unit.evaluation.toys import picture
 
 QUESTION = "请详细描述这张图片。"
@@ -26,7 +27,8 @@ def test_captions_equal_greedy_steps_without_a_cache(llava):
     import torch
 
     model, processor = llava
-    inputs = processor(images=[picture(3)], text=[prompt(processor, QUESTION)], return_tensors="pt")
+    prompt = processor.apply_chat_template(one_question(QUESTION), add_generation_prompt=True, tokenize=False)
+    inputs = processor(images=[picture(3)], text=[prompt], return_tensors="pt")
     ids = inputs["input_ids"]
     start = ids.shape[1]
     with torch.inference_mode():

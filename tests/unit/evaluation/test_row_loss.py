@@ -80,6 +80,15 @@ def test_another_picture_changes_the_loss(llava):
     assert abs(loss(ROWS, [0, 1, 2])[0] - loss(ROWS, [1, 2, 0])[0]) > 0.01
 
 
+def test_transparency_is_dropped_as_it_is_for_captions_and_training(llava):
+    """transformers would lay a transparent picture on white."""
+    clear = [picture.convert("RGBA") for picture in PICTURES]
+    for each in clear:
+        each.putalpha(40)
+    seen = RowLoss(*llava, clear, batch_size=2)(ROWS, [0, 1, 2])
+    assert seen == RowLoss(*llava, PICTURES, batch_size=2)(ROWS, [0, 1, 2])
+
+
 PARITY = project_root().parent / "shared" / "parity"
 
 

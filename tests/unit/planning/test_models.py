@@ -2,6 +2,7 @@
 
 import pytest
 
+from minivlm.errors import UserError
 from minivlm.planning.models import image_tokens, llm_config, tower_config, vocabulary, weights
 
 LLM, TOWER = 25_829_888, 85_799_424
@@ -81,6 +82,39 @@ def test_a_minimind_checkpoints_feed_forward_width_follows_from_its_width(with_p
     llm = params.base.llm.model_copy(update={"pretrained": stated.model_copy(update={"config": sizes})})
     params = params.model_copy(update={"base": params.base.model_copy(update={"llm": llm})})
     assert llm_config(params, present).config.intermediate_size == 1408
+
+
+def stating(params, **sizes):
+    """The parameters with other sizes of the language model's checkpoint."""
+    stated = params.base.llm.pretrained
+    llm = params.base.llm.model_copy(
+        update={"pretrained": stated.model_copy(update={"config": dict(stated.config) | sizes})}
+    )
+    return params.model_copy(update={"base": params.base.model_copy(update={"llm": llm})})
+
+
+def test_whole_numbers_written_with_a_point_are_sizes_too(with_profile):
+    params, present = with_profile("4090")
+    floats = {name: float(size) for name, size in params.base.llm.pretrained.config.items() if size == 512}
+    assert floats, "or nothing would be tested"
+    found = llm_config(stating(params, **floats, max_position_embeddings=8192.0), present).config
+    assert (found.hidden_size, found.max_position_embeddings) == (512, 8192)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "said"),
+    [
+        ({"hidden_size": 512.5}, "hidden_size is 512.5"),
+        ({"num_attention_heads": 7}, "multiple of the number of attention heads"),
+        ({"eos_token_id": 6400}, "eos_token_id is 6400; there are 6400 tokens"),
+        ({"pad_token_id": "zero"}, "pad_token_id"),
+    ],
+)
+def test_stated_sizes_that_make_no_model_are_one_line(with_profile, sizes, said):
+    params, present = with_profile("4090")
+    with pytest.raises(UserError, match=rf"^base\.llm\.pretrained\.config: .*{said}") as error:
+        llm_config(stating(params, **sizes), present)
+    assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize("family", ["Qwen2", "Qwen3", "Qwen3Moe"])

@@ -117,6 +117,35 @@ def test_without_a_spare_row_or_byte_the_embedding_grows(tmp_path):
         torch.testing.assert_close(new[-1], old.mean(0))
 
 
+@pytest.mark.parametrize("tied", [True, False])
+@pytest.mark.parametrize("spare", [0, 2])
+def test_a_token_that_the_configuration_alone_names_keeps_its_trained_row(tmp_path, tied, spare):
+    """As old files have it: tokenizer_config.json lists a token that tokenizer.json does not. Its row is old."""
+    from transformers import Qwen2Config
+
+    def write(directory):
+        size = families.chatml_tokenizer(directory)
+        content = read_json(directory / "tokenizer.json")
+        removed = content["added_tokens"].pop()
+        write_json(directory / "tokenizer.json", content)
+        config = read_json(directory / "tokenizer_config.json")
+        config["added_tokens_decoder"] = {str(removed["id"]): removed}
+        write_json(directory / "tokenizer_config.json", config)
+        families.save_llm(
+            Qwen2Config(vocab_size=size + spare, num_key_value_heads=2, tie_word_embeddings=tied, **SIZES),
+            directory,
+        )
+
+    source, llm, tokenizer = bring(write, tmp_path)
+    before, after = model_of(source), model_of(llm)
+    encoder = ChatEncoder(tokenizer)
+    assert encoder.id_of("<|im_end|>") == 302 and encoder.end_token_id == 302
+    for find in (lambda model: model.get_input_embeddings(), lambda model: model.get_output_embeddings()):
+        old, new = find(before).weight, find(after).weight
+        changed = [i for i in range(len(new)) if i >= len(old) or not torch.equal(old[i], new[i])]
+        assert changed == ([encoder.image_token_id] if spare else []), "a byte's row is left as it is"
+
+
 def test_an_image_token_that_is_there_is_taken(tmp_path):
     from transformers import Qwen2Config
 
@@ -158,7 +187,7 @@ def test_what_fills_up_is_no_token_of_the_chat(tmp_path, name):
     encoder = ChatEncoder(tokenizer)
     assert encoder.pad_token_id == encoder.id_of(PADS[name]) == model_of(llm).config.pad_token_id
     turns = [{"role": "user", "content": "?"}, {"role": "assistant", "content": "!"}]
-    assert encoder.pad_token_id not in encoder.encode([turns], 1)[0]
+    assert encoder.pad_token_id not in encoder.encode_rows([turns], 1)[0].ids
 
 
 @pytest.mark.parametrize("name", ["llama", "qwen3", "gpt_neox", "mistral"])
@@ -234,6 +263,7 @@ def test_a_model_that_llava_cannot_hold_is_refused(tmp_path, name):
         ("left over", "unexpected keys: model.extra.weight"),
         ("missing", "missing keys: .*layers.1"),
         ("type", "no transformers model"),
+        ("value", "no transformers model: .*'hidden_size'"),
         ("nothing", "no transformers model"),
         ("encoder", "t5 is not a language model that predicts the next token alone"),
         ("quantized", "its weights are quantized"),
@@ -257,7 +287,11 @@ def test_what_does_not_fit_is_refused_in_one_line(tmp_path, fault, message):
         (source / "tokenizer.json").unlink()
     elif fault == "damaged tokenizer":
         (source / "tokenizer.json").write_text("{}")
-    changes = {"type": {"model_type": "unheard_of"}, "encoder": {"model_type": "t5"}}
+    changes = {
+        "value": {"hidden_size": 32.5},
+        "type": {"model_type": "unheard_of"},
+        "encoder": {"model_type": "t5"},
+    }
     changes["quantized"] = {"quantization_config": {"quant_method": "gptq", "bits": 4}}
     save_file(weights, source / "model.safetensors", metadata={"format": "pt"})
     write_json(source / "config.json", config | changes.get(fault, {}))

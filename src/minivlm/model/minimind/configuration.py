@@ -43,6 +43,7 @@ _INTEGERS = {
     "vocab_size", "max_position_embeddings",
 }  # fmt: skip
 _IDS = {"bos_token_id", "eos_token_id", "image_token_id"}
+_REALS = {"rms_norm_eps", "rope_theta"}
 # Fields that change nothing in what a trained dense model computes.
 _WITHOUT_EFFECT = {
     "dropout", "flash_attn", "multiple_of", "num_experts_per_tok", "n_routed_experts", "n_shared_experts",
@@ -101,7 +102,8 @@ def unknown_fields(fields: Mapping[str, Any]) -> tuple[str, ...]:
 def configure(checkpoint: Checkpoint, fields: Mapping[str, Any]) -> Sizes:
     """The configuration of a checkpoint; UserError for what contradicts its shapes or has no place in a Llama."""
     path, known = checkpoint.path, checkpoint.sizes
-    given = _given(path, fields)
+    given = given_fields(path, fields)
+    check_ids(path, given, known["T"])
     told: dict[str, Any] = {
         "vocab_size": known["T"],
         "hidden_size": known["D"],
@@ -133,14 +135,19 @@ def picture_token(path: Path, fields: Mapping[str, Any], patches: int) -> int:
             )
         if len(ids) != patches:
             raise UserError(f"{path}: image_ids has {len(ids)} tokens, the vision tower gives {patches}")
-    number = fields.get("image_token_id", ids[0] if ids else 34)
-    if not isinstance(number, int) or isinstance(number, bool):
-        raise UserError(f"{path}: image_token_id is {number!r}, not a token id")
-    return number
+    number = fields.get("image_token_id")
+    if number is None:
+        return int(ids[0]) if ids else 34
+    _check_type(path, "image_token_id", number)
+    return int(number)
 
 
-def _given(path: Path, fields: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields under their newer names, types checked, null ones left out."""
+def given_fields(path: Path | str, fields: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields under their newer names, null ones left out; `path`: whose they are, for messages.
+
+    UserError for other types and for what has no place in a Llama. Whole numbers become int, also 8192.0, as some
+    writers of JSON and YAML have them: transformers' configurations take no other.
+    """
     given: dict[str, Any] = {}
     for key, value in fields.items():
         name = _OLDER.get(key, key)
@@ -151,7 +158,7 @@ def _given(path: Path, fields: Mapping[str, Any]) -> dict[str, Any]:
         if name in given and given[name] != value:
             raise UserError(f"{path}: {name} is given twice, as {given[name]} and {value}")
         _check_type(path, name, value)
-        given[name] = value
+        given[name] = int(value) if name in _INTEGERS | _IDS else float(value) if name in _REALS else value
     if given.get("use_moe"):
         raise UserError(f"{path}: use_moe: a mixture of experts has no place in a dense Llama")
     if given.get("inference_rope_scaling") or given.get("rope_scaling"):
@@ -161,13 +168,20 @@ def _given(path: Path, fields: Mapping[str, Any]) -> dict[str, Any]:
     return given
 
 
-def _check_type(path: Path, name: str, value: Any) -> None:
+def check_ids(path: Path | str, given: Mapping[str, Any], vocabulary: int) -> None:
+    """UserError for a token id that a model of `vocabulary` tokens has no row for."""
+    for name in sorted(_IDS & given.keys()):
+        if given[name] >= vocabulary:
+            raise UserError(f"{path}: {name} is {given[name]}; there are {vocabulary} tokens")
+
+
+def _check_type(path: Path | str, name: str, value: Any) -> None:
     number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
     whole = number and value == int(value)
     if (
         (name in _INTEGERS and not (whole and value > 0))
         or (name in _IDS and not (whole and value >= 0))
-        or (name in ("rms_norm_eps", "rope_theta") and not (number and value > 0))
+        or (name in _REALS and not (number and value > 0))
     ):
         raise UserError(f"{path}: {name} is {value!r} in the configuration, which is no such number")
     if name == "hidden_act":

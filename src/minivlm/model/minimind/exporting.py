@@ -47,13 +47,14 @@ def export_checkpoint(directory: Path, path: Path) -> dict[str, tuple[int, ...]]
 
 def read_exportable(directory: Path) -> Any:
     """The directory's model in float32; UserError that names everything the original cannot hold."""
+    from huggingface_hub.errors import StrictDataclassError
     from transformers import AutoConfig, LlavaForConditionalGeneration
 
     if not (directory / "config.json").is_file():
         raise UserError(f"{directory}: no model there")
     try:
         config = AutoConfig.from_pretrained(directory, local_files_only=True)
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, StrictDataclassError) as error:
         raise UserError(f"{directory}: {' '.join(str(error).split())[:300]}") from None
     faults = _faults(config)
     if faults:

@@ -13,7 +13,6 @@ from minivlm.errors import UserError
 from minivlm.files import atomic_directory
 from minivlm.model.card import Card, parameters_by_part, write_card
 from minivlm.model.checkpoint import quiet
-from minivlm.model.fingerprint import FILE as FINGERPRINT
 from minivlm.model.fingerprint import write_fingerprint
 from minivlm.model.llava import initialize_projector
 from minivlm.model.minimind.configuration import Sizes, configure, picture_token, read_fields, unknown_fields
@@ -48,15 +47,16 @@ def import_checkpoint(
     *,
     config: Path | None = None,
     image_token_id: int | None = None,
+    force: bool = False,
 ) -> Imported:
     """Write `out`: model, processor, tokenizer with chat template, generation config, model card, fingerprint.
 
     `checkpoint`: llm_*.pth, pretrain_vlm_*.pth or sft_vlm_*.pth; `vision`: a CLIPVisionModel's or CLIPModel's
     directory; `config`: JSON of the original's fields. A bare language model gets a projector drawn from a fixed
-    seed: the directory is then the start of a training, which output and card say. UserError in one line for
-    anything that does not fit.
+    seed: the directory is then the start of a training, which output and card say. `force`: a model that is in
+    `out` already gives way. UserError in one line for anything that does not fit.
     """
-    _check_place(out, checkpoint, vision, tokenizer)
+    _check_place(out, force, checkpoint, vision, tokenizer, *([config] if config else []))
     fields = read_fields(config)
     state = read_state(checkpoint)
     sizes = configure(state, fields)
@@ -75,7 +75,7 @@ def import_checkpoint(
     imported = Imported(
         out, token, number, patches, _projector(state), parameters_by_part(model), unknown_fields(fields)
     )
-    with quiet(), atomic_directory(out) as temporary:
+    with quiet(), atomic_directory(out.resolve()) as temporary:  # a link stays one
         model.save_pretrained(temporary)
         processor.save_pretrained(temporary)
         (temporary / "model.safetensors").chmod(0o644)
@@ -84,17 +84,21 @@ def import_checkpoint(
     return imported
 
 
-def _check_place(out: Path, *sources: Path) -> None:
-    """UserError unless `out` is new, empty or an earlier import: what is there is removed, sources never."""
+def _check_place(out: Path, force: bool, *sources: Path) -> None:
+    """UserError unless `out` is new or empty, or (`force`) a model: what is there is removed, sources never."""
     target = out.resolve()
     for source in sources:
         given = source.resolve()
         if given == target or target in given.parents:
             raise UserError(f"{out}: {source} lies there and would be removed; give another directory")
-    if out.exists() and not out.is_dir():
+    if target.exists() and not target.is_dir():
         raise UserError(f"{out}: a file is there; give a directory to write")
-    if out.is_dir() and any(out.iterdir()) and not (out / FINGERPRINT).is_file():
-        raise UserError(f"{out}: holds what this command did not write; give a new directory")
+    if not target.is_dir() or not any(target.iterdir()):
+        return
+    if not force:
+        raise UserError(f"{out}: is not empty; give a new directory, or --force to replace a model there")
+    if not (target / "config.json").is_file() or not any(target.glob("*.safetensors")):
+        raise UserError(f"{out}: is not empty and no model, which alone --force replaces; give a new directory")
 
 
 def _assemble(state: Checkpoint, sizes: Sizes, tower: Any, image_token: int) -> LlavaForConditionalGeneration:

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from minivlm.errors import UserError
+from minivlm.model.minimind import read_llm
 from minivlm.model.minimind.configuration import configure, picture_token, read_fields, unknown_fields
 from minivlm.model.minimind.state import read_state
 from tests.numeric.original import Variant, random_state
@@ -87,6 +88,9 @@ def test_a_contradiction_is_one_line(checkpoint, fields):
         ({"max_position_embeddings": float("inf")}, "max_position_embeddings is inf"),
         ({"num_attention_heads": 4.5}, "num_attention_heads is 4.5"),
         ({"bos_token_id": -1}, "bos_token_id"),
+        ({"bos_token_id": 320}, "bos_token_id is 320; there are 320 tokens"),
+        ({"eos_token_id": 5000.0}, "eos_token_id is 5000; there are 320 tokens"),
+        ({"image_token_id": 320}, "image_token_id is 320; there are 320 tokens"),
         ({"hidden_act": "sillu"}, "hidden_act 'sillu'"),
         ({"hidden_act": ["silu"]}, "hidden_act"),
     ],
@@ -94,6 +98,14 @@ def test_a_contradiction_is_one_line(checkpoint, fields):
 def test_what_has_no_place_in_a_llama_is_refused_by_name(checkpoint, fields, said):
     with pytest.raises(UserError, match=said):
         configure(checkpoint, {"num_attention_heads": 4} | fields)
+
+
+def test_whole_numbers_written_with_a_point_make_the_same_model(source):
+    fields = {"num_attention_heads": 4, "hidden_size": 64, "n_layers": 2, "max_position_embeddings": 8192,
+              "bos_token_id": 1, "eos_token_id": 2, "vocab_size": 320, "rope_theta": 10000}  # fmt: skip
+    floats = {name: float(value) for name, value in fields.items()}
+    one, other = (read_llm(source / "checkpoint.pth", some).config.to_dict() for some in (fields, floats))
+    assert json.dumps(one) == json.dumps(other)
 
 
 def test_what_does_not_matter_may_stand_there(checkpoint):
@@ -142,7 +154,8 @@ def test_a_file_that_is_no_configuration_is_one_line(tmp_path, text):
 
 def test_the_picture_token(tmp_path):
     assert picture_token(tmp_path, {}, 4) == 34
-    assert picture_token(tmp_path, {"image_ids": [5] * 4}, 4) == 5
+    assert picture_token(tmp_path, {"image_ids": [5] * 4, "image_token_id": None}, 4) == 5
+    assert repr(picture_token(tmp_path, {"image_token_id": 5.0}, 4)) == "5"
     with pytest.raises(UserError, match="2 different tokens"):  # the first releases: 25 times '<', 25 times '>'
         picture_token(tmp_path, {"image_ids": [30] * 2 + [32] * 2}, 4)
     with pytest.raises(UserError, match="has 4 tokens, the vision tower gives 9"):

@@ -21,9 +21,11 @@ def again(source, out, **changed):
     names = ("checkpoint", "vision", "tokenizer")
     parts = {"checkpoint": source / "checkpoint.pth", "vision": source / "clip", "tokenizer": source / "tokenizer"}
     config = changed.pop("config", source / "config.json")
-    number = changed.pop("image_token_id", None)
+    number, force = changed.pop("image_token_id", None), changed.pop("force", False)
     parts |= changed
-    return import_checkpoint(*(parts[name] for name in names), out, config=config, image_token_id=number)
+    return import_checkpoint(
+        *(parts[name] for name in names), out, config=config, image_token_id=number, force=force
+    )
 
 
 def test_the_same_files_give_the_same_bytes_and_no_path_of_this_machine(source, imported, tmp_path):
@@ -207,27 +209,52 @@ def test_a_part_that_is_not_there_is_named(source, tmp_path, part):
     assert not (tmp_path / "model").exists()
 
 
-def test_only_an_earlier_import_is_overwritten(source, tmp_path):
+def test_nothing_is_overwritten_unless_forced_and_then_models_alone(source, imported, tmp_path):
     (tmp_path / "mine").mkdir()
-    (tmp_path / "mine" / "config.json").write_text("{}")
-    with pytest.raises(UserError, match="holds what this command did not write"):
-        again(source, tmp_path / "mine")
+    (tmp_path / "mine" / "notes.txt").write_text("mine")
+    (tmp_path / "mine" / "fingerprint.json").write_text("{}")
+    (tmp_path / "base").mkdir()
+    for name in ("fingerprint.json", "layout.json"):
+        (tmp_path / "base" / name).write_text("{}")
+    model = shutil.copytree(imported, tmp_path / "model")
+    (model / "notes.txt").write_text("mine")
+    before = sha256_tree(tmp_path)
+    for out in (tmp_path / "mine", tmp_path / "base", model):
+        with pytest.raises(UserError, match="is not empty; give a new directory"):
+            again(source, out)
+    for out in (tmp_path / "mine", tmp_path / "base"):
+        with pytest.raises(UserError, match="is not empty and no model"):
+            again(source, out, force=True)
     with pytest.raises(UserError, match="a file is there"):
-        again(source, tmp_path / "mine" / "config.json")
-    assert (tmp_path / "mine" / "config.json").read_text() == "{}"
-    again(source, tmp_path / "model")
-    again(source, tmp_path / "model")
+        again(source, tmp_path / "mine" / "notes.txt", force=True)
+    assert sha256_tree(tmp_path) == before
+    again(source, model, force=True)
+    assert sha256_tree(model) == sha256_tree(imported)
+
+
+def test_an_empty_directory_is_written_to_also_behind_a_link(source, imported, tmp_path):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "other").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "other")
+    for out in (tmp_path / "empty", tmp_path / "link"):
+        again(source, out)
+        assert sha256_tree(out.resolve()) == sha256_tree(imported)
 
 
 @pytest.mark.parametrize("out", [".", "clip", "tokenizer", "clip/../clip"])
 def test_the_sources_are_never_overwritten(source, tmp_path, out):
     copied = shutil.copytree(source, tmp_path / "source")
-    (copied / "fingerprint.json").touch()
-    (copied / "clip" / "fingerprint.json").touch()
     before = sha256_tree(copied)
     with pytest.raises(UserError, match="would be removed"):
-        again(copied, copied / out)
+        again(copied, copied / out, force=True)
     assert sha256_tree(copied) == before
+
+
+def test_a_configuration_within_the_directory_to_write_is_never_removed(source, imported, tmp_path):
+    model = shutil.copytree(imported, tmp_path / "model")
+    shutil.copy(source / "config.json", model / "mine.json")
+    with pytest.raises(UserError, match="would be removed"):
+        again(source, model, config=model / "mine.json", force=True)
 
 
 def test_a_tokenizer_without_a_template_gets_the_original_s_form(imported):
