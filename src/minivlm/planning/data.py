@@ -7,7 +7,7 @@ from typing import Any
 from minivlm import hardware
 from minivlm.config import Params
 from minivlm.paths import SPLITS
-from minivlm.planning.figures import Figure, disk, memory, total, unknown
+from minivlm.planning.figures import Figure, disk, memory, size, total, unknown
 from minivlm.planning.models import image_tokens, tower_config, vocabulary
 from minivlm.planning.present import Present
 from minivlm.planning.rows import (
