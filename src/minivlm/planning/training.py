@@ -80,7 +80,9 @@ def _steps(
     per_picture = max(1, picture.value or 1) if meta is None else max(1, int(meta["image_tokens"]))
     if meta is not None:
         return _exact(stage, params, section, present, per_picture)
-    rows, longest = accepted_rows(stage, params, present), params.tokenize.max_length
+    longest = params.tokenize.max_length
+    # tokenize may leave some of them out, and keeps others for validation
+    rows = accepted_rows(stage, params, present).map(int, exact=False)
     epochs, budget = math.ceil(section.epochs), section.batch_tokens
     source = f"rows x epochs, rows of tokenize.max_length {longest:,}: {present.why_not('tokenize')}"
     steps = rows.map(lambda count: _most_steps(count, longest, section), source, exact=False)

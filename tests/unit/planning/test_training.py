@@ -127,7 +127,7 @@ def test_without_the_store_the_plan_bounds_what_the_training_does(trained, check
     pq.write_table(pa.table({"row": pa.array(range(40), pa.int64())}), paths.accepted(stage))
     short = params.model_copy(update={"tokenize": params.tokenize.model_copy(update={"max_length": 64})})
     planned, (_, metrics) = plan(stage, short, paths), trained[stage]
-    assert planned["rows"] == 40 and planned["steps"] is None
+    assert planned["rows_at_most"] == 40 and planned["rows"] is planned["steps"] is None
     for key in ("steps", "samples", "tokens"):
         assert metrics[key] <= planned[f"{key}_at_most"] <= 12 * metrics[key]
     assert "tokenize has not run" in planned["steps_from"]
