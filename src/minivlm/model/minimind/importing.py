@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from minivlm.errors import UserError
 from minivlm.files import atomic_directory
-from minivlm.model.card import Card, parameters_by_part, write_card
+from minivlm.model.card import LICENCES, Card, parameters_by_part, write_card
 from minivlm.model.checkpoint import quiet
 from minivlm.model.fingerprint import write_fingerprint
 from minivlm.model.llava import initialize_projector
@@ -24,6 +24,11 @@ from minivlm.model.minimind.tower import check_copy, picture_values, read_tower
 if TYPE_CHECKING:
     from transformers import LlavaForConditionalGeneration
 
+_USUAL = (
+    "jingyaogong/MiniMind2-V-PyTorch",
+    "openai/clip-vit-base-patch16",
+    "jingyaogong/minimind-v_dataset",
+)
 SEED = 0  # of a projector that the checkpoint does not hold, and of the fingerprint's tokens
 
 
@@ -157,6 +162,7 @@ def _projector(state: Checkpoint) -> str:
 
 
 def _card(imported: Imported, checkpoint: Path) -> Card:
+    usual = "\n".join(f"- `{name}`: {LICENCES[name]}" for name in _USUAL)
     return Card(
         title=f"{checkpoint.stem}, as a LLaVA",
         summary=(
@@ -168,11 +174,9 @@ def _card(imported: Imported, checkpoint: Path) -> Card:
         image_token=imported.image_token,
         typed_image_token=True,
         projector=imported.projector,
-        base_models=("jingyaogong/MiniMind2-V-PyTorch", "openai/clip-vit-base-patch16"),
-        data=("jingyaogong/minimind-v_dataset",),
-        notes=(
-            'The names under "Made from" are those that MiniMind-V is made from; whether the files that were '
-            "imported are those, the importer cannot tell.",
-        ),
+        # Names without a hub's "/": what was imported the importer cannot tell, so a hub is told nothing.
+        base_models=(f"the checkpoint {checkpoint.name}", "the vision tower given with it"),
+        data=("the data that they were trained on",),
+        notes=("MiniMind-V is usually made from these; whether this one is, the importer cannot tell:", usual),
         license="other",
     )
