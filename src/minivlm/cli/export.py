@@ -16,18 +16,24 @@ class Format(StrEnum):
 def command(
     directory: Annotated[Path, typer.Argument(help="A LLaVA directory, such as artifacts/sft/model.")],
     format: Annotated[Format, typer.Option(help="minimind: the original's state dict in half precision.")],
-    out: Annotated[Path | None, typer.Option(help="File to write; by default DIRECTORY's name with .pth.")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="File to write, .pth; sft_model.pth by default for artifacts/sft/model, and so on."),
+    ] = None,
 ) -> None:
     """Write a model as the original's .pth file, with its configuration beside it as .json."""
     from minivlm.stage import one_line_errors
 
     with one_line_errors():
+        from minivlm.errors import UserError
         from minivlm.files import write_json
         from minivlm.model.minimind import export_checkpoint
         from minivlm.model.minimind.exporting import configuration
 
         resolved = directory.resolve()
         path = out or Path(f"{resolved.parent.name}_{resolved.name}.pth")
+        if path.suffix != ".pth":  # beside it comes a .json of the same name
+            raise UserError(f"{path}: give the name of a .pth file")
         written = export_checkpoint(directory, path)
         fields = path.with_suffix(".json")
         write_json(fields, configuration(directory))

@@ -27,27 +27,21 @@ def load_model(directory: Path, device: str = "cpu", precision: Precision = "fp3
     model's: transformers would fill the gaps with random numbers and go on.
     """
     import torch
-    from safetensors import SafetensorError
     from transformers import AutoModelForImageTextToText, AutoProcessor
 
-    from minivlm.model.checkpoint import quiet
+    from minivlm.model.checkpoint import load_strictly, quiet
 
-    if not (directory / "config.json").is_file():
-        raise UserError(f"{directory}: no model there; run the stage that makes it")
     device = resolve_device(device)
-    dtype = {"fp32": torch.float32, "bf16": torch.bfloat16}[resolve_precision(precision, device)]
-    with quiet():
-        try:
-            model, keys = AutoModelForImageTextToText.from_pretrained(
-                directory, dtype=dtype, output_loading_info=True
-            )
+    model = load_strictly(AutoModelForImageTextToText, directory)
+    if resolve_precision(precision, device) == "bf16":
+        for parameter in model.parameters():  # not the rotary tables, which transformers keeps in float32 too
+            parameter.data = parameter.data.to(torch.bfloat16)
+    try:
+        with quiet():
             processor = AutoProcessor.from_pretrained(directory)
-        except (SafetensorError, OSError, ValueError) as error:
-            raise UserError(f"{directory}: damaged model: {' '.join(str(error).split())}; make it anew") from None
-    wrong = [f"{name}: {', '.join(sorted(map(str, found)))}" for name, found in keys.items() if found]
-    if wrong:
-        raise UserError(f"{directory}: weights do not fit the model: {'; '.join(wrong)}")
-    return model.to(device).eval(), processor
+    except (OSError, ValueError) as error:
+        raise UserError(f"{directory}: damaged processor: {' '.join(str(error).split())}; make it anew") from None
+    return model.to(device), processor
 
 
 def caption_pictures(

@@ -8,6 +8,7 @@ The projector is one linear map: transformers' class has two with an activation 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,41 +31,69 @@ def assemble(base: Path, *, seed: int, projector_bias: bool = False) -> LlavaFor
     Tower and language model are bitwise the saved ones; the projector is drawn from `seed`. The result is float32,
     on the CPU. UserError when a part is missing or does not fit.
     """
-    import torch
-    from transformers import (
-        AutoModelForCausalLM,
-        GenerationConfig,
-        LlavaConfig,
-        LlavaForConditionalGeneration,
-    )
+    from transformers import AutoModelForCausalLM
 
     tower = load_tower(base / "vision_tower")
     llm = load_strictly(AutoModelForCausalLM, base / "llm")
+    return put_together(
+        tower,
+        llm,
+        base,
+        image_token_id=_image_token_id(base / "tokenizer", llm.config.vocab_size),
+        vision_feature_layer=_feature_layer(base, tower.config.num_hidden_layers),
+        projector_bias=projector_bias,
+        seed=seed,
+    )
+
+
+def put_together(
+    tower: Any,
+    llm: Any,
+    name: Path,
+    *,
+    image_token_id: int,
+    vision_feature_layer: int,
+    projector_bias: bool,
+    seed: int,
+    projection: Mapping[str, torch.Tensor] | None = None,
+) -> LlavaForConditionalGeneration:
+    """A LLaVA of these very modules, in inference mode.
+
+    `projection`: weight (D, V), and bias (D,), of the projector's one map; without, it is drawn from `seed`.
+    UserError, about `name`, when LLaVA cannot hold them.
+    """
+    import torch
+    from transformers import GenerationConfig, LlavaConfig, LlavaForConditionalGeneration
+
     config = LlavaConfig(
         vision_config=tower.config,
         text_config=llm.config,
-        image_token_index=_image_token_id(base / "tokenizer", llm.config.vocab_size),
+        image_token_index=image_token_id,
         image_seq_length=(tower.config.image_size // tower.config.patch_size) ** 2,
         projector_hidden_act="linear",
         # "default" takes the class token off, which a SigLIP has not
         vision_feature_select_strategy="default" if has_class_token(tower.config) else "full",
-        vision_feature_layer=_feature_layer(base, tower.config.num_hidden_layers),
+        vision_feature_layer=vision_feature_layer,
         multimodal_projector_bias=projector_bias,
     )
     with torch.device("meta"):  # nothing is drawn that is replaced at once
         model = LlavaForConditionalGeneration(config)
     projector = type(model.model.multi_modal_projector)(config)
-    initialize_projector(projector, tower, llm, config.vision_feature_layer, seed)
+    if projection is None:
+        initialize_projector(projector, tower, llm, vision_feature_layer, seed)
+    else:
+        projector.linear_1.load_state_dict(projection, strict=True)
+        _make_identity(projector.linear_2)
     if type(model.model.language_model) is not type(llm.base_model):
-        raise UserError(f"{base / 'llm'}: LLaVA cannot hold a {type(llm).__name__}")
+        raise UserError(f"{name}: LLaVA cannot hold a {type(llm).__name__}")
     model.model.vision_tower = tower
     model.model.language_model = llm.base_model
     model.model.multi_modal_projector = projector
     model.lm_head = llm.get_output_embeddings()
     model.tie_weights()
-    left = [name for name, tensor in model.state_dict().items() if tensor.is_meta]
+    left = [key for key, tensor in model.state_dict().items() if tensor.is_meta]
     if left:
-        raise UserError(f"{base}: no weights for {', '.join(left)}")
+        raise UserError(f"{name}: no weights for {', '.join(left)}")
     text = llm.config
     model.generation_config = GenerationConfig(  # greedy, and it stops where the language model's turns end
         bos_token_id=text.bos_token_id, eos_token_id=text.eos_token_id, pad_token_id=text.pad_token_id
@@ -91,13 +120,19 @@ def initialize_projector(
         features = tower_features(tower, pictures, vision_feature_layer).norm(dim=-1).mean()
         words = llm.get_input_embeddings().weight.norm(dim=-1).mean()  # type: ignore[operator]
         first: Any = projector.linear_1
-        second: Any = projector.linear_2
         first.weight.normal_(generator=generator)
         first.weight.mul_(words / features / first.out_features**0.5)
-        nn.init.eye_(second.weight)
-        for linear in (first, second):
-            if linear.bias is not None:
-                linear.bias.zero_()
+        if first.bias is not None:
+            first.bias.zero_()
+        _make_identity(projector.linear_2)
+
+
+def _make_identity(linear: Any) -> None:
+    from torch import nn
+
+    nn.init.eye_(linear.weight)
+    if linear.bias is not None:
+        nn.init.zeros_(linear.bias)
 
 
 def tower_features(tower: Any, pixels: torch.Tensor, layer: int) -> torch.Tensor:

@@ -149,6 +149,19 @@ def test_import_and_export_from_the_command_line(tmp_path):
     assert (tmp_path / "again" / "config.json").read_text() == (tmp_path / "model" / "config.json").read_text()
 
 
+def test_a_file_is_exported_as_pth_alone_so_that_its_configuration_never_takes_its_place(tmp_path, monkeypatch):
+    source = write_variant(tmp_path, Variant())
+    parts = ("--vision", source / "clip", "--tokenizer", source / "tokenizer", "--config", source / "config.json")
+    run("import-checkpoint", source / "checkpoint.pth", *parts, "--out", tmp_path / "sft" / "model")
+    for name in ("x.json", "x", "x.pth.json"):
+        result = run("export", tmp_path / "sft" / "model", "--format", "minimind", "--out", tmp_path / name)
+        assert result.exit_code == 2 and not (tmp_path / name).exists()
+        assert result.stderr == f"error: {tmp_path / name}: give the name of a .pth file\n"
+    monkeypatch.chdir(tmp_path)
+    assert run("export", "sft/model", "--format", "minimind").exit_code == 0
+    assert (tmp_path / "sft_model.pth").is_file() and (tmp_path / "sft_model.json").is_file()
+
+
 def test_errors_are_one_line_and_exit_code_2(tmp_path):
     for arguments in (
         [

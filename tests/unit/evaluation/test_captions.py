@@ -1,5 +1,6 @@
 """Captions from a saved LLaVA directory."""
 
+import re
 import shutil
 
 import pytest
@@ -73,8 +74,25 @@ def test_weights_cut_short_are_a_clear_error(llava_directory, tmp_path):
     shutil.copytree(llava_directory, tmp_path / "model")
     weights = tmp_path / "model" / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:1000])
-    with pytest.raises(UserError, match="damaged model"):
+    with pytest.raises(UserError, match=f"^{re.escape(str(tmp_path / 'model'))}: ") as error:
         load_model(tmp_path / "model")
+    assert "\n" not in str(error.value)
+
+
+def test_in_bf16_it_is_the_model_that_transformers_loads_in_bf16(llava_directory):
+    import torch
+    from transformers import AutoModelForImageTextToText
+
+    model, _ = load_model(llava_directory, "cpu", "bf16")
+    expected = AutoModelForImageTextToText.from_pretrained(llava_directory, dtype=torch.bfloat16)
+    for own, other in ((model.state_dict(), expected.state_dict()), (buffers(model), buffers(expected))):
+        assert own.keys() == other.keys()
+        assert all(own[name].dtype == other[name].dtype and own[name].equal(other[name]) for name in own)
+    assert model.dtype == expected.dtype
+
+
+def buffers(model):
+    return dict(model.named_buffers())
 
 
 def test_a_missing_model_is_a_clear_error(tmp_path):

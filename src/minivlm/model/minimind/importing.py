@@ -7,23 +7,25 @@ are the last layer's without the class token and without the final norm, as in t
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from minivlm.errors import UserError
 from minivlm.files import atomic_directory
-from minivlm.model.card import Card, parameters_by_part, write_card
+from minivlm.model.card import LICENCES, Card, parameters_by_part, write_card
 from minivlm.model.checkpoint import quiet
 from minivlm.model.fingerprint import write_fingerprint
-from minivlm.model.llava import initialize_projector
-from minivlm.model.minimind.configuration import Sizes, configure, picture_token, read_fields, unknown_fields
-from minivlm.model.minimind.language import PAD_TOKEN_ID, build_llm
+from minivlm.model.llava import put_together
+from minivlm.model.minimind.configuration import configure, picture_token, read_fields, unknown_fields
+from minivlm.model.minimind.language import build_llm
 from minivlm.model.minimind.processor import image_token, imported_processor, read_tokenizer
 from minivlm.model.minimind.state import Checkpoint, read_state
 from minivlm.model.minimind.tower import check_copy, picture_values, read_tower
 
-if TYPE_CHECKING:
-    from transformers import LlavaForConditionalGeneration
-
+_USUAL = (
+    "jingyaogong/MiniMind2-V-PyTorch",
+    "openai/clip-vit-base-patch16",
+    "jingyaogong/minimind-v_dataset",
+)
 SEED = 0  # of a projector that the checkpoint does not hold, and of the fingerprint's tokens
 
 
@@ -68,7 +70,17 @@ def import_checkpoint(
     patches = (tower.config.image_size // tower.config.patch_size) ** 2
     number = picture_token(config or checkpoint, fields, patches) if image_token_id is None else image_token_id
     token = image_token(words, number, "--image-token-id" if image_token_id is not None else str(tokenizer))
-    model = _assemble(state, sizes, tower, number)
+    model = put_together(
+        tower,
+        build_llm(state, sizes),
+        checkpoint,
+        image_token_id=number,
+        vision_feature_layer=-1,
+        # A drawn projector has the bias that the original's code gives it.
+        projector_bias="bias" in state.projector or not state.projector,
+        seed=SEED,
+        projection=state.projector or None,
+    )
     eos = words.eos_token_id
     model.generation_config.eos_token_id = sizes.eos_token_id if eos is None else eos
     processor = imported_processor(words, pictures, token, tower.config.patch_size)
@@ -101,46 +113,6 @@ def _check_place(out: Path, force: bool, *sources: Path) -> None:
         raise UserError(f"{out}: is not empty and no model, which alone --force replaces; give a new directory")
 
 
-def _assemble(state: Checkpoint, sizes: Sizes, tower: Any, image_token: int) -> LlavaForConditionalGeneration:
-    import torch
-    from transformers import GenerationConfig, LlavaConfig, LlavaForConditionalGeneration
-
-    llm = build_llm(state, sizes)
-    config = LlavaConfig(
-        vision_config=tower.config,
-        text_config=llm.config,
-        image_token_index=image_token,
-        image_seq_length=(tower.config.image_size // tower.config.patch_size) ** 2,
-        projector_hidden_act="linear",
-        vision_feature_select_strategy="default",
-        vision_feature_layer=-1,
-        # A drawn projector has the bias that the original's code gives it.
-        multimodal_projector_bias="bias" in state.projector or not state.projector,
-    )
-    with torch.device("meta"):  # nothing is drawn that is replaced at once
-        model = LlavaForConditionalGeneration(config)
-    projector = type(model.model.multi_modal_projector)(config)
-    if state.projector:
-        projector.linear_1.load_state_dict(state.projector, strict=True)
-        torch.nn.init.eye_(projector.linear_2.weight)
-        if projector.linear_2.bias is not None:
-            torch.nn.init.zeros_(projector.linear_2.bias)
-    else:
-        initialize_projector(projector, tower, llm, -1, SEED)
-    model.model.vision_tower = tower
-    model.model.language_model = llm.model
-    model.model.multi_modal_projector = projector
-    model.lm_head = llm.lm_head
-    model.tie_weights()
-    left = [name for name, tensor in model.state_dict().items() if tensor.is_meta]
-    if left:
-        raise UserError(f"{state.path}: no weights for {', '.join(left)}")
-    model.generation_config = GenerationConfig(
-        bos_token_id=sizes.bos_token_id, eos_token_id=sizes.eos_token_id, pad_token_id=PAD_TOKEN_ID
-    )
-    return model.eval()
-
-
 def _check_fit(state: Checkpoint, tower: Any, vision: Path) -> None:
     width = state.sizes.get("V", tower.config.hidden_size)
     if width != tower.config.hidden_size:
@@ -157,6 +129,7 @@ def _projector(state: Checkpoint) -> str:
 
 
 def _card(imported: Imported, checkpoint: Path) -> Card:
+    usual = "\n".join(f"- `{name}`: {LICENCES[name]}" for name in _USUAL)
     return Card(
         title=f"{checkpoint.stem}, as a LLaVA",
         summary=(
@@ -168,11 +141,9 @@ def _card(imported: Imported, checkpoint: Path) -> Card:
         image_token=imported.image_token,
         typed_image_token=True,
         projector=imported.projector,
-        base_models=("jingyaogong/MiniMind2-V-PyTorch", "openai/clip-vit-base-patch16"),
-        data=("jingyaogong/minimind-v_dataset",),
-        notes=(
-            'The names under "Made from" are those that MiniMind-V is made from; whether the files that were '
-            "imported are those, the importer cannot tell.",
-        ),
+        # Names without a hub's "/": what was imported the importer cannot tell, so a hub is told nothing.
+        base_models=(f"the checkpoint {checkpoint.name}", "the vision tower given with it"),
+        data=("the data that they were trained on",),
+        notes=("MiniMind-V is usually made from these; whether this one is, the importer cannot tell:", usual),
         license="other",
     )

@@ -3,23 +3,23 @@ preparation."""
 
 from __future__ import annotations
 
-import re
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from minivlm.errors import UserError
 from minivlm.files import read_json
-from minivlm.model.checkpoint import quiet
+from minivlm.model.checkpoint import load_strictly
 from minivlm.model.minimind.state import Checkpoint
 
 if TYPE_CHECKING:
     from transformers import CLIPVisionModel
 
 # What a full CLIPModel holds beside its vision half, and buffers that older transformers saved.
-_BESIDE = re.compile(
-    r"^(?:text_model\.|text_projection\.|visual_projection\.|logit_scale$)|(?:^|\.)embeddings\.position_ids$"
+_BESIDE = (
+    *("text_model.*", "text_projection.*", "visual_projection.*", "logit_scale"),
+    *("embeddings.position_ids", "*.embeddings.position_ids"),
 )
-_SHOWN = 8
 _CLIP = ("clip", "clip_vision_model")
 
 
@@ -29,35 +29,18 @@ def read_tower(directory: Path) -> CLIPVisionModel:
     UserError for another kind of model, and for weights that are missing, misshaped or unknown: the text half, the
     two projections, the temperature and `position_ids` alone may stand there besides.
     """
-    import torch
-    from safetensors import SafetensorError
     from transformers import CLIPVisionModel
 
     kind = _read(directory / "config.json").get("model_type")
     if kind not in _CLIP:
         raise UserError(f"{directory}: a {kind or 'model without a type'}; the original's vision tower is a CLIP")
-    try:
-        with quiet():
-            tower, keys = CLIPVisionModel.from_pretrained(
-                directory, dtype=torch.float32, output_loading_info=True, local_files_only=True
-            )
-    except (RuntimeError, ValueError, OSError, SafetensorError) as error:
-        raise UserError(f"{directory}: {' '.join(str(error).split())[:300]}") from None
-    wrong = []
-    for name, found in keys.items():
-        left = sorted(str(key) for key in found if name != "unexpected_keys" or not _BESIDE.search(str(key)))
-        if left:
-            more = f" and {len(left) - _SHOWN} more" if len(left) > _SHOWN else ""
-            wrong.append(f"{name.replace('_', ' ')}: {', '.join(left[:_SHOWN])}{more}")
-    if wrong:
-        raise UserError(f"{directory}: its weights are not a CLIP vision model's: {'; '.join(wrong)}")
+    tower: CLIPVisionModel = load_strictly(CLIPVisionModel, directory, _BESIDE)
     if tower.config.image_size % tower.config.patch_size:
         raise UserError(
             f"{directory}: pictures of {tower.config.image_size} are no multiple of {tower.config.patch_size}"
         )
-    tower.config._name_or_path = ""  # or the path on this machine would be saved within the LLaVA's config
     tower.config.architectures = ["CLIPVisionModel"]  # also when it came out of a CLIPModel
-    return tower.eval()
+    return tower
 
 
 def check_copy(checkpoint: Checkpoint, tower: CLIPVisionModel) -> None:
@@ -66,7 +49,7 @@ def check_copy(checkpoint: Checkpoint, tower: CLIPVisionModel) -> None:
 
     own = tower.state_dict()
     for key, tensor in checkpoint.tower.items():
-        if _BESIDE.search(key):
+        if any(fnmatchcase(key, pattern) for pattern in _BESIDE):
             continue
         name = key.removeprefix("vision_model.")
         if name not in own:

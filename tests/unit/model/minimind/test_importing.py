@@ -50,6 +50,14 @@ def test_it_is_a_directory_as_the_pipeline_s_own(imported):
     assert read_json(imported / "generation_config.json")["eos_token_id"] == 2
 
 
+def test_the_card_tells_a_hub_nothing_that_the_importer_cannot_know(imported):
+    """A checkpoint of somebody's own is none of jingyaogong's; what is usual is said to people, as that."""
+    _, front, text = (imported / "README.md").read_text(encoding="utf-8").split("---\n", 2)
+    assert "base_model" not in front and "datasets" not in front and "license: other" in front
+    assert "usually made from" in text and "- `jingyaogong/minimind-v_dataset`: Apache-2.0" in text
+    assert "| the checkpoint checkpoint.pth | see its publisher |" in text and "none of others" not in text
+
+
 def test_pictures_are_resized_by_pillow_whatever_is_installed(imported):
     named = read_json(imported / "processor_config.json")["image_processor"]["image_processor_type"]
     assert named == "PilBackend"
