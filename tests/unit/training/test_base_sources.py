@@ -17,6 +17,7 @@ from minivlm.config import Base
 from minivlm.data.encoding import ChatEncoder
 from minivlm.data.texts import TextFile
 from minivlm.errors import UserError
+from minivlm.files import read_json, write_json
 from minivlm.training import base_language
 from minivlm.training.base import train_base
 from tests.unit.data.toys import tree
@@ -194,6 +195,9 @@ def test_a_random_tower_needs_no_picture(tmp_path):
 def test_no_row_is_read_when_both_models_are_brought(brought, trained, tmp_path):
     (tmp_path / "base").mkdir()
     metrics = make(tmp_path / "base", section(tower="hub", llm="local"), UNREAD, brought=brought.folders)
+    layout = read_json(tmp_path / "base" / "layout.json")
+    assert layout.pop("base_models") == ["a vision tower of your own", "a language model of your own"]
+    write_json(tmp_path / "base" / "layout.json", layout)
     assert tree(tmp_path / "base") == tree(trained)
     assert brought.calls == [
         (brought.folders["llm"], brought.folders["tokenizer"], None, {}), brought.folders["vision_tower"],

@@ -11,7 +11,7 @@ import pytest
 import minivlm.training
 from minivlm.config import Base, load_params
 from minivlm.errors import UserError
-from minivlm.files import read_json, sha256_tree
+from minivlm.files import read_json, sha256_tree, write_json
 from minivlm.paths import Paths, project_root
 from minivlm.stage import StageRun
 from minivlm.tracking import NullRun
@@ -96,6 +96,9 @@ def test_two_brought_models_need_no_rows(checkout, tmp_path, monkeypatch):
 
     places = {part: place(part) for part in ("vision_tower", "llm", "tokenizer")}
     stage = run_stage(tmp_path / "bare", source="local", **places)
+    layout = read_json(stage.artifacts / "layout.json")
+    assert layout.pop("base_models") == ["a vision tower of your own", "a language model of your own"]
+    write_json(stage.artifacts / "layout.json", layout)
     assert tree(stage.artifacts) == tree(made)
     assert str(tmp_path) not in (stage.reports / "metrics.json").read_text(encoding="utf-8")
     assert "source" not in stage.tracker.metrics["llm"]
