@@ -115,7 +115,7 @@ def _hash(root: Path, named: Any) -> str:
     """The hash that a stage compares: of a file's bytes, or of a folder's names and contents."""
     from minivlm.files import sha256_tree
 
-    path = root / Path(named.path).expanduser()
+    path = root / named.path  # as the stages find it: `~` is no home folder
     if not path.exists():
-        raise UserError(f"{named.key}: {named.path} does not exist")
+        raise UserError(f"{named.key}: {path} does not exist")
     return sha256_tree(path)

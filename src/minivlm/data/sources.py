@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from minivlm.data.formats.reader import RowReader, open_rows
 from minivlm.data.holdout import Holdout
-from minivlm.data.progress import Progress
 from minivlm.data.tables import GroupedWriter, as_schema, table_schema, table_writer, with_source
 from minivlm.errors import UserError
 from minivlm.files import atomic_directory
 from minivlm.paths import SPLITS, TRAIN_SPLITS
+from minivlm.progress import Progress
 
 if TYPE_CHECKING:
     import pyarrow as pa

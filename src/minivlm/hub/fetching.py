@@ -13,8 +13,8 @@ from minivlm.hub.cache import Cache, cache_folder
 from minivlm.hub.patience import PlaceError, Stopped
 from minivlm.hub.pins import Pin, PinnedFile, pinned_files
 from minivlm.hub.places import Place, offline, places
-from minivlm.hub.progress import ByteProgress, amount
 from minivlm.hub.transfer import bring
+from minivlm.progress import Progress, amount
 
 _NAMED = 5  # missing files that a message lists
 
@@ -44,7 +44,7 @@ def fetch(pins: Sequence[Pin], *, place: str = "auto", downloads: int = 4) -> li
 def _check_all(cache: Cache, files: Sequence[PinnedFile], threads: int) -> dict[PinnedFile, str | None]:
     """Each file → None if the cache has it whole, else what is wrong."""
     found = {file: _size(path) for file in files if (path := cache.find(file))}
-    with ByteProgress("check the files that are here", sum(found.values())) as progress:
+    with Progress("check the files that are here", sum(found.values())) as progress:
 
         def check(file: PinnedFile) -> str | None:
             state = cache.check(file)
@@ -64,7 +64,7 @@ def _fetch_all(cache: Cache, files: Sequence[PinnedFile], asked: Sequence[Place]
     _require_disk(cache, total - done)
     stop = threading.Event()
     failures: list[BaseException] = []
-    with ByteProgress("fetch", total, done) as progress, ThreadPoolExecutor(max(downloads, 1)) as pool:
+    with Progress("fetch", total, done=done) as progress, ThreadPoolExecutor(max(downloads, 1)) as pool:
         tasks = [pool.submit(_fetch_one, cache, named, asked, progress, stop) for named in contents.values()]
         try:
             for task in as_completed(tasks):
@@ -84,7 +84,7 @@ def _fetch_one(
     cache: Cache,
     named: Sequence[PinnedFile],
     asked: Sequence[Place],
-    progress: ByteProgress,
+    progress: Progress,
     stop: threading.Event,
 ) -> None:
     """One content, which all of `named` have, into the cache, from the first place that gives it."""

@@ -204,7 +204,12 @@ def test_local_files_and_folders_get_their_hashes_without_a_network(checkout, en
         (
             "  local:\n",
             "  local:\n    sft: {path: own/none.jsonl}\n",
-            "download.local.sft: own/none.jsonl does not exist",
+            "/own/none.jsonl does not exist",
+        ),
+        (
+            "base:\n",
+            "base:\n  texts: [{path: ~/text.jsonl}]\n",
+            "/~/text.jsonl does not exist",
         ),
         ("  local:\n", "  local:\n    sft: none.jsonl\n", "download.local.sft must be a mapping"),
         ("  local:\n", "  hub:\n    sft: {repo: ours/rows}\n  local:\n", "download.hub.sft.rows must be a text"),
@@ -212,7 +217,9 @@ def test_local_files_and_folders_get_their_hashes_without_a_network(checkout, en
         ("seed: 20", "seed: [", "not valid YAML"),
     ],
 )
-def test_a_mistake_is_one_line_and_changes_nothing(checkout, environment, old, new, line):
+def test_a_mistake_is_one_line_and_changes_nothing(checkout, environment, monkeypatch, old, new, line):
+    write(checkout, "home/text.jsonl", b"{}\n")
+    monkeypatch.setenv("HOME", str(checkout / "home"))  # no stage looks there for ~
     before = edit(checkout, (old, new))
     result = pin()
     assert result.exit_code == 2 and result.stdout == ""

@@ -14,13 +14,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from minivlm.data.progress import Progress
 from minivlm.data.scenes.conversations import heldout_rows, pretrain_row, sft_row
 from minivlm.data.scenes.draw import encode, render
 from minivlm.data.scenes.layout import sample_scene, stream
 from minivlm.data.tables import ROW_GROUP, table_schema, table_writer
 from minivlm.files import atomic_directory
 from minivlm.parallel import ordered_map
+from minivlm.progress import Progress
 
 CHUNK = 200  # pictures a worker draws at a time: about half a second
 TRAINING = "train"  # the name of the training pictures' random streams

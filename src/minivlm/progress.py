@@ -1,4 +1,4 @@
-"""How a download shows itself: one bar for all files on a terminal, a line every ten seconds elsewhere."""
+"""How long work shows itself, on rows or on bytes: one bar on a terminal, a line every ten seconds elsewhere."""
 
 from __future__ import annotations
 
@@ -10,26 +10,30 @@ from typing import Any
 _LINE_SECONDS = 10.0
 
 
-class ByteProgress:
-    """Counts `total` bytes, of which `done` are there already; a context manager that any thread may tell."""
+class Progress:
+    """Counts `total` things, of which `done` are there already; a context manager that any thread may tell.
 
-    def __init__(self, label: str, total: int, done: int = 0) -> None:
-        self._label, self._total, self._done, self._first = label, total, done, done
+    `unit` names the things; bytes, where it is left out, are shown as kB, MB and GB.
+    """
+
+    def __init__(self, label: str, total: int, unit: str | None = None, *, done: int = 0) -> None:
+        self._label, self._total, self._unit, self._done, self._first = label, total, unit, done, done
         self._start = self._said = time.monotonic()
         self._lock = threading.Lock()
         self._bar: Any = None
         self._task: Any = None
 
-    def __enter__(self) -> ByteProgress:
+    def __enter__(self) -> Progress:
         if sys.stderr.isatty():
             from rich import progress
             from rich.console import Console
 
+            of_bytes = (progress.DownloadColumn(), progress.TransferSpeedColumn())
+            columns = (progress.MofNCompleteColumn(), progress.TextColumn(self._unit)) if self._unit else of_bytes
             self._bar = progress.Progress(
                 progress.TextColumn("[bold]{task.description}"),
                 progress.BarColumn(),
-                progress.DownloadColumn(),
-                progress.TransferSpeedColumn(),
+                *columns,
                 progress.TimeRemainingColumn(),
                 console=Console(stderr=True),
                 refresh_per_second=2,
@@ -43,7 +47,7 @@ class ByteProgress:
             self._bar.stop()
 
     def advance(self, count: int) -> None:
-        """Say that `count` more bytes are there; a negative count takes back bytes that have to come again."""
+        """Say that `count` more are there; a negative count takes back bytes that have to come again."""
         with self._lock:
             self._done += count
             now = time.monotonic()
@@ -51,9 +55,13 @@ class ByteProgress:
                 self._bar.update(self._task, completed=self._done)
             elif now - self._said >= _LINE_SECONDS or (self._done == self._total and count > 0):
                 self._said = now
-                rate = max(self._done - self._first, 0) / max(now - self._start, 1e-9)
-                line = f"{self._label}: {amount(self._done)} of {amount(self._total)}, {amount(rate)} a second"
-                print(line, file=sys.stderr, flush=True)
+                print(self._line(now - self._start), file=sys.stderr, flush=True)
+
+    def _line(self, seconds: float) -> str:
+        rate = max(self._done - self._first, 0) / max(seconds, 1e-9)
+        if self._unit:
+            return f"{self._label}: {self._done} of {self._total} {self._unit}, {rate:.0f} a second"
+        return f"{self._label}: {amount(self._done)} of {amount(self._total)}, {amount(rate)} a second"
 
 
 def amount(count: float) -> str:
