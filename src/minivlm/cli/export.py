@@ -20,6 +20,7 @@ def command(
         Path | None,
         typer.Option(help="File to write, .pth; sft_model.pth by default for artifacts/sft/model, and so on."),
     ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace files that are there.")] = False,
 ) -> None:
     """Write a model as the original's .pth file, with its configuration beside it as .json."""
     from minivlm.stage import one_line_errors
@@ -34,7 +35,10 @@ def command(
         path = out or Path(f"{resolved.parent.name}_{resolved.name}.pth")
         if path.suffix != ".pth":  # beside it comes a .json of the same name
             raise UserError(f"{path}: give the name of a .pth file")
-        written = export_checkpoint(directory, path)
         fields = path.with_suffix(".json")
+        there = [str(file) for file in (path, fields) if file.exists()]
+        if there and not force:
+            raise UserError(f"{' and '.join(there)}: there already; give another name with --out, or --force")
+        written = export_checkpoint(directory, path)
         write_json(fields, configuration(directory))
         typer.echo(f"{path}: {len(written)} tensors in half precision; {fields}: the original's configuration")

@@ -59,7 +59,12 @@ def caption_files(
             if isinstance(picture, str):
                 yield Line(path, None, picture)
             else:
-                yield Line(path, " ".join(next(captions).split()))
+                yield Line(path, _one_line(next(captions)))
+
+
+def _one_line(caption: str) -> str:
+    """On one line and without control characters: a model may write any, and a terminal would obey them."""
+    return " ".join("".join(c for c in caption if c.isspace() or c.isprintable()).split())
 
 
 def read_picture(path: Path) -> Image.Image | str:

@@ -16,7 +16,7 @@ from minivlm.model.checkpoint import quiet
 from minivlm.model.fingerprint import write_fingerprint
 from minivlm.model.llava import put_together
 from minivlm.model.minimind.configuration import configure, picture_token, read_fields, unknown_fields
-from minivlm.model.minimind.language import build_llm
+from minivlm.model.minimind.language import PAD_TOKEN_ID, build_llm
 from minivlm.model.minimind.processor import image_token, imported_processor, read_tokenizer
 from minivlm.model.minimind.state import Checkpoint, read_state
 from minivlm.model.minimind.tower import check_copy, picture_values, read_tower
@@ -69,6 +69,8 @@ def import_checkpoint(
     words = read_tokenizer(tokenizer, sizes.vocab_size)
     patches = (tower.config.image_size // tower.config.patch_size) ** 2
     number = picture_token(config or checkpoint, fields, patches) if image_token_id is None else image_token_id
+    if number in (PAD_TOKEN_ID, sizes.bos_token_id, sizes.eos_token_id, *words.all_special_ids):
+        raise UserError(f"{tokenizer}: token {number} begins, ends or fills up texts; it cannot stand for pictures")
     token = image_token(words, number, "--image-token-id" if image_token_id is not None else str(tokenizer))
     model = put_together(
         tower,
