@@ -59,10 +59,10 @@ def caption_files(
             if isinstance(picture, str):
                 yield Line(path, None, picture)
             else:
-                yield Line(path, _one_line(next(captions)))
+                yield Line(path, printable(next(captions)))
 
 
-def _one_line(caption: str) -> str:
+def printable(caption: str) -> str:
     """On one line and without control characters: a model may write any, and a terminal would obey them."""
     return " ".join("".join(c for c in caption if c.isspace() or c.isprintable()).split())
 

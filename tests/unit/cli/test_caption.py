@@ -10,6 +10,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from minivlm.cli.main import app
+from minivlm.evaluation.caption_files import printable
 from tests.numeric.original import Variant, write_variant
 from tests.unit.evaluation.toys import picture, write_llava
 
@@ -72,14 +73,14 @@ def test_json_has_an_object_for_each_picture(model, pictures):
     assert found[1]["caption"] is None and result.exit_code == 2
 
 
-def test_no_model_and_no_picture_are_one_line(model, pictures, tmp_path):
+def test_no_model_and_no_picture_areprintable(model, pictures, tmp_path):
     for result in (caption(pictures, model=tmp_path / "none"), caption(tmp_path / "照片" / "..", model=model)):
         assert result.exit_code == 2
         assert result.stdout == "" and result.stderr.startswith("error: ") and result.stderr.count("\n") == 1
 
 
 @pytest.mark.parametrize(("device", "said"), [("foo", "is none of auto"), ("cuda", "no CUDA device here")])
-def test_a_device_that_is_not_there_is_one_line(model, pictures, monkeypatch, device, said):
+def test_a_device_that_is_not_there_isprintable(model, pictures, monkeypatch, device, said):
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     result = caption(pictures, "--device", device, model=model)
     assert (result.exit_code, result.stdout) == (2, "")
@@ -147,6 +148,21 @@ def test_import_and_export_from_the_command_line(tmp_path):
     result = run("import-checkpoint", tmp_path / "back.pth", *parts, *config, "--out", tmp_path / "again")
     assert result.exit_code == 0, result.stderr
     assert (tmp_path / "again" / "config.json").read_text() == (tmp_path / "model" / "config.json").read_text()
+
+
+def test_an_export_replaces_nothing_unless_told_to(model, tmp_path):
+    mine = tmp_path / "mine.json"
+    mine.write_text("mine")
+    arguments = ("export", model, "--format", "minimind", "--out", tmp_path / "mine.pth")
+    result = run(*arguments)
+    assert result.exit_code == 2 and "mine.json: there already" in result.stderr
+    assert mine.read_text() == "mine" and not (tmp_path / "mine.pth").exists()
+    assert run(*arguments, "--force").exit_code == 0
+    assert "hidden_size" in mine.read_text()
+
+
+def test_a_caption_cannot_command_a_terminal():
+    assert printable(" 两只\x1b[31m鸟\x07\n 在 飞\x7f。 ") == "两只[31m鸟 在 飞。"
 
 
 def test_a_file_is_exported_as_pth_alone_so_that_its_configuration_never_takes_its_place(tmp_path, monkeypatch):

@@ -99,6 +99,12 @@ def test_a_picture_token_that_is_none_is_refused(source, tmp_path, number):
         again(source, tmp_path / "model", image_token_id=number)
 
 
+@pytest.mark.parametrize("number", [0, 1, 2])
+def test_a_token_that_frames_texts_cannot_stand_for_pictures(source, tmp_path, number):
+    with pytest.raises(UserError, match=f"token {number} begins, ends or fills up texts"):
+        again(source, tmp_path / "model", image_token_id=number)
+
+
 def test_half_a_character_cannot_stand_for_pictures(source, tmp_path):
     """A byte of a Chinese character alone is no text that could be typed or encoded."""
     with pytest.raises(UserError, match="cannot stand for pictures"):
