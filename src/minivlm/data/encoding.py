@@ -25,6 +25,7 @@ from minivlm.data.chat import (
 from minivlm.data.tokenizer_files import TokenizerFiles, read_tokenizer
 from minivlm.errors import UserError
 from minivlm.files import read_json
+from minivlm.look_alike import look_alike
 
 if TYPE_CHECKING:
     import numpy as np
@@ -217,8 +218,7 @@ class ChatEncoder:
         ids = self._text(token)
         if len(ids) != 1:
             raise UserError(f"{self.name}: no token {token!r} for pictures")
-        wide = chr(ord(token[0]) + 0xFEE0) + token[1:] if "!" <= token[0] <= "~" else token
-        return ids[0], "〓" if ids[0] in self._text(wide) else wide  # as the template of such a model has it
+        return ids[0], look_alike(token, self._text)
 
 
 def _marks_beginnings(tokenizer: Mapping[str, Any]) -> bool:

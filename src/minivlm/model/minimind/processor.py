@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from minivlm.errors import UserError
+from minivlm.look_alike import look_alike
 
 if TYPE_CHECKING:
     from transformers import LlavaProcessor, PreTrainedTokenizerBase
@@ -90,13 +91,8 @@ def image_token(tokenizer: PreTrainedTokenizerBase, number: int, where: str) -> 
 
 
 def twin(tokenizer: PreTrainedTokenizerBase, token: str) -> str:
-    """What is written where somebody types the picture token: it with its first character in full width ('＠').
-
-    Where that is no other token (not ASCII, or a tokenizer that turns the one into the other): a geta mark.
-    """
-    wide = chr(ord(token[0]) + 0xFEE0) + token[1:] if "!" <= token[0] <= "~" else token
-    number = tokenizer(token, add_special_tokens=False)["input_ids"][0]
-    return "〓" if number in tokenizer(wide, add_special_tokens=False)["input_ids"] else wide
+    """What is written where somebody types the picture token."""
+    return look_alike(token, lambda text: tokenizer(text, add_special_tokens=False)["input_ids"])
 
 
 def chat_template(original: str | None, token: str, stand_in: str) -> str:
