@@ -10,6 +10,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from minivlm.cli.main import app
+from minivlm.evaluation.caption_files import printable
 from minivlm.evaluation.prompts import Prompt, embed, picture_features
 from minivlm.files import read_json
 from minivlm.model.minimind import export_checkpoint, read_llm
@@ -174,7 +175,7 @@ def test_the_command_s_captions_are_those_tokens(golden):
         ],
     )
     expected = golden.processor.decode(golden.cases["generate.new_ids"], skip_special_tokens=True)
-    assert result.stdout == f"{path}\t{' '.join(expected.split())}\n"
+    assert result.stdout == f"{path}\t{printable(expected)}\n"
 
 
 def test_pictures_are_prepared_as_the_original_does(golden):

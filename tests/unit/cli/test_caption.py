@@ -150,7 +150,10 @@ def test_import_and_export_from_the_command_line(tmp_path):
     assert (tmp_path / "again" / "config.json").read_text() == (tmp_path / "model" / "config.json").read_text()
 
 
-def test_an_export_replaces_nothing_unless_told_to(model, tmp_path):
+def test_an_export_replaces_nothing_unless_told_to(tmp_path):
+    source, model = write_variant(tmp_path, Variant()), tmp_path / "model"
+    parts = ("--vision", source / "clip", "--tokenizer", source / "tokenizer", "--config", source / "config.json")
+    assert run("import-checkpoint", source / "checkpoint.pth", *parts, "--out", model).exit_code == 0
     mine = tmp_path / "mine.json"
     mine.write_text("mine")
     arguments = ("export", model, "--format", "minimind", "--out", tmp_path / "mine.pth")

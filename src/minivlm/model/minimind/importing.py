@@ -69,7 +69,8 @@ def import_checkpoint(
     words = read_tokenizer(tokenizer, sizes.vocab_size)
     patches = (tower.config.image_size // tower.config.patch_size) ** 2
     number = picture_token(config or checkpoint, fields, patches) if image_token_id is None else image_token_id
-    if number in (PAD_TOKEN_ID, sizes.bos_token_id, sizes.eos_token_id, *words.all_special_ids):
+    framing = {words.pad_token_id, words.bos_token_id, words.eos_token_id}
+    if number in framing | {PAD_TOKEN_ID, sizes.bos_token_id, sizes.eos_token_id}:
         raise UserError(f"{tokenizer}: token {number} begins, ends or fills up texts and is no picture")
     token = image_token(words, number, "--image-token-id" if image_token_id is not None else str(tokenizer))
     model = put_together(
