@@ -27,6 +27,7 @@ def load_strictly(kind: Any, directory: Path, allowed: Sequence[str] = ()) -> An
     `allowed`: patterns (fnmatch) of keys in the file that the model may do without.
     """
     import torch
+    from huggingface_hub.errors import StrictDataclassError
     from safetensors import SafetensorError
 
     if not (directory / "config.json").is_file():
@@ -34,7 +35,7 @@ def load_strictly(kind: Any, directory: Path, allowed: Sequence[str] = ()) -> An
     try:
         with quiet():
             model, keys = kind.from_pretrained(directory, dtype=torch.float32, output_loading_info=True)
-    except (RuntimeError, ValueError, OSError, SafetensorError) as error:
+    except (RuntimeError, ValueError, OSError, SafetensorError, StrictDataclassError) as error:
         raise UserError(f"{directory}: {' '.join(str(error).split())}") from error
     keys["unexpected_keys"] = [
         key for key in keys["unexpected_keys"] if not any(fnmatch(str(key), pattern) for pattern in allowed)

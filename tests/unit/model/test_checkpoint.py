@@ -10,7 +10,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from minivlm.errors import UserError
-from minivlm.files import read_json, sha256_tree
+from minivlm.files import read_json, sha256_tree, write_json
 from minivlm.model import checkpoint
 from minivlm.model.llava import assemble
 from minivlm.model.vision_language import VisionLanguageLoss
@@ -117,3 +117,13 @@ def test_a_projector_of_two_maps_is_refused(saved, tmp_path):
     save_file(weights, directory / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(UserError, match="not one linear map"):
         checkpoint.load(directory)
+
+
+def test_a_configuration_of_wrong_types_is_one_line(saved, tmp_path):
+    directory = shutil.copytree(saved, tmp_path / "model")
+    config = read_json(directory / "config.json")
+    config["text_config"]["hidden_size"] = 32.5
+    write_json(directory / "config.json", config)
+    with pytest.raises(UserError, match="hidden_size") as caught:
+        checkpoint.load(directory)
+    assert "\n" not in str(caught.value)
