@@ -138,6 +138,8 @@ def test_the_models_carry_the_hub_s_sizes_and_no_trace_of_where_they_came_from(u
     artifacts = uninterrupted.root / "artifacts"
     config = json.loads((artifacts / "sft/model/config.json").read_text(encoding="utf-8"))
     assert config["text_config"]["hidden_size"] == WIDTH
+    card = (artifacts / "sft/model/README.md").read_text(encoding="utf-8")
+    assert "license: other" in card and all(f'- "{name}"' in card for name in (DATASET, TOWER, LLM))
     places = [b"127.0.0.1", uninterrupted.environment["HF_HOME"].encode(), str(uninterrupted.root).encode()]
     files = [path for path in artifacts.rglob("*") if path.is_file()]
     assert len([path for path in files if path.name == "config.json"]) > 3

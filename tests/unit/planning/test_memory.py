@@ -106,7 +106,7 @@ import io, resource, sys
 from pathlib import Path
 import numpy as np, torch
 from PIL import Image
-from transformers import CLIPVisionConfig, CLIPVisionModel, LlamaConfig, LlamaForCausalLM
+from transformers import CLIPImageProcessorPil, CLIPVisionConfig, CLIPVisionModel, LlamaConfig, LlamaForCausalLM
 from minivlm.config import load_params, parse_params
 from minivlm.data.store_writer import PictureWriter, TokenWriter
 from minivlm.files import write_json
@@ -116,14 +116,15 @@ from minivlm.paths import Paths
 from minivlm.planning import plan
 from minivlm.tracking import NullRun
 from minivlm.training.vision_language import Machine, Places, train_vision_language
-from tests.unit.model.tiny import image_processor, write_tokenizer
+from tests.unit.model.tiny import write_tokenizer
 
 precision, paths, base = sys.argv[1], Paths(Path(sys.argv[2])), Path(sys.argv[2]) / "artifacts/base"
 paths.params.write_bytes(Paths().params.read_bytes())
 write_tokenizer(base / "tokenizer")
 CLIPVisionModel(CLIPVisionConfig(hidden_size=192, intermediate_size=768, num_hidden_layers=4,
     num_attention_heads=4, image_size=64, patch_size=8)).save_pretrained(base / "vision_tower")
-image_processor().save_pretrained(base / "vision_tower")
+side = {"height": 64, "width": 64}
+CLIPImageProcessorPil(size={"shortest_edge": 64}, crop_size=side).save_pretrained(base / "vision_tower")
 LlamaForCausalLM(LlamaConfig(vocab_size=6400, hidden_size=384, intermediate_size=1024, num_hidden_layers=6,
     num_attention_heads=6, num_key_value_heads=2, tie_word_embeddings=True, pad_token_id=0, bos_token_id=1,
     eos_token_id=2)).save_pretrained(base / "llm")
