@@ -6,6 +6,7 @@ the rows name them, `P` patches, `V` and `D` widths of tower and language model.
 What is left out changes no number: the tower keeps nothing for a backward pass that never comes; layers above the
 feature layer are not run; the identity after the projector is skipped; causal attention with padding on the right
 needs no mask; logits exist where a token is supervised. A test holds it against transformers' own forward pass.
+Attention and norms are computed in fewer passes over the memory (`attention`, `norms`), alike up to rounding.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from torch.nn import functional
 
 from minivlm.model.attention import use_matmul_attention
 from minivlm.model.llava import tower_features
+from minivlm.model.norms import use_fused_norms
 
 
 class VisionLanguageBatch(Protocol):
@@ -41,6 +43,8 @@ class VisionLanguageLoss(nn.Module):
         self.shift: torch.Tensor
         self.model = model
         use_matmul_attention(model.model.language_model)
+        use_matmul_attention(model.model.vision_tower)
+        use_fused_norms(model.model.language_model)
         # (x / 255 - mean) / std, as one product and one sum.
         std = torch.tensor(image_std).view(1, 3, 1, 1)
         mean = torch.tensor(image_mean).view(1, 3, 1, 1)
