@@ -10,7 +10,7 @@ it and 2,048 tokens, forward and backward take 5.6 ms on one core instead of 8.9
 
 from __future__ import annotations
 
-from functools import partial
+from functools import cache
 from typing import Any
 
 import torch
@@ -27,8 +27,14 @@ def use_fused_norms(model: Any) -> None:
     if model.config.model_type not in PLAIN or model.config.model_type.endswith("_moe"):
         return
     for module in model.modules():
-        if type(module).__name__.endswith("RMSNorm"):
-            module.forward = partial(rms_norm, module)
+        if type(module).__name__.endswith("RMSNorm") and type(module).forward is not rms_norm:
+            module.__class__ = _fused(type(module))
+
+
+@cache
+def _fused(kind: Any) -> Any:
+    """A norm's class with another forward pass; one class for all layers, which are then compiled once."""
+    return type(f"Fused{kind.__name__}", (kind,), {"forward": rms_norm})
 
 
 def rms_norm(module: Any, hidden_states: torch.Tensor) -> torch.Tensor:
