@@ -1,12 +1,16 @@
 """What this machine is called, what an hour of it costs, and how much memory a process took at its peak."""
 
+from __future__ import annotations
+
 import os
 import platform
 import resource
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from minivlm.config import Prices
+if TYPE_CHECKING:
+    from minivlm.config import Prices
 
 _KIBIBYTE = 1024
 _GPU_WORDS = ("NVIDIA", "GEFORCE", "RTX", "TESLA", "INSTINCT")

@@ -6,10 +6,10 @@ import dataclasses
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from minivlm.config import FreezePolicy
 from minivlm.training import cost
 
 if TYPE_CHECKING:
+    from minivlm.config import FreezePolicy
     from minivlm.data.batches import Batch
 
 
