@@ -18,5 +18,6 @@ BASE = {
 DEFAULTS = {"pretrain": Defaults(96, 4, 4e-4), "sft": Defaults(256, 2, 1e-6)}
 OPTIONS = Options(
     device="cpu", precision="fp32", stages=("pretrain", "sft"), rows=24, repeats=2,
-    steps={"pretrain": 2, "sft": 3}, reference_steps=1, warm_up=0, batch_tokens={"pretrain": 400, "sft": 600}, workers=0,
+    steps={"pretrain": 2, "sft": 3}, reference_steps=1, warm_up=0, workers=0,
+    batch_tokens={"pretrain": 400, "sft": 600},
 )  # fmt: skip
