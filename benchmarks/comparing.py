@@ -63,9 +63,10 @@ def compare_stage(stage: str, setting: Setting, options: Options, defaults: Defa
     )
     theirs = Theirs(setting, stage, device=options.device, defaults=defaults, workers=_reference_workers(options))
     losses = check_losses(stage, ours, theirs)
-    counts = {"ours": ours.work(ours.plan(options.steps[stage])), "reference": theirs.work(1)}
+    [sample] = ours.plan(options.steps[stage])
+    counts = {"ours": ours.work(sample), "reference": theirs.work(1)}
     times = interleaved(stage, ours, theirs, options)
-    parts = {"ours": parts_of(ours, ours.plan(options.steps[stage])), "reference": parts_of(theirs, 1)}
+    parts = {"ours": parts_of(ours, sample), "reference": parts_of(theirs, 1)}
     return figures(times) | {"loss": losses, "counts": counts, "parts": parts}
 
 
@@ -97,12 +98,11 @@ def interleaved(stage: str, ours: Ours, theirs: Theirs, options: Options) -> lis
     times: list[tuple[Segment, Segment]] = []
     steps, repeats = options.steps[stage], options.repeats + 1
     warm_up = options.warm_up  # at the start of every segment: what workers have waiting is not steady work
-    plan = ours.plan((steps + warm_up) * repeats + 1)
+    plan = ours.plan(steps + warm_up, repeats)
 
     def stream() -> Iterator[list[Any]]:
         for repeat in range(repeats):
-            first = repeat * (steps + warm_up)
-            batches = ours.batches(plan[first : first + steps + warm_up])
+            batches = ours.batches(plan[repeat])
             for _ in range(warm_up):
                 yield [next(batches)]
             meter = Meter(options.device)
@@ -112,12 +112,12 @@ def interleaved(stage: str, ours: Ours, theirs: Theirs, options: Options) -> lis
             times.append((meter.stop(), _reference_segment(theirs, options)))
             if repeat:
                 _say(stage, repeat, options.repeats, *times[-1])
-        yield list(ours.batches(plan[-1:], workers=0))  # the loop asks for no step after its last one
+        yield list(ours.batches(plan[0][:1], workers=0))  # the loop asks for no step after its last one
 
     fit(
         ours.objective,
         stream(),
-        total_steps=len(plan),
+        total_steps=repeats * (steps + warm_up) + 1,
         learning_rate=theirs.defaults.learning_rate,
         min_learning_rate_ratio=0.1,
         warmup_ratio=0.0,
@@ -127,7 +127,7 @@ def interleaved(stage: str, ours: Ours, theirs: Theirs, options: Options) -> lis
         device=options.device,
         validate=None,
         validations=1,
-        log_steps=len(plan),
+        log_steps=repeats * (steps + warm_up) + 1,
         on_log=lambda step, metrics: None,
         label=f"{stage}, this project",
         price_per_hour=None,

@@ -53,16 +53,26 @@ class Ours:
         bf16 = self.precision == "bf16"
         return torch.autocast(self.device.partition(":")[0], torch.bfloat16) if bf16 else nullcontext()
 
-    def plan(self, steps: int) -> list[Any]:
-        """Rows of that many batches; the store is gone over as often as they need, each time in another order."""
+    def plan(self, steps: int, parts: int = 1) -> list[list[Any]]:
+        """Rows of `steps` batches for each of `parts`, each a fair sample of the store's epochs.
+
+        Batches are ordered by their longest row and taken at even distances: long rows are few, and a part that
+        has some by chance would be slow by chance.
+        """
+        import numpy as np
+
         from minivlm.data.batches import plan_batches
 
-        plan: list[Any] = []
+        lengths = self.tokens.lengths
+        planned: list[Any] = []
         epoch = 0
-        while len(plan) < steps:
-            plan += plan_batches(self.tokens.lengths, self._batch_tokens, self._setting.seed, epoch)
+        while len(planned) < steps * parts:
+            planned += plan_batches(lengths, self._batch_tokens, self._setting.seed, epoch)
             epoch += 1
-        return plan[:steps]
+        planned.sort(key=lambda rows: int(lengths[rows].max()))
+        places = ((np.arange(steps * parts) + 0.5) * len(planned) / (steps * parts)).astype(int)
+        random = np.random.default_rng(self._setting.seed)
+        return [[planned[i] for i in random.permutation(places[part::parts])] for part in range(parts)]
 
     def batches(self, plan: Sequence[Any], workers: int | None = None) -> Iterator[Any]:
         """The batches of a plan, on the CPU."""
@@ -118,7 +128,7 @@ class Ours:
                     self.objective(batch.to(self.device))
                 rows, distinct = rows + batch.samples, distinct + len(batch.pixels)
                 tokens, padded = tokens + batch.tokens, padded + batch.padded_tokens
-                supervised += batch.count
+                supervised += int(batch.count)
         return Counts(rows, distinct, tokens, padded, supervised, work.positions, work.pictures).figures()
 
 
@@ -201,6 +211,9 @@ class Counts:
     def figures(self) -> dict[str, float]:
         """As step.json has them."""
         return {
+            "rows": self.rows,
+            "supervised_tokens": self.supervised,
+            "logit_positions": self.positions,
             "padding_share": 1 - self.tokens / self.padded_tokens,
             "padded_tokens_per_row": self.padded_tokens / self.rows,
             "logit_positions_per_supervised_token": self.positions / self.supervised,

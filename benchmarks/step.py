@@ -20,6 +20,8 @@ from typing import Any
 from benchmarks.comparing import Options, compare
 from benchmarks.schedule import SCHEDULE
 
+PREFETCHED = 4  # batches that a worker has ready when a segment begins: they say nothing of steady work
+
 COUNTS = {
     "padding_share": "padding",
     "padded_tokens_per_row": "tokens/row",
@@ -92,6 +94,7 @@ def choose(given: argparse.Namespace, batch_tokens: Mapping[str, int]) -> Option
     steps = {"pretrain": 60, "sft": 60} if gpu else {"pretrain": 2, "sft": 8}
     if given.quick:
         steps = {stage: max(1, count // 4) for stage, count in steps.items()}
+    workers = min(12, max(1, cores() - 2)) if gpu else 0
     tokens = given.batch_tokens or (65_536 if gpu else None)
     return Options(
         device=device,
@@ -101,9 +104,9 @@ def choose(given: argparse.Namespace, batch_tokens: Mapping[str, int]) -> Option
         repeats=given.repeats or (1 if given.quick else 4 if gpu else 5),
         steps={stage: given.steps or count for stage, count in steps.items()},
         reference_steps=(given.steps or steps["pretrain"]) if gpu else 1,
-        warm_up=20 if gpu else 0,
+        warm_up=PREFETCHED * workers + 4 if gpu else 0,
         batch_tokens={stage: tokens or batch_tokens[stage] for stage in steps},
-        workers=min(12, max(1, cores() - 2)) if gpu else 0,
+        workers=workers,
         compile=given.compile,
     )
 
