@@ -1,0 +1,165 @@
+"""Several processes as one training: who takes which micro-batch, sums over all, and errors of one.
+
+A step's micro-batches are dealt out: of W processes, process r takes r, r + W, …; so what a step learns from does
+not depend on W. All processes compute equally many, ceil(M / W) of M, because they meet in each backward pass: one
+that has too few repeats a micro-batch with the weight zero.
+
+`torchrun` and `accelerate launch` start the processes and tell each its number (docs/scale.md). Alone, nothing
+here costs anything.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Self, TypeVar
+
+from minivlm.errors import UserError
+
+Item = TypeVar("Item")
+Made = TypeVar("Made")
+
+
+@dataclass(frozen=True)
+class Repeat:
+    """A micro-batch that another process counts: computed for the company, with no weight."""
+
+    batch: Any
+    count: int = 0
+    samples: int = 0
+    tokens: int = 0
+    padded_tokens: int = 0
+
+    def to(self, device: Any) -> Self:
+        """The batch on a device."""
+        return type(self)(self.batch.to(device))
+
+
+@dataclass(frozen=True)
+class Processes:
+    """The processes of this training and which of them this one is; `local`: among those of its machine."""
+
+    rank: int = 0
+    size: int = 1
+    local_rank: int = 0
+    local_size: int = 1
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this one writes, tracks and speaks for all."""
+        return self.rank == 0
+
+    def own(self, number: int) -> int:
+        """How many of `number` micro-batches this process counts."""
+        return len(range(self.rank, number, self.size))
+
+    def share(self, step: Sequence[Item]) -> list[Item]:
+        """The micro-batches this process computes: its own, then the step's last again where others have more."""
+        mine = list(step[self.rank :: self.size])
+        return mine + list(step[-1:]) * (-(-len(step) // self.size) - len(mine))
+
+    def weighted(self, batches: Sequence[Any], number: int) -> list[Any]:
+        """The batches of a share of `number` micro-batches, those that others count as `Repeat`."""
+        own = self.own(number)
+        return [*batches[:own], *map(Repeat, batches[own:])]
+
+    def sum(self, *numbers: float) -> list[float]:
+        """Each number's sum over the processes, in float64; all of them have to ask for it."""
+        if self.size == 1:
+            return list(numbers)
+        import torch
+        from torch import distributed
+
+        values = torch.tensor(numbers, dtype=torch.float64)
+        distributed.all_reduce(values)
+        return list(values.tolist())
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """What one process cannot do, none has done: a UserError of one is raised in all."""
+        if self.size == 1:
+            yield
+            return
+        error = None
+        try:
+            yield
+        except UserError as raised:
+            error = raised
+        if self.sum(float(error is not None)) != [0.0]:
+            raise UserError(self._first(str(error) if error else None)) from None
+
+    def from_main(self, make: Callable[[], Made]) -> Made:
+        """What `make` returns in the main process, in all of them; a UserError too."""
+        made: list[Any] = [None]
+        with self.together():
+            if self.is_main:
+                made = [make()]
+        if self.size > 1:
+            from torch import distributed
+
+            distributed.broadcast_object_list(made, src=0)
+        return made[0]  # type: ignore[no-any-return]
+
+    def _first(self, message: str | None) -> str:
+        """The message of the first process that has one."""
+        from torch import distributed
+
+        messages: list[str | None] = [None] * self.size
+        distributed.all_gather_object(messages, message)
+        return next(each for each in messages if each is not None)
+
+
+ALONE = Processes()
+
+
+def find_processes() -> Processes:
+    """What the launcher's environment variables say; ALONE without them."""
+    names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
+    if not {*names, "MASTER_ADDR"} <= os.environ.keys():
+        return ALONE
+    return Processes(*(int(os.environ[name]) for name in names))
+
+
+def own_device(device: str, processes: Processes) -> str:
+    """The device of this process: where there are several, each has the GPU of its number on its machine.
+
+    `device` as in params.yaml; UserError when there are fewer GPUs than processes.
+    """
+    from minivlm.device import resolve_device
+
+    if processes.local_size == 1 or device == "cpu":
+        return resolve_device(device)
+    if ":" in device:
+        raise UserError(f"runtime.device {device!r} is one GPU, for {processes.size} processes; set it to auto")
+    if resolve_device(device) == "cpu":
+        return "cpu"
+    import torch
+
+    if processes.local_rank >= (count := torch.cuda.device_count()):
+        raise UserError(
+            f"{processes.local_size} processes on a machine with {count} GPUs; start as many as there are GPUs "
+            "(runtime.launcher)"
+        )
+    return f"cuda:{processes.local_rank}"
+
+
+@contextmanager
+def joined(processes: Processes, device: str) -> Iterator[None]:
+    """Within it the processes can reach each other: numbers through gloo, gradients on GPUs through NCCL."""
+    if processes is ALONE:
+        yield
+        return
+    import torch
+    from torch import distributed
+
+    if device.startswith("cuda"):
+        torch.cuda.set_device(device)
+        distributed.init_process_group("cpu:gloo,cuda:nccl", device_id=torch.device(device))
+    else:
+        distributed.init_process_group("gloo")
+    try:
+        yield
+    finally:
+        distributed.destroy_process_group()
