@@ -171,7 +171,7 @@ def _batches(
 ) -> list[TextTaskBatch]:
     import numpy as np
 
-    from minivlm.data.batches import plan_batches
+    from minivlm.data.batch_plan import plan_batches
 
     plan = plan_batches(np.array([len(task.ids) for task in tasks]), batch_tokens, seed, epoch)
-    return [collate_tasks([tasks[i] for i in chosen], pad_token_id) for chosen in plan]
+    return [collate_tasks([tasks[i] for i in chosen], pad_token_id, batch_tokens) for chosen in plan]
