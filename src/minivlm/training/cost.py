@@ -13,6 +13,8 @@ in torch.utils.flop_counter. A backward pass costs a forward pass for the gradie
 one for those of the weights, where weights are trained.
 """
 
+from __future__ import annotations
+
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -50,7 +52,7 @@ class LlamaShape:
         return self.hidden_size * (2 * self.query_width + 2 * key_value_width + forward)
 
     @classmethod
-    def of(cls, config: Any) -> "LlamaShape":
+    def of(cls, config: Any) -> LlamaShape:
         """The shape of a transformers text configuration, as its family has it.
 
         A mixture is counted as if every layer were one; a family without a gate is known by its activation.
@@ -96,7 +98,7 @@ class VisionShape:
         return (self.image_size // self.patch_size) ** 2
 
     @classmethod
-    def of(cls, config: Any) -> "VisionShape":
+    def of(cls, config: Any) -> VisionShape:
         """The shape of a transformers CLIPVisionConfig or SiglipVisionConfig."""
         return cls(
             hidden_size=config.hidden_size,

@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
-from minivlm.config import Precision
 from minivlm.device import resolve_device, resolve_precision
 from minivlm.training.optimizer import adamw, copy_state, trained_parameters
 from minivlm.training.progress import TrainingProgress
@@ -23,6 +22,8 @@ from minivlm.training.schedule import learning_rate as rate_of
 
 if TYPE_CHECKING:
     from torch import nn
+
+    from minivlm.config import Precision
 
 TRAIN_LOSS_SHARE = 0.1
 """`train_loss` is the mean over this last share of the steps: one step's loss is noise."""
