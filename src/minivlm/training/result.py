@@ -84,6 +84,9 @@ class FitResult:
     history: list[HistoryRow] = field(default_factory=list)
     precision: str = "fp32"
     device: str = "cpu"
+    flops: int = 0  # these three: minivlm.training.operations
+    validation_flops: int = 0
+    optimizer_flops: int = 0
 
     def add_step(self, samples: float, tokens: float, padded_tokens: float) -> None:
         """Count a step and what its micro-batches hold."""

@@ -12,7 +12,7 @@ from minivlm.device import resolve_device
 from minivlm.errors import TrainingError
 from minivlm.files import atomic_path, write_json
 from minivlm.training.device import loader_workers, seed_everything
-from minivlm.training.result import DivergedError, FitResult
+from minivlm.training.result import DivergedError
 
 if TYPE_CHECKING:
     import torch
@@ -71,6 +71,8 @@ def train_vision_language(
     from minivlm.model.llava import assemble
     from minivlm.model.vision_language import VisionLanguageLoss
     from minivlm.training import report
+    from minivlm.training.cost_report import report_stage
+    from minivlm.training.energy import measured_energy
     from minivlm.training.loop import fit, mean_loss
     from minivlm.training.operations import OperationCounter
     from minivlm.training.optimizer import freeze as freeze_parameters
@@ -112,18 +114,21 @@ def train_vision_language(
     report.write_trained_parameters(places.reports / "trained_parameters.json", freeze, trained)
     tracker.log_artifact(places.reports / "trained_parameters.json", stage)
     try:
-        result = fit(
-            objective,
-            counter.watch(regroup(batches([batch for step in steps for batch in step]), steps)),
-            total_steps=len(steps),
-            device=device,
-            validate=(lambda: mean_loss(objective, validation)) if len(kept) else None,
-            on_log=lambda step, metrics: tracker.log_metrics(metrics, step),
-            label=stage,
-            price_per_hour=hardware.price_per_hour(name, machine.prices),
-            currency=machine.prices.currency,
-            **optimization,
-        )
+        with measured_energy(device) as measured:
+            result = fit(
+                objective,
+                counter.watch(regroup(batches([batch for step in steps for batch in step]), steps)),
+                total_steps=len(steps),
+                device=device,
+                validate=(lambda: mean_loss(objective, counter.watch_validation(validation)))
+                if len(kept)
+                else None,
+                on_log=lambda step, metrics: tracker.log_metrics(metrics, step),
+                label=stage,
+                price_per_hour=hardware.price_per_hour(name, machine.prices),
+                currency=machine.prices.currency,
+                **optimization,
+            )
     except DivergedError as error:
         raise _kept(error, places.state) from None
     save_state(places.artifacts / "last.safetensors", result.last_state)
@@ -134,7 +139,8 @@ def train_vision_language(
     write_json(places.reports / "metrics.json", figures)
     report.write_history(places.reports / "loss.csv", result)
     tracker.log_metrics(figures)
-    _report_cost(stage, places.reports, result, counter.flops, name, machine.prices, tracker)
+    path = places.reports / "cost.json"
+    report_stage(stage, path, counter.note(result), name, machine.prices, measured.energy, tracker)
 
 
 def save_state(path: Path, state: dict[str, torch.Tensor]) -> None:
@@ -152,36 +158,3 @@ def _kept(error: DivergedError, state: Path) -> TrainingError:
     path = state / "best.safetensors"
     save_state(path, error.best_state)
     return TrainingError(f"{error}; the weights that validated best, after step {error.best_step}, are in {path}")
-
-
-def _report_cost(
-    stage: str, reports: Path, result: FitResult, flops: int, device_name: str, prices: Prices, tracker: Run
-) -> None:
-    """cost.json, its figures in the tracker, and one line to read."""
-    from minivlm.training.cost import cost_report, write_cost
-
-    cost = cost_report(
-        seconds=result.seconds,
-        samples=result.samples,
-        tokens=result.tokens,
-        padded_tokens=result.padded_tokens,
-        flops=flops,
-        device_name=device_name,
-        prices=prices,
-    )
-    cost["precision"] = result.precision
-    write_cost(reports / "cost.json", cost)
-    projected = cost["projected"]
-    tracker.log_metrics(
-        {
-            **{key: cost[key] for key in ("seconds", "money", "samples_per_second", "tokens_per_second", "flops")},
-            "projected": {key: projected[key] for key in ("seconds", "money")},
-        }
-    )
-    money = "" if cost["money"] is None else f", {cost['money']:.4f} {prices.currency}"
-    print(
-        f"{stage}: loss {result.train_loss:.4f}, validation {result.val_loss or float('nan'):.4f} at step "
-        f"{result.best_step}; {result.seconds:.0f} s in {result.precision}{money} "
-        f"(on an {projected['device']} at least {projected['seconds']:.1f} s)",
-        flush=True,
-    )
