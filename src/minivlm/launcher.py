@@ -24,7 +24,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, NoReturn
+from typing import IO, TYPE_CHECKING, Any, NoReturn
 
 from minivlm.files import read_json, write_json
 
@@ -121,7 +121,7 @@ def _wait(process: subprocess.Popen[bytes], report: Path, received: list[int]) -
     process.send_signal(signal.SIGSTOP)  # it would tell at length what is known
     if received and not report.exists():
         _pass_on(process.pid, received, report)
-    said = read_json(report) if report.exists() else {"line": "", "code": 128 + received[0]}
+    said: dict[str, Any] = read_json(report) if report.exists() else {"line": "", "code": 128 + received[0]}
     _kill(process)
     if said["line"]:
         print(said["line"], file=sys.stderr)

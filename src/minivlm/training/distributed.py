@@ -11,7 +11,7 @@ here costs anything.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Self, TypeVar
@@ -51,19 +51,16 @@ class Processes:
         """Whether this one writes, tracks and speaks for all."""
         return self.rank == 0
 
-    def own(self, number: int) -> int:
-        """How many of `number` micro-batches this process counts."""
-        return len(range(self.rank, number, self.size))
-
     def share(self, step: Sequence[Item]) -> list[Item]:
         """The micro-batches this process computes: its own, then the step's last again where others have more."""
         mine = list(step[self.rank :: self.size])
         return mine + list(step[-1:]) * (-(-len(step) // self.size) - len(mine))
 
-    def weighted(self, batches: Sequence[Any], number: int) -> list[Any]:
-        """The batches of a share of `number` micro-batches, those that others count as `Repeat`."""
-        own = self.own(number)
-        return [*batches[:own], *map(Repeat, batches[own:])]
+    def weighted(self, batches: Iterable[Any], number: int) -> Iterator[Any]:
+        """The batches of a share of `number` micro-batches; those that others count come as `Repeat`."""
+        own = len(range(self.rank, number, self.size))
+        for i, batch in enumerate(batches):
+            yield batch if i < own else Repeat(batch)
 
     def sum(self, *numbers: float) -> list[float]:
         """Each number's sum over the processes, in float64; all of them have to ask for it."""
@@ -100,7 +97,7 @@ class Processes:
             from torch import distributed
 
             distributed.broadcast_object_list(made, src=0)
-        return made[0]  # type: ignore[no-any-return]
+        return made[0]
 
     def _first(self, message: str | None) -> str:
         """The message of the first process that has one."""
@@ -145,11 +142,23 @@ def own_device(device: str, processes: Processes) -> str:
     return f"cuda:{processes.local_rank}"
 
 
-@contextmanager
-def joined(processes: Processes, device: str) -> Iterator[None]:
-    """Within it the processes can reach each other: numbers through gloo, gradients on GPUs through NCCL."""
+def check_share(processes: Processes, stage: str, accumulation: int, sharding: str) -> None:
+    """UserError when the steps of a stage cannot be shared out, or there is nobody to share a model with."""
+    if accumulation < processes.size:
+        raise UserError(
+            f"{stage}.accumulation {accumulation}: a step has so many micro-batches, for {processes.size} processes "
+            f"to share; set it to {processes.size} or a multiple, and lower {stage}.batch_tokens as much"
+        )
+    if sharding != "none" and processes.size == 1:
+        raise UserError(
+            f"runtime.sharding {sharding!r} shares the model out over processes, and there is one; "
+            "set runtime.launcher, or sharding: none"
+        )
+
+
+def join(processes: Processes, device: str) -> None:
+    """Let the processes reach each other: numbers through gloo, gradients on GPUs through NCCL."""
     if processes is ALONE:
-        yield
         return
     import torch
     from torch import distributed
@@ -159,7 +168,12 @@ def joined(processes: Processes, device: str) -> Iterator[None]:
         distributed.init_process_group("cpu:gloo,cuda:nccl", device_id=torch.device(device))
     else:
         distributed.init_process_group("gloo")
-    try:
-        yield
-    finally:
-        distributed.destroy_process_group()
+
+
+def leave(processes: Processes) -> None:
+    """Take down what `join` has set up; after an error the process ends without it."""
+    if processes is ALONE:
+        return
+    from torch import distributed
+
+    distributed.destroy_process_group()

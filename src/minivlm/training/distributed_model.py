@@ -56,13 +56,13 @@ class _Weighted(nn.Module):
 
 
 def is_part(tensor: torch.Tensor) -> bool:
-    """Whether this process holds but a part of a tensor. (torch's module of the class takes a second to import.)"""
-    return hasattr(tensor, "device_mesh")
+    """Whether this process holds but a part of a tensor."""
+    return hasattr(tensor, "device_mesh")  # a DTensor, whose module takes a second to import
 
 
-def whole(tensor: torch.Tensor) -> torch.Tensor:
+def whole(tensor: Any) -> torch.Tensor:
     """A tensor of which this process may hold a part; all processes have to ask for it."""
-    return tensor.full_tensor() if is_part(tensor) else tensor  # type: ignore[operator]
+    return tensor.full_tensor() if is_part(tensor) else tensor
 
 
 def part_of(tensor: torch.Tensor, parameter: Any) -> torch.Tensor:

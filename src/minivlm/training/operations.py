@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from minivlm.training import cost
+from minivlm.training.distributed import Repeat
 
 if TYPE_CHECKING:
     from minivlm.config import FreezePolicy
@@ -40,14 +41,15 @@ class StepCounter(ABC, Generic[AnyBatch]):
     def watch(self, steps: Iterable[Sequence[AnyBatch]]) -> Iterator[Sequence[AnyBatch]]:
         """The same steps, counted as they are taken."""
         for step in steps:
-            self.flops += sum(map(self.batch, step))
+            self.flops += sum(self.batch(batch) for batch in step if not isinstance(batch, Repeat))
             self.optimizer_flops += self._optimizer_step
             yield step
 
     def watch_validation(self, batches: Iterable[AnyBatch]) -> Iterator[AnyBatch]:
         """The same batches, counted forward."""
         for batch in batches:
-            self.validation_flops += self.batch(batch, backward=False)
+            if not isinstance(batch, Repeat):
+                self.validation_flops += self.batch(batch, backward=False)
             yield batch
 
     def note(self, result: FitResult) -> FitResult:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import random
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,15 +29,13 @@ _ELSEWHERE = ("best_state", "last_state", "history", "train_loss")  # of a resul
 class TrainingState:
     """All that the steps after `result.steps` depend on; tensors whole and on the CPU.
 
-    `result.last_state`: the trained parameters now; `optimizer`: by name of the state and of the parameter;
-    `numbers`: what the caller of `fit` counts itself.
+    `result.last_state`: the trained parameters now; `optimizer`: by name of the state and of the parameter.
     """
 
     result: FitResult
     window: LossWindow
     optimizer: dict[str, torch.Tensor]
     random: dict[str, Any]
-    numbers: dict[str, float] = field(default_factory=dict)
 
 
 def take_state(objective: nn.Module, optimizer: Any, result: FitResult, window: LossWindow) -> TrainingState:
@@ -107,7 +105,6 @@ def save_state(path: Path, state: TrainingState) -> None:
         "result": counted | {"history": [asdict(row) for row in result.history]},
         "window": state.window.state(),
         "random": {key: value for key, value in state.random.items() if not hasattr(value, "numpy")},
-        "numbers": state.numbers,
     }
     # A tensor that two names share is written for each of them.
     own = {name: tensor.contiguous().clone() for name, tensor in tensors.items()}
@@ -136,7 +133,7 @@ def load_state(path: Path) -> TrainingState | None:
         )
         window = LossWindow.of_state(facts["window"])
         random_state = {**facts["random"], **tensors["random"]}
-        return TrainingState(result, window, tensors["optimizer"], random_state, facts["numbers"])
+        return TrainingState(result, window, tensors["optimizer"], random_state)
     except (SafetensorError, KeyError, ValueError, TypeError) as error:
         reason = " ".join(str(error).split())
         raise UserError(f"{path}: a damaged state ({reason}); remove it to train from the start") from None
