@@ -19,14 +19,21 @@ def run(stage: StageRun) -> None:
             reports=stage.reports,
             state=paths.state / "pretrain",
         ),
-        machine=Machine(runtime.device, stage.params.threads, stage.workers, stage.params.prices),
+        machine=Machine(
+            runtime.device,
+            stage.params.threads,
+            stage.workers,
+            stage.params.prices,
+            runtime.sharding,
+            runtime.save_minutes,
+        ),
         tracker=stage.tracker,
         seed=stage.params.seed,
         **stage.params.pretrain.model_dump(),
     )
 
 
-app = stage_app("pretrain", "Train the projector between the frozen base models on captions.", run)
+app = stage_app("pretrain", "Train the projector between the frozen base models on captions.", run, launches=True)
 
 if __name__ == "__main__":
     app()

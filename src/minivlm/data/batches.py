@@ -1,14 +1,16 @@
-"""Which rows form a batch, and rows -> tensors.
+"""Rows -> tensors, by worker processes or here.
 
-`B` rows of a batch, `T` tokens of its longest row, `N` distinct pictures, `S` supervised tokens.
+`B` rows of a batch, `T` tokens that they are padded to, `N` distinct pictures, `S` positions that logits are
+computed at: the supervised ones, and a few more for a round number (see `minivlm.data.batch_plan`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
+from minivlm.data.batch_plan import next_tokens, padded_length, plan_batches
 from minivlm.data.pictures import Preparation, decode
 from minivlm.data.store import PictureStore, TokenStore
 from minivlm.errors import UserError
@@ -18,41 +20,10 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     import torch
 
-_WINDOW = 64  # batches sorted together: more waste less padding and mix the rows less
+__all__ = ["Batch", "Batches", "collate", "plan_batches"]
 
-
-def plan_batches(
-    lengths: npt.NDArray[np.integer], batch_tokens: int, seed: int, epoch: int
-) -> list[npt.NDArray[np.int64]]:
-    """The batches of an epoch as positions in `lengths`; every row is in exactly one.
-
-    Rows of like length share a batch, of which (rows x longest row) is at most `batch_tokens`: windows of shuffled
-    rows are sorted by length and cut, then all batches are shuffled. The same arguments give the same plan.
-    UserError when a row alone is longer than the budget.
-    """
-    import numpy as np
-
-    lengths = np.asarray(lengths)
-    if len(lengths) == 0:
-        return []
-    if lengths.max() > batch_tokens:
-        raise UserError(
-            f"a row of {lengths.max():,} tokens does not fit into batch_tokens = {batch_tokens:,}; "
-            "raise batch_tokens or lower tokenize.max_length"
-        )
-    random = np.random.default_rng((seed, epoch))
-    order = random.permutation(len(lengths))
-    window = max(1, int(_WINDOW * batch_tokens / lengths.mean()))
-    batches = []
-    for start in range(0, len(order), window):
-        rows = order[start : start + window]
-        rows = rows[np.argsort(-lengths[rows], kind="stable")]  # the longest first: it says how many fit
-        first = 0
-        while first < len(rows):
-            count = int(batch_tokens // max(1, lengths[rows[first]]))
-            batches.append(rows[first : first + count])
-            first += count
-    return [batches[i] for i in random.permutation(len(batches))]
+PREFETCHED = 4  # batches that each worker has ready
+_COUNTS = ("tokens", "count")  # the fields of a batch that are no tensors
 
 
 @dataclass(frozen=True)
@@ -63,8 +34,9 @@ class Batch:
     pixels: torch.Tensor  # (N, 3, side, side) uint8, each distinct picture of the batch once
     picture_index: torch.Tensor  # (runs of image tokens,) int64: the picture of each run, in row-major order
     supervised: torch.Tensor  # (S,) int64 into the flat (B * T): positions whose next token is supervised
-    targets: torch.Tensor  # (S,) int64: those next tokens
+    targets: torch.Tensor  # (S,) int64: those next tokens; IGNORED beyond the first `count`
     tokens: int  # without padding
+    count: int  # supervised tokens
 
     @property
     def samples(self) -> int:
@@ -77,8 +49,8 @@ class Batch:
         return int(self.input_ids.numel())
 
     @property
-    def count(self) -> int:
-        """Supervised tokens, S."""
+    def logit_positions(self) -> int:
+        """Positions that logits are computed at, S."""
         return int(self.targets.numel())
 
     def to(self, device: torch.device | str) -> Batch:
@@ -90,7 +62,7 @@ class Batch:
         return self._each(lambda tensor: tensor.pin_memory())
 
     def _each(self, function: Any) -> Batch:
-        names = [field.name for field in fields(self) if field.name != "tokens"]
+        names = [field.name for field in fields(self) if field.name not in _COUNTS]
         return replace(self, **{name: function(getattr(self, name)) for name in names})
 
 
@@ -100,26 +72,22 @@ def collate(
     pictures: PictureStore,
     preparation: Preparation,
     image_token_id: int,
+    batch_tokens: int | None = None,
 ) -> Batch:
     """The rows (indices into the store) as one batch; pictures are decoded as the vision tower wants them.
 
-    UserError when a picture cannot be decoded, or when the image tokens do not match the pictures (another model's
-    `image_token_id`).
+    `batch_tokens`: no row is padded beyond it. UserError when a picture cannot be decoded, or when the image
+    tokens do not match the pictures (another model's `image_token_id`).
     """
     import numpy as np
     import torch
 
-    ids = [tokens.tokens(int(row)) for row in rows]
-    length = max(len(row) for row in ids)
-    input_ids = np.full((len(ids), length), tokens.pad_token_id, dtype=np.int64)  # (B, T)
-    is_target = np.zeros((len(ids), length), dtype=bool)
-    for i, row in enumerate(rows):
-        input_ids[i, : len(ids[i])] = ids[i]
-        is_target[i, : len(ids[i])] = tokens.mask(int(row))
-    is_target[:, 0] = False  # nothing comes before the first token
-    targets = np.flatnonzero(is_target)
+    rows = np.asarray(rows)
+    lengths = tokens.lengths_of(rows)
+    input_ids, is_supervised = tokens.padded(rows, padded_length(int(lengths.max()), batch_tokens))  # (B, T)
+    supervised, targets, count = next_tokens(input_ids, is_supervised)
 
-    wanted = np.concatenate([tokens.pictures(int(row)) for row in rows])
+    wanted = tokens.pictures_of(rows)
     distinct, index = np.unique(wanted, return_inverse=True)
     places = int(np.count_nonzero(input_ids == image_token_id))
     if places != len(wanted) * tokens.image_tokens:
@@ -134,9 +102,10 @@ def collate(
         input_ids=torch.from_numpy(input_ids),
         pixels=torch.from_numpy(pixels),
         picture_index=torch.from_numpy(index.astype(np.int64)),
-        supervised=torch.from_numpy(targets - 1),
-        targets=torch.from_numpy(input_ids.reshape(-1)[targets]),
-        tokens=sum(len(row) for row in ids),
+        supervised=torch.from_numpy(supervised),
+        targets=torch.from_numpy(targets),
+        tokens=int(lengths.sum()),
+        count=count,
     )
 
 
@@ -153,21 +122,26 @@ class Batches:
 
     def __init__(
         self,
-        plan: Sequence[npt.NDArray[np.integer]],
+        plan: Plan,
         tokens: TokenStore,
         pictures: PictureStore,
         *,
         preparation: Preparation,
         image_token_id: int,
+        batch_tokens: int | None = None,
         workers: int = 0,
         pin_memory: bool = False,
     ) -> None:
-        """`plan` holds row indices of the store for each batch; slice it to go on in the middle of an epoch."""
-        self._source = _Source(plan, tokens, pictures, preparation, image_token_id)
+        """`plan` holds row indices of the store for each batch; slice it to go on in the middle of an epoch.
+
+        `batch_tokens`: no row is padded beyond it. `pin_memory`: page-locked, so that copies to a GPU overlap.
+        """
+        self._plan = plan
+        self._source = _Source(tokens, pictures, preparation, image_token_id, batch_tokens)
         self._workers, self._pin_memory = workers, pin_memory
 
     def __len__(self) -> int:
-        return len(self._source)
+        return len(self._plan)
 
     def __iter__(self) -> Iterator[Batch]:
         import torch
@@ -176,8 +150,9 @@ class Batches:
         loader: DataLoader[Batch | UserError] = DataLoader(
             self._source,  # type: ignore[arg-type]
             batch_size=None,  # the plan has made the batches
-            shuffle=False,
+            sampler=self._plan,  # its rows go to the workers batch by batch: none holds the plan
             num_workers=self._workers,
+            prefetch_factor=PREFETCHED if self._workers else None,
             collate_fn=_as_it_is,
             pin_memory=self._pin_memory and torch.cuda.is_available(),
             # A fork would copy the locks of threads that MLflow or Arrow have running.
@@ -191,22 +166,29 @@ class Batches:
             yield batch
 
 
+class Plan(Protocol):
+    """Batches as arrays of row indices: a list, an epoch's plan, or the steps of a training."""
+
+    def __len__(self) -> int: ...
+
+    def __iter__(self) -> Iterator[npt.NDArray[np.integer]]: ...
+
+
 @dataclass(frozen=True)
 class _Source:
-    """What a worker process holds: paths and the plan."""
+    """What a worker process holds: paths, and how to make a batch of some rows."""
 
-    plan: Sequence[npt.NDArray[np.integer]]
     tokens: TokenStore
     pictures: PictureStore
     preparation: Preparation
     image_token_id: int
+    batch_tokens: int | None
 
-    def __len__(self) -> int:
-        return len(self.plan)
-
-    def __getitem__(self, i: int) -> Batch | UserError:
+    def __getitem__(self, rows: npt.NDArray[np.integer]) -> Batch | UserError:
         try:
-            return collate(self.plan[i], self.tokens, self.pictures, self.preparation, self.image_token_id)
+            return collate(
+                rows, self.tokens, self.pictures, self.preparation, self.image_token_id, self.batch_tokens
+            )
         except UserError as error:
             return error  # raised in a worker, its one line would drown in the loader's traceback
 

@@ -78,6 +78,10 @@ class TokenStore:
 
         return np.diff(self._offsets)
 
+    def lengths_of(self, rows: npt.NDArray[np.integer]) -> npt.NDArray[np.int64]:
+        """Tokens of these rows alone."""
+        return self._offsets[rows + 1] - self._offsets[rows]
+
     def tokens(self, i: int) -> npt.NDArray[np.integer]:
         """The ids of row i, a view into the file."""
         return self._tokens[self._offsets[i] : self._offsets[i + 1]]
@@ -89,6 +93,30 @@ class TokenStore:
     def pictures(self, i: int) -> npt.NDArray[np.int32]:
         """The ids in the picture store of row i's pictures, in the order of their places in the text."""
         return self._pictures[self._picture_offsets[i] : self._picture_offsets[i + 1]]
+
+    def padded(
+        self, rows: npt.NDArray[np.integer], length: int
+    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
+        """Ids and supervised tokens of the rows, (B, length) each, filled up on the right; none may be longer."""
+        import numpy as np
+
+        starts = self._offsets[rows]
+        is_token = np.arange(length) < (self._offsets[rows + 1] - starts)[:, None]
+        at = np.where(
+            is_token, starts[:, None] + np.arange(length), 0
+        )  # one gather instead of a copy for each row
+        ids = np.where(is_token, self._tokens[at], self.pad_token_id)
+        return ids.astype(np.int64), is_token & (self._mask[at] != 0)
+
+    def pictures_of(self, rows: npt.NDArray[np.integer]) -> npt.NDArray[np.int32]:
+        """The pictures of the rows, one row after another."""
+        import numpy as np
+
+        starts = self._picture_offsets[rows]
+        counts = self._picture_offsets[rows + 1] - starts
+        before = np.cumsum(counts) - counts  # in the result
+        at = np.arange(counts.sum()) + np.repeat(starts - before, counts)
+        return self._pictures[at]
 
     def training_rows(self) -> npt.NDArray[np.int64]:
         """Indices of the rows to train on, in the order of the file."""
@@ -159,7 +187,7 @@ def _array(directory: Path, name: str, dtype: Any, shape: tuple[int, ...]) -> An
     if array.dtype != dtype or array.shape != shape:
         expected = f"{np.dtype(dtype)} {shape}"
         raise _damaged(path, f"{array.dtype} {array.shape} where {expected} is expected")
-    return array
+    return array.view(np.ndarray)  # the same pages: what a memmap adds costs microseconds a slice
 
 
 def _offsets(directory: Path, name: str, count: int) -> Any:
@@ -181,7 +209,7 @@ def _flat(directory: Path, name: str, dtype: np.dtype[Any], count: int) -> Any:
         raise _damaged(path, "missing") from None
     if size != count * dtype.itemsize:
         raise _damaged(path, f"{size:,} bytes where {count * dtype.itemsize:,} are expected")
-    return np.memmap(path, dtype=dtype, mode="r") if count else np.empty(0, dtype)
+    return np.memmap(path, dtype=dtype, mode="r").view(np.ndarray) if count else np.empty(0, dtype)
 
 
 def _damaged(path: Path, what: str) -> UserError:

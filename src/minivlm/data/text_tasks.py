@@ -14,6 +14,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
+from minivlm.data.batch_plan import next_tokens, padded_length
+
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
@@ -63,8 +65,9 @@ class TextTaskBatch:
     input_ids: torch.Tensor  # (B, T) int64
     slots: torch.Tensor  # (K of all rows, W) int64, -1 where a slot has no token, in reading order
     supervised: torch.Tensor  # (S,) int64 into the flat (B * T): positions whose next token is supervised
-    targets: torch.Tensor  # (S,) int64
-    tokens: int
+    targets: torch.Tensor  # (S,) int64; IGNORED beyond the first `count`
+    tokens: int  # without padding
+    count: int  # supervised tokens
 
     @property
     def samples(self) -> int:
@@ -77,35 +80,35 @@ class TextTaskBatch:
         return int(self.input_ids.numel())
 
     @property
-    def count(self) -> int:
-        """Supervised tokens, S."""
+    def logit_positions(self) -> int:
+        """Positions that logits are computed at, S."""
         return int(self.targets.numel())
 
     def to(self, device: Any) -> TextTaskBatch:
         """The same batch on a device."""
-        names = [field.name for field in fields(self) if field.name != "tokens"]
+        names = [field.name for field in fields(self) if field.name not in ("tokens", "count")]
         return replace(self, **{name: getattr(self, name).to(device) for name in names})
 
 
-def collate_tasks(tasks: Sequence[TextTask], pad_token_id: int) -> TextTaskBatch:
-    """Tasks as one batch."""
+def collate_tasks(tasks: Sequence[TextTask], pad_token_id: int, most: int | None = None) -> TextTaskBatch:
+    """Tasks as one batch; none is padded beyond `most` tokens."""
     import numpy as np
     import torch
 
-    length = max(len(task.ids) for task in tasks)
+    length = padded_length(max(len(task.ids) for task in tasks), most)
     input_ids = np.full((len(tasks), length), pad_token_id, dtype=np.int64)
-    is_target = np.zeros((len(tasks), length), dtype=bool)
+    is_supervised = np.zeros((len(tasks), length), dtype=bool)
     for i, task in enumerate(tasks):
         input_ids[i, : len(task.ids)] = task.ids
-        is_target[i, : len(task.ids)] = task.mask
-    is_target[:, 0] = False
-    targets = np.flatnonzero(is_target)
+        is_supervised[i, : len(task.ids)] = task.mask
+    supervised, targets, count = next_tokens(input_ids, is_supervised)
     return TextTaskBatch(
         input_ids=torch.from_numpy(input_ids),
         slots=torch.from_numpy(np.concatenate([task.slots for task in tasks])),
-        supervised=torch.from_numpy(targets - 1),
-        targets=torch.from_numpy(input_ids.reshape(-1)[targets]),
+        supervised=torch.from_numpy(supervised),
+        targets=torch.from_numpy(targets),
         tokens=sum(len(task.ids) for task in tasks),
+        count=count,
     )
 
 

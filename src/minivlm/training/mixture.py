@@ -40,7 +40,7 @@ class TextBatches:
         none = np.empty((0, WIDEST_SLOT), dtype=np.int64)
         for chosen in self._plan:
             tasks = [TextTask(ids, mask, none) for ids, mask in (self._rows[i] for i in chosen)]
-            yield collate_tasks(tasks, self._pad_token_id)
+            yield collate_tasks(tasks, self._pad_token_id, self._rows.length)
 
     @classmethod
     def of_epoch(

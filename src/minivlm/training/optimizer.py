@@ -58,6 +58,12 @@ def freeze(model: nn.Module, policy: FreezePolicy) -> dict[str, int]:
     return {name: p.numel() for name, p in model.named_parameters() if p.requires_grad}
 
 
+def decoder_layers(model: Any) -> list[nn.Module]:
+    """The layers of a LLaVA model's language model."""
+    decoder = model.get_submodule(_LLM.rstrip("."))
+    return list(decoder.get_submodule(layer_stack(decoder, model.config.text_config.num_hidden_layers)))
+
+
 def layer_stack(decoder: nn.Module, layers: int) -> str:
     """The name of a decoder's list of its `layers` layers: `layers`, `h`, `decoder.layers` …, by family."""
     from torch import nn

@@ -1,59 +1,17 @@
-"""The plan of an epoch, and the tensors of a batch."""
+"""The tensors of a batch, and what a worker process makes of them."""
 
 import numpy as np
 import pytest
 import torch
 
-from minivlm.data.batches import Batches, collate, plan_batches
+from minivlm.data.batch_plan import IGNORED, padded_count, padded_length, plan_batches
+from minivlm.data.batches import Batches, collate
 from minivlm.data.pictures import Preparation, decode
 from minivlm.data.store import TokenStore
 from minivlm.errors import UserError
 from tests.unit.data.toys import IMAGE_TOKENS, SIDE
 
 CLIP = Preparation(SIDE, SIDE)
-
-LENGTHS = np.random.default_rng(0).gamma(8, 12, 20_000).astype(np.int64).clip(40, 320)
-
-
-def test_every_row_is_in_one_batch_within_the_budget():
-    for epoch in range(2):
-        plan = plan_batches(LENGTHS, 4096, seed=1, epoch=epoch)
-        assert sorted(np.concatenate(plan).tolist()) == list(range(len(LENGTHS)))
-        assert all(len(rows) * LENGTHS[rows].max() <= 4096 for rows in plan)
-
-
-@pytest.mark.parametrize("budget", [2048, 4096, 16384])
-def test_little_is_padded(budget):
-    plan = plan_batches(LENGTHS, budget, seed=1, epoch=0)
-    padded = sum(len(rows) * int(LENGTHS[rows].max()) for rows in plan)
-    assert 1 - LENGTHS.sum() / padded < 0.05
-    assert len(plan) < 1.1 * LENGTHS.sum() / budget + 1  # batches are full
-
-
-def test_the_plan_follows_from_seed_and_epoch():
-    def plan(seed, epoch):
-        return [rows.tolist() for rows in plan_batches(LENGTHS[:500], 2048, seed, epoch)]
-
-    assert plan(1, 0) == plan(1, 0)
-    assert plan(1, 0) != plan(1, 1) != plan(2, 0) != plan(1, 0)
-
-
-def test_batches_come_in_no_order_of_length_and_rows_change_company():
-    first, second = (plan_batches(LENGTHS, 4096, seed=1, epoch=epoch) for epoch in (0, 1))
-    longest = np.array([LENGTHS[rows].max() for rows in first])
-    assert abs(np.corrcoef(longest[:-1], longest[1:])[0, 1]) < 0.2
-    together = {frozenset(rows.tolist()) for rows in first} & {frozenset(rows.tolist()) for rows in second}
-    assert len(together) < 0.01 * len(first)
-
-
-def test_a_row_beyond_the_budget_says_what_to_raise():
-    with pytest.raises(UserError, match=r"321 tokens .* batch_tokens = 320; raise batch_tokens"):
-        plan_batches(np.array([3, 321]), 320, seed=0, epoch=0)
-    assert plan_batches(np.array([320]), 320, seed=0, epoch=0)[0].tolist() == [0]
-
-
-def test_no_rows_make_no_batches():
-    assert plan_batches(np.array([], dtype=np.int64), 320, seed=0, epoch=0) == []
 
 
 def batch_of(tokens, pictures, rows):
@@ -63,7 +21,8 @@ def batch_of(tokens, pictures, rows):
 def test_a_batch_holds_the_rows_padded_on_the_right(tokens, pictures):
     rows = [4, 0, 59, 58]
     batch = batch_of(tokens, pictures, rows)
-    assert batch.input_ids.shape == (4, max(tokens.lengths[rows])) and batch.input_ids.dtype == torch.int64
+    assert batch.input_ids.shape == (4, padded_length(max(tokens.lengths[rows])))
+    assert batch.input_ids.dtype == torch.int64
     for row, ids in zip(rows, batch.input_ids, strict=True):
         assert ids[: tokens.lengths[row]].tolist() == tokens.tokens(row).tolist()
         assert not ids[tokens.lengths[row] :].any()
@@ -84,7 +43,32 @@ def test_supervised_positions_predict_the_next_token(tokens, pictures):
         (p // width, p % width, target)
         for p, target in zip(batch.supervised.tolist(), batch.targets.tolist(), strict=True)
     ]
-    assert found == expected and batch.count == len(expected) == tokens.supervised[rows].sum()
+    assert batch.count == len(expected) == tokens.supervised[rows].sum()
+    assert found[: batch.count] == expected
+    assert batch.logit_positions == len(found) == padded_count(batch.count) > batch.count
+    assert set(found[batch.count :]) == {(0, 0, IGNORED)}
+
+
+def test_positions_added_for_a_round_number_change_neither_loss_nor_gradient(tokens, pictures):
+    batch = batch_of(tokens, pictures, [4, 0, 59, 57])
+    hidden = torch.randn(batch.padded_tokens, 8, requires_grad=True)
+    head = torch.randn(8, 512, requires_grad=True)
+
+    def gradients(count):
+        logits = hidden.index_select(0, batch.supervised[:count]) @ head
+        loss = torch.nn.functional.cross_entropy(logits, batch.targets[:count], reduction="sum")
+        return loss, *torch.autograd.grad(loss, (hidden, head))
+
+    for padded, plain in zip(gradients(batch.logit_positions), gradients(batch.count), strict=True):
+        torch.testing.assert_close(padded, plain, rtol=1e-6, atol=1e-6)
+
+
+def test_a_row_is_not_padded_beyond_the_budget(tokens, pictures):
+    [row] = np.flatnonzero(tokens.lengths % 8)[:1]
+    length = int(tokens.lengths[row])
+    assert batch_of(tokens, pictures, [row]).input_ids.shape[1] > length
+    batch = collate([row], tokens, pictures, CLIP, tokens.image_token_id, batch_tokens=length)
+    assert batch.padded_tokens == batch.tokens == length
 
 
 def test_each_distinct_picture_is_decoded_once_and_fills_its_own_places(tokens, pictures):
@@ -115,7 +99,7 @@ def test_moving_a_batch_keeps_its_counts(tokens, pictures):
 
 
 def loaded(tokens, pictures, workers, plan=None):
-    plan = plan or plan_batches(tokens.lengths, 512, seed=3, epoch=0)
+    plan = plan_batches(tokens.lengths, 512, seed=3, epoch=0) if plan is None else plan
     batches = Batches(
         plan, tokens, pictures, preparation=CLIP, image_token_id=tokens.image_token_id, workers=workers
     )
@@ -145,7 +129,8 @@ def test_a_first_token_is_nobodys_next_token(tmp_path, pictures):
         writer.add(row, np.array([5, 6, 7]), np.array([True, False, True]), [])
     writer.close(np.zeros(2, dtype=bool), {"pad_token_id": 0, "image_token_id": 3, "image_tokens": 4})
     batch = collate([0, 1], TokenStore(tmp_path / "store"), pictures, CLIP, 3)
-    assert batch.supervised.tolist() == [1, 4] and batch.targets.tolist() == [7, 7]
+    assert batch.count == 2 and batch.targets[:2].tolist() == [7, 7]
+    assert batch.supervised[:2].tolist() == [1, batch.input_ids.shape[1] + 1]
 
 
 @pytest.mark.slow

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from minivlm.data.batch_plan import IGNORED
 from minivlm.data.text_tasks import (
     EXCHANGED,
     WIDEST_SLOT,
@@ -151,12 +152,14 @@ def test_a_batch_supervises_the_position_before_each_target():
     first = TextTask(*row(10, IMAGE, IMAGE, 11, 12, supervised=(11, 12)), np.array([[5, 6, -1, -1, -1]] * 2))
     second = TextTask(*row(20, 21, 22, supervised=(20, 22)), np.empty((0, WIDEST_SLOT), dtype=np.int64))
     third = TextTask(*row(IMAGE, 31, supervised=(31,)), np.array([[7, 8, 9, -1, -1]]))
-    batch = collate_tasks([first, second, third], pad_token_id=0)
+    batch = collate_tasks([first, second, third], pad_token_id=0, most=5)
     assert batch.input_ids.tolist() == [[10, IMAGE, IMAGE, 11, 12], [20, 21, 22, 0, 0], [IMAGE, 31, 0, 0, 0]]
-    assert batch.supervised.tolist() == [2, 3, 6, 10]  # a first token has nothing before it to predict it
-    assert batch.targets.tolist() == [11, 12, 22, 31]
+    assert batch.supervised[:4].tolist() == [2, 3, 6, 10]  # a first token has nothing before it to predict it
+    assert batch.targets.tolist() == [11, 12, 22, 31] + 60 * [IGNORED]
     assert batch.slots[:, 0].tolist() == [5, 5, 7]
     assert (batch.samples, batch.tokens, batch.padded_tokens, batch.count) == (3, 10, 15, 4)
+    assert batch.logit_positions == 64
+    assert collate_tasks([first, second, third], pad_token_id=0).input_ids.shape == (3, 8)
 
 
 def test_a_batch_keeps_its_values_on_its_way_to_a_device():

@@ -85,8 +85,9 @@ def test_the_last_row_is_padded_and_nothing_is_learnt_from_the_padding():
 def test_what_is_supervised_is_predicted_from_the_tokens_before_it_in_its_row():
     for batch in of_epoch(texts()):
         ids = batch.input_ids.reshape(-1)
-        assert torch.equal(batch.targets, ids[batch.supervised + 1])
-        assert ((batch.supervised + 1) % LENGTH != 0).all()
+        supervised, targets = batch.supervised[: batch.count], batch.targets[: batch.count]
+        assert torch.equal(targets, ids[supervised + 1])
+        assert ((supervised + 1) % LENGTH != 0).all()
         assert (batch.targets != START).all()
 
 

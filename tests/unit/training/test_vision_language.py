@@ -118,7 +118,8 @@ def test_it_writes_the_model_the_last_state_and_the_reports(root, pretrained):
     assert history[0]["val_loss"] == "" and float(history[-1]["val_loss"]) >= metrics["val_loss"]
     assert int(history[-1]["step"]) == metrics["steps"]
     cost = read_json(pretrained / "reports" / "cost.json")
-    assert cost["samples"] == 40 and cost["flops"] > 0 and cost["projected"]["device"] == "RTX 4090"
+    assert cost["samples"] == 40 and cost["flops"] > 2 * cost["validation_flops"] > 0
+    assert cost["projected"].keys() == {"RTX 3090", "RTX 4090", "H200"}
     last = load_file(pretrained / "artifacts" / "last.safetensors")
     assert last.keys() == trained["parameters"].keys()
 
