@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from minivlm.config.section import Precision
 from minivlm.errors import UserError
+
+if TYPE_CHECKING:
+    from minivlm.config.section import Precision
 
 _DEVICES = r"auto|cpu|cuda(:[0-9]+)?"
 _BF16_FLAGS = ("avx512_bf16", "amx_bf16")

@@ -1,12 +1,16 @@
 """What this machine is called, what an hour of it costs, and how much memory a process took at its peak."""
 
+from __future__ import annotations
+
 import os
 import platform
 import resource
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from minivlm.config import Prices
+if TYPE_CHECKING:
+    from minivlm.config import Prices
 
 _KIBIBYTE = 1024
 _GPU_WORDS = ("NVIDIA", "GEFORCE", "RTX", "TESLA", "INSTINCT")
@@ -74,10 +78,12 @@ def memory_bytes() -> int | None:
 
 
 def peak_memory() -> dict[str, int]:
-    """Peak bytes so far: `process` (resident set) and, where CUDA has been used, `gpu` (allocated by torch)."""
+    """Peak bytes of this process so far: `process` (resident set) and, where CUDA has been used, of its GPU
+    `gpu_allocated` (held by tensors) and `gpu_reserved` (taken from the GPU by torch, free blocks included)."""
     resident = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     peak = {"process": resident if sys.platform == "darwin" else resident * _KIBIBYTE}  # macOS counts bytes
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_available() and torch.cuda.is_initialized():
-        peak["gpu"] = int(torch.cuda.max_memory_allocated())
+        peak["gpu_allocated"] = int(torch.cuda.max_memory_allocated())
+        peak["gpu_reserved"] = int(torch.cuda.max_memory_reserved())
     return peak

@@ -67,6 +67,58 @@ def test_vision_forward():
     assert cost.vision_forward_flops(cost.VisionShape.of(config), 2) == pytest.approx(found, rel=0.02)
 
 
+def test_a_vision_towers_training_with_its_captions_and_phrases():
+    """TowerLoss, forward and backward: both towers, projections, contrast, phrases."""
+    from minivlm.model.clip import make_clip
+    from minivlm.training.contrastive import PairBatch, TowerLoss
+    from minivlm.training.operations import TowerCounter
+
+    clip = make_clip(
+        image_size=32, patch_size=8, hidden_size=48, layers=3, text_layers=2, heads=4, intermediate_size=96,
+        projection_size=40, vocabulary=50, text_length=12, pad_token_id=0,
+    )  # fmt: skip
+    objective = TowerLoss(clip, torch.full((30,), 0.1), 0.25, 0.0, (0.5,) * 3, (0.3,) * 3)
+    clip.set_attn_implementation("eager")
+    batch = PairBatch(
+        pixels=torch.randint(0, 255, (6, 3, 32, 32), dtype=torch.uint8),
+        input_ids=torch.randint(3, 50, (6, 12)),
+        lengths=torch.full((6,), 12),
+        phrases=torch.randint(0, 30, (6, 4)),
+    )
+    counter = TowerCounter(clip.config, 30)
+    with torch.no_grad():
+        forward = counted(lambda: objective(batch))
+    assert counter.batch(batch, backward=False) == pytest.approx(forward, rel=0.02)
+    assert counter.batch(batch) == pytest.approx(counted(lambda: objective(batch).backward()), rel=0.02)
+
+
+def test_a_language_models_training_on_text_tasks():
+    import numpy as np
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    from minivlm.data.text_tasks import WIDEST_SLOT, TextTask, collate_tasks
+    from minivlm.training.operations import TextCounter
+    from minivlm.training.text_loss import TextTaskLoss
+
+    config = LlamaConfig(
+        hidden_size=64, num_hidden_layers=3, num_attention_heads=4, num_key_value_heads=2, intermediate_size=176,
+        vocab_size=320, max_position_embeddings=64, tie_word_embeddings=True, attn_implementation="eager",
+    )  # fmt: skip
+    none = np.empty((0, WIDEST_SLOT), dtype=np.int64)
+    tasks = [TextTask(np.arange(4, 4 + n), np.arange(n) > 5, none) for n in (20, 17, 24)]
+    batch, objective = collate_tasks(tasks, 0), TextTaskLoss(LlamaForCausalLM(config), 3)
+    counter = TextCounter(config)
+    found = counted(lambda: objective(batch).backward())
+    assert counter.batch(batch) == pytest.approx(found, rel=0.02)
+
+
+def test_muons_products():
+    from minivlm.training.muon import orthogonalized
+
+    matrices = torch.randn(2, 24, 40)
+    assert 2 * cost.muon_flops([(24, 40)]) == counted(lambda: orthogonalized(matrices))
+
+
 def test_projector():
     projector = torch.nn.Linear(48, 64, bias=False)
     features = torch.randn(2 * 16, 48)

@@ -10,13 +10,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from minivlm.config.section import Precision
 from minivlm.device import resolve_device, resolve_precision
 from minivlm.errors import UserError
 from minivlm.evaluation.prompts import build_prompt, embed, one_question, picture_features
 
 if TYPE_CHECKING:
     from PIL import Image
+
+    from minivlm.config.section import Precision
 
 
 def load_model(directory: Path, device: str = "cpu", precision: Precision = "fp32") -> tuple[Any, Any]:

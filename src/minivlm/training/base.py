@@ -28,6 +28,8 @@ from minivlm.training.base_language import (
     training_figures,
 )
 from minivlm.training.brought import BROUGHT, base_models, check_stated
+from minivlm.training.cost_report import Spent
+from minivlm.training.result import FitResult
 
 Rows = Mapping[str, Iterable[Row]]
 Log = Callable[[int, dict[str, float]], None]
@@ -42,12 +44,14 @@ def train_base(
     shared: Mapping[str, Any],
     texts: Sequence[TextFile] = (),
     brought: Mapping[str, Path] | None = None,
+    on_spent: Callable[[str, Spent], None] = lambda part, spent: None,
 ) -> dict[str, Figures]:
     """Make all three; metrics by part. UserError when a part has nothing to learn from.
 
     `rows`: those of `pretrain` and `sft`, gone through anew for each part that learns from them, and not at all
     when both models are brought; `texts`: the files of base.texts; `brought`: the folders that `find_parts` gives.
-    `shared` goes to `fit` for both models: device, logging, prices. On a CPU with two threads or more, two models
+    `shared` goes to `fit` for both models: device, logging, prices; `on_spent(part, spent)` is told what each
+    training took. On a CPU with two threads or more, two models
     that are both trained are trained side by side, each with its part of the threads: small steps gain little from
     more than one.
     """
@@ -68,13 +72,15 @@ def train_base(
 
             with beside(train_language_model, *arguments, spare) as result:
                 torch.set_num_threads(threads - spare)
-                figures["vision_tower"] = _tower(rows, directory, section, seed, shared, brought)
+                figures["vision_tower"] = _tower(rows, directory, section, seed, shared, brought, on_spent)
                 torch.set_num_threads(threads)
-                figures["llm"], history = result()
+                figures["llm"], history, spent = result()
+                on_spent("llm", spent)
         else:
-            figures["vision_tower"] = _tower(rows, directory, section, seed, shared, brought)
+            figures["vision_tower"] = _tower(rows, directory, section, seed, shared, brought, on_spent)
             if section.llm_source == "train":
-                figures["llm"], history = train_language_model(*arguments, threads)
+                figures["llm"], history, spent = train_language_model(*arguments, threads)
+                on_spent("llm", spent)
     log = _log_as("llm", shared["on_log"])
     for step, metrics in history:
         log(step, metrics)
@@ -121,8 +127,9 @@ def _language_to_start_with(
 
 
 def _tower(
-    rows: Rows, directory: Path, section: Base, seed: int, shared: Mapping[str, Any], brought: Mapping[str, Path]
-) -> Figures:
+    rows: Rows, directory: Path, section: Base, seed: int, shared: Mapping[str, Any], brought: Mapping[str, Path],
+    on_spent: Callable[[str, Spent], None],
+) -> Figures:  # fmt: skip
     """vision_tower/, by its source."""
     import torch
 
@@ -142,7 +149,9 @@ def _tower(
         torch.manual_seed(seed)
         random_tower(target, shape=shape)
         return {"source": origin, "parameters": parameter_count(target), "steps": 0}
-    return _train_tower(rows, directory, section.validation_fraction, seed, shared, shape, values)
+    result = _train_tower(rows, directory, section.validation_fraction, seed, shared, shape, values)
+    on_spent("vision_tower", Spent.of(result))
+    return training_figures(result)
 
 
 def _train_tower(
@@ -153,7 +162,7 @@ def _train_tower(
     shared: Mapping[str, Any],
     shape: Mapping[str, int],
     values: Mapping[str, Any],
-) -> Figures:
+) -> FitResult:
     import torch
 
     from minivlm.data.encoding import ChatEncoder
@@ -168,7 +177,7 @@ def _train_tower(
         raise UserError("base: all pictures would be kept for validation; lower base.validation_fraction")
     encoder = ChatEncoder(directory / "tokenizer")
     torch.manual_seed(seed)
-    result = train_tower(
+    return train_tower(
         pairs,
         encoder.encode_plain(pairs.captions),
         kept,
@@ -181,7 +190,6 @@ def _train_tower(
         **values,
         **_without_log(shared),
     )
-    return training_figures(result)
 
 
 def _existing_layer(section: Base, directory: Path) -> int:

@@ -14,6 +14,7 @@ from minivlm.config import Base
 from minivlm.data.packing import TextStore
 from minivlm.data.texts import TextFile, read_texts
 from minivlm.training.base_data import Conversation, held_back, task_rows
+from minivlm.training.cost_report import Spent
 from minivlm.training.result import FitResult
 
 if TYPE_CHECKING:
@@ -43,10 +44,11 @@ def train_language_model(
     seed: int,
     shared: Mapping[str, Any],
     threads: int,
-) -> tuple[Figures, History]:
+) -> tuple[Figures, History, Spent]:
     """Train on the tasks of conversations and on the texts, whose tokens are kept in `folder` meanwhile.
 
-    (figures, what was logged): all that it takes and returns is small, because it may run in a process of its own.
+    (figures, what was logged, what it took): all that it takes and returns is small, because it may run in a
+    process of its own.
     """
     import numpy as np
 
@@ -81,7 +83,7 @@ def train_language_model(
     figures = training_figures(result)
     if packed:
         figures |= _text_figures(packed.store, losses, encoder.vocabulary)
-    return figures, history
+    return figures, history, Spent.of(result)
 
 
 def draw_language_model(directory: Path, section: Base, seed: int) -> Figures:

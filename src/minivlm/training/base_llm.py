@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
+    from minivlm.training.operations import TextCounter
 
 Kind = TextBatches | list[TextTaskBatch]
 
@@ -68,8 +69,10 @@ def train_llm(
     from minivlm.model.attention import use_matmul_attention
     from minivlm.model.checkpoint import quiet
     from minivlm.model.norms import use_fused_norms
+    from minivlm.training.cost import muon_flops
     from minivlm.training.loop import fit
-    from minivlm.training.muon import MuonWithAdamW
+    from minivlm.training.muon import MuonWithAdamW, hidden_matrices
+    from minivlm.training.operations import TextCounter
     from minivlm.training.optimizer import restore_state
     from minivlm.training.text_loss import TextTaskLoss
 
@@ -101,7 +104,8 @@ def train_llm(
         checks["task"] = tasks(held, 1 << 20)
     if texts and texts.store.validation.any():
         checks["text"] = TextBatches.held_back(texts, **budget)
-    validated = _Validation(objective, checks)
+    counter = TextCounter(llm.config, muon_flops(tuple(p.shape) for p in hidden_matrices(objective)))
+    validated = _Validation(objective, checks, counter)
 
     def steps() -> Iterator[list[TextTaskBatch]]:
         epoch, current = 0, first
@@ -113,7 +117,7 @@ def train_llm(
 
     result = fit(
         objective,
-        steps(),
+        counter.watch(steps()),
         total_steps=max(1, int(max(1.0, epochs) * len(first))),
         validate=validated if checks else None,
         optimizer=MuonWithAdamW,
@@ -124,7 +128,7 @@ def train_llm(
     restore_state(objective, result.best_state)
     with quiet():
         llm.save_pretrained(directory)
-    return result, validated.best
+    return counter.note(result), validated.best
 
 
 def random_llm(directory: Path, *, shape: Mapping[str, Any], special_ids: Mapping[str, int]) -> None:
@@ -144,15 +148,16 @@ def _llama(shape: Mapping[str, Any], special_ids: Mapping[str, int]) -> Any:
 class _Validation:
     """The validation loss over all kinds of batches; `best` holds that of each kind when the whole was lowest."""
 
-    def __init__(self, objective: Any, checks: Mapping[str, Kind]) -> None:
-        self._objective, self._checks = objective, checks
+    def __init__(self, objective: Any, checks: Mapping[str, Kind], counter: TextCounter) -> None:
+        self._objective, self._checks, self._counter = objective, checks, counter
         self._lowest = math.inf
         self.best: dict[str, float] = {}
 
     def __call__(self) -> float:
         from minivlm.training.loop import mean_loss
 
-        losses = {kind: mean_loss(self._objective, batches) for kind, batches in self._checks.items()}
+        watch = self._counter.watch_validation
+        losses = {kind: mean_loss(self._objective, watch(batches)) for kind, batches in self._checks.items()}
         if len(losses) == 1:
             [whole] = losses.values()
         else:

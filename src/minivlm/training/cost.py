@@ -1,34 +1,23 @@
-"""What a stage costs: time, money, throughput, and operations counted from shapes.
+"""Operations of models, counted from their shapes: pure functions of plain numbers.
 
-Pure functions; `write_cost` alone writes. Legend: `B` sequences, `T` tokens of each (padding included), `S`
-supervised positions, `D` hidden size, `Q` and `K` width of queries and of keys (heads × head size), `F` width of
-the feed-forward part, `V` vocabulary, `L` layers, `P` patches of a picture.
+What a stage took beside them is in `cost_report`, what they would take elsewhere in `projection`.
+
+Legend: `B` sequences, `T` tokens of each (padding included), `S` supervised positions, `D` hidden size, `Q` and
+`K` width of queries and of keys (heads × head size), `F` width of the feed-forward part, `V` vocabulary, `L`
+layers, `P` patches of a picture.
 
 Operations (FLOPs) count a multiply-add as two and matrix products alone, as Kaplan et al. (2020, arXiv:2001.08361,
-section 2.1) and PaLM (2022, arXiv:2204.02311, appendix B) do: norms, activations, softmax and the optimizer are
+section 2.1) and PaLM (2022, arXiv:2204.02311, appendix B) do: norms, activations, softmax and AdamW are
 left out (about 1 %), and attention is counted over all T × T pairs, also where it is causal, as in both papers and
 in torch.utils.flop_counter. A backward pass costs a forward pass for the gradients of the activations, and another
 one for those of the weights, where weights are trained.
 """
 
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
-
-from minivlm import hardware
-from minivlm.config import Prices
-from minivlm.files import write_json
-
-PEAK_FLOPS = {
-    "RTX 3090": 71.0e12,  # NVIDIA Ampere GA102 whitepaper, table 2
-    "RTX 4090": 165.2e12,  # NVIDIA Ada GPU architecture whitepaper, table 2
-    "H100": 989.4e12,  # NVIDIA H100 whitepaper, SXM5
-    "H200": 989.4e12,  # the same chip with more memory
-}
-"""Operations per second of bf16 matrix products with fp32 accumulation, dense, at most."""
-
-ASSUMED_MFU = 0.4
-"""Share of the peak that a projection assumes: usual for training of models that fill the GPU."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +52,7 @@ class LlamaShape:
         return self.hidden_size * (2 * self.query_width + 2 * key_value_width + forward)
 
     @classmethod
-    def of(cls, config: Any) -> "LlamaShape":
+    def of(cls, config: Any) -> LlamaShape:
         """The shape of a transformers text configuration, as its family has it.
 
         A mixture is counted as if every layer were one; a family without a gate is known by its activation.
@@ -109,7 +98,7 @@ class VisionShape:
         return (self.image_size // self.patch_size) ** 2
 
     @classmethod
-    def of(cls, config: Any) -> "VisionShape":
+    def of(cls, config: Any) -> VisionShape:
         """The shape of a transformers CLIPVisionConfig or SiglipVisionConfig."""
         return cls(
             hidden_size=config.hidden_size,
@@ -183,68 +172,48 @@ def step_flops(
     )  # fmt: skip
 
 
-def money(seconds: float, device_name: str, prices: Prices) -> float | None:
-    """What `seconds` of a device cost in `prices.currency`; None for a GPU without a price."""
-    price = hardware.price_per_hour(device_name, prices)
-    return None if price is None else price * seconds / 3600
+def vision_backward_flops(shape: VisionShape, pictures: int) -> int:
+    """Backward pass of a tower that is trained whole: twice its forward pass, without gradients of the pixels."""
+    embedding = 2 * shape.patches * 3 * shape.patch_size**2 * shape.hidden_size
+    return 2 * vision_forward_flops(shape, pictures) - pictures * embedding
 
 
-def projection(flops: float, prices: Prices, device: str = "RTX 4090", mfu: float = ASSUMED_MFU) -> dict[str, Any]:
-    """The same operations on another device: seconds and money at share `mfu` of its peak.
-
-    A lower bound: waiting for data, validation and saving are not in it, and a model of a few million parameters
-    does not fill such a GPU, so that it reaches a fraction of that share. KeyError for a device not in PEAK_FLOPS.
-    """
-    seconds = flops / (PEAK_FLOPS[device] * mfu)
-    price = prices.gpu_hour.get(device)
-    return {
-        "device": device,
-        "seconds": seconds,
-        "hours": seconds / 3600,
-        "money": None if price is None else price * seconds / 3600,
-        "assumed_mfu": mfu,
-        "peak_flops_per_second": PEAK_FLOPS[device],
-        "lower_bound": True,
-    }
+def text_tower_forward_flops(width: int, layers: int, intermediate_size: int, batch: int, length: int) -> int:
+    """A CLIP's text tower over B captions of T tokens: 2 B T L (4 D² + 2 D F) + 4 L B T² D."""
+    weights = width * (4 * width + 2 * intermediate_size)
+    return 2 * batch * length * layers * weights + _attention_flops(layers, width, batch, length)
 
 
-def cost_report(
-    *,
-    seconds: float,
-    samples: int,
-    tokens: int,
-    padded_tokens: int,
-    flops: float,
-    device_name: str,
-    prices: Prices,
-) -> dict[str, Any]:
-    """What a training took here, and what the same operations would take on an RTX 4090.
-
-    `tokens` without and `padded_tokens` with the padding, both with image tokens; `flops` from `step_flops`, the
-    sum of all steps. `mfu` (share of the device's peak) where the peak is known. Memory is this process's peak.
-    Energy is not in it: it is not measured yet.
-    """
-    peaks = [peak for name, peak in PEAK_FLOPS.items() if name in device_name]
-    return {
-        "device": device_name,
-        "seconds": seconds,
-        "hours": seconds / 3600,
-        "currency": prices.currency,
-        "price_per_hour": hardware.price_per_hour(device_name, prices),
-        "money": money(seconds, device_name, prices),
-        "samples": samples,
-        "tokens": tokens,
-        "padded_tokens": padded_tokens,
-        "samples_per_second": samples / seconds,
-        "tokens_per_second": tokens / seconds,
-        "flops": flops,
-        "flops_per_second": flops / seconds,
-        "mfu": flops / seconds / peaks[0] if peaks else None,
-        "peak_memory_bytes": hardware.peak_memory(),
-        "projected": projection(flops, prices),
-    }
+def muon_flops(shapes: Iterable[Sequence[int]], iterations: int = 5) -> int:
+    """One step of Muon over matrices: in each Newton–Schulz iteration of an m × n matrix (m the smaller side) the
+    products X Xᵀ, its square and their sum times X: 4 m² n + 2 m³."""
+    sides = [(min(shape), max(shape)) for shape in shapes]
+    return sum(iterations * (4 * m * m * n + 2 * m**3) for m, n in sides)
 
 
-def write_cost(path: Path, report: dict[str, Any]) -> None:
-    """Write `cost.json`. It differs from run to run and is therefore no output that DVC knows."""
-    write_json(path, report)
+@dataclass(frozen=True)
+class Schedule:
+    """A training whose rows are all alike: `rows` × `epochs` of `length` tokens, `supervised` of them."""
+
+    rows: int
+    epochs: float
+    length: int
+    supervised: int
+    trained_layers: int = 0
+    trained_logits: bool = False
+
+
+ORIGINAL_SCHEDULE = {
+    "pretrain": Schedule(rows=595_000, epochs=4, length=250, supervised=50),
+    "sft": Schedule(rows=300_000, epochs=6, length=400, supervised=200, trained_layers=8, trained_logits=True),
+}
+"""The original's two stages (profile 4090), each row at its own length: on average about so many tokens."""
+
+
+def schedule_flops(llm: LlamaShape, vision: VisionShape, schedule: Schedule) -> int:
+    """Operations of a whole training without padding and validation, every picture computed each time."""
+    each = step_flops(
+        llm, vision, batch=1, length=schedule.length, supervised=schedule.supervised,
+        trained_layers=schedule.trained_layers, trained_logits=schedule.trained_logits,
+    )  # fmt: skip
+    return round(schedule.rows * schedule.epochs * each)

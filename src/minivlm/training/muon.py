@@ -74,16 +74,22 @@ class Muon(torch.optim.Optimizer):
         return parameter.grad.lerp(state["momentum"], MOMENTUM)
 
 
+def hidden_matrices(module: nn.Module, outputs: Iterable[nn.Module] = ()) -> list[nn.Parameter]:
+    """The trained matrices that Muon takes: none of embeddings, nor of the parts `outputs`."""
+    embeddings = [m.weight for m in module.modules() if isinstance(m, nn.Embedding)]
+    excepted = {id(p) for p in [*embeddings, *(p for part in outputs for p in part.parameters())]}
+    return [p for p in module.parameters() if p.requires_grad and p.ndim == 2 and id(p) not in excepted]
+
+
 class MuonWithAdamW(torch.optim.Optimizer):
     """Both as one optimizer, for the loop: one learning rate, one step."""
 
     def __init__(self, module: nn.Module, weight_decay: float, outputs: Iterable[nn.Module] = ()) -> None:
         """`outputs`: parts of `module` whose matrices are left to AdamW, as embeddings are."""
-        embeddings = [m.weight for m in module.modules() if isinstance(m, nn.Embedding)]
-        excepted = {id(p) for p in [*embeddings, *(p for part in outputs for p in part.parameters())]}
         trained = [p for p in module.parameters() if p.requires_grad]
-        matrices = [p for p in trained if p.ndim == 2 and id(p) not in excepted]
-        others = [p for p in trained if p.ndim != 2 or id(p) in excepted]
+        matrices = hidden_matrices(module, outputs)
+        theirs = {id(p) for p in matrices}
+        others = [p for p in trained if id(p) not in theirs]
         self.parts: list[Any] = [Muon(matrices, weight_decay)]
         if others:
             self.parts.append(torch.optim.AdamW(others, lr=0.0, betas=BETAS, weight_decay=0.0, fused=True))

@@ -16,11 +16,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from minivlm.config import FreezePolicy
-
 if TYPE_CHECKING:
     import torch
     from torch import nn
+
+    from minivlm.config import FreezePolicy
 
 _PROJECTOR = "model.multi_modal_projector.linear_1."
 _LLM = "model.language_model."

@@ -51,8 +51,10 @@ def train_tower(
 
     from minivlm.model.clip import initialize_tower, make_clip
     from minivlm.training.contrastive import TowerLoss
+    from minivlm.training.cost import muon_flops
     from minivlm.training.loop import fit, mean_loss
-    from minivlm.training.muon import MuonWithAdamW
+    from minivlm.training.muon import MuonWithAdamW, hidden_matrices
+    from minivlm.training.operations import TowerCounter
     from minivlm.training.optimizer import restore_state
 
     clip = make_clip(
@@ -70,11 +72,13 @@ def train_tower(
 
     total = max(1, int(epochs * (len(train) // min(batch_size, len(train)))))
     checks = [held[i : i + batch_size] for i in range(0, len(held), batch_size)]
+    products = muon_flops(tuple(p.shape) for p in hidden_matrices(objective, [objective.head]))
+    counter = TowerCounter(clip.config, len(found.frequency) if phrase_weight else 0, products)
     result = fit(
         objective,
-        ([batch(rows)] for rows in _batches(train, batch_size, total, seed)),
+        counter.watch([batch(rows)] for rows in _batches(train, batch_size, total, seed)),
         total_steps=total,
-        validate=(lambda: mean_loss(objective, map(batch, checks))) if checks else None,
+        validate=(lambda: mean_loss(objective, counter.watch_validation(map(batch, checks)))) if checks else None,
         optimizer=partial(MuonWithAdamW, outputs=[objective.head]),
         label="base: vision tower",
         **optimization,
@@ -82,7 +86,7 @@ def train_tower(
     objective.to("cpu")
     restore_state(objective, result.best_state)
     _save(clip, directory)
-    return result
+    return counter.note(result)
 
 
 def random_tower(directory: Path, *, shape: Mapping[str, int]) -> None:

@@ -62,6 +62,9 @@ def test_it_trains_on_rows_and_texts_and_leaves_nothing_else_behind(checkout):
     assert metrics["llm"]["text_documents"] == 50
     assert metrics["vision_tower"]["steps"] > 0
     assert stage.tracker.metrics["llm"] == metrics["llm"]
+    cost = read_json(stage.reports / "cost.json")
+    assert cost["flops"] == cost["parts"]["vision_tower"]["flops"] + cost["parts"]["llm"]["flops"] > 0
+    assert cost["optimizer_flops"] > 0 and cost["seconds"] > cost["parts"]["llm"]["seconds"]
     assert any(key.startswith("llm.") for key in stage.tracker.metrics)
     assert sorted(path.name for path in (checkout / "artifacts").iterdir()) == ["base", "download", "validate"]
 

@@ -1,10 +1,14 @@
 """Operations of a batch are those of the cost formulas, by what is computed and trained."""
 
+from types import SimpleNamespace
+
 import pytest
+import torch
 
 from minivlm.model.llava import assemble
 from minivlm.training import cost
 from minivlm.training.operations import OperationCounter
+from minivlm.training.result import FitResult
 from tests.unit.model.tiny import collate, rows
 
 
@@ -24,6 +28,32 @@ def test_a_batch_with_a_picture_a_row_counts_as_a_step(base, policy, layers, log
     assert counter.batch(batch) == expected
     assert [len(step) for step in counter.watch([[batch, batch], [batch]])] == [2, 1]
     assert counter.flops == 3 * expected
+
+
+def test_validation_is_counted_apart_and_forward_only(base):
+    counter = OperationCounter(assemble(base, seed=1).config, "llm")
+    batch = collate(rows(4))
+    assert list(counter.watch_validation([batch])) == [batch]
+    assert counter.flops == 0
+    assert 2 * counter.validation_flops < counter.batch(batch) < 4 * counter.validation_flops
+
+
+def test_what_was_counted_goes_into_the_result(base):
+    counter = OperationCounter(assemble(base, seed=1).config, "llm")
+    list(counter.watch([[collate(rows(2))]]))
+    result = counter.note(FitResult())
+    assert (result.flops, result.validation_flops, result.optimizer_flops) == (counter.flops, 0, 0)
+
+
+def test_padded_up_logit_positions_are_computed_and_counted(base):
+    """A batch whose logits are rounded up says so by `supervised`, not by `count`."""
+    counter = OperationCounter(assemble(base, seed=1).config, "projector")
+    batch = collate(rows(2))
+    more = SimpleNamespace(
+        input_ids=batch.input_ids, pixels=batch.pixels, supervised=torch.zeros(batch.count + 5), count=batch.count
+    )
+    width, vocabulary = 32, 272
+    assert counter.batch(more) - counter.batch(batch) == 2 * (2 * 5 * width * vocabulary)
 
 
 def test_a_picture_of_two_rows_is_computed_once(base):

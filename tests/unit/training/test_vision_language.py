@@ -33,6 +33,7 @@ OPTIONS = dict(
     precision="fp32",
     batch_tokens=128,
     accumulation=2,
+    compile=False,
     validations=2,
     log_steps=3,
 )
@@ -118,7 +119,8 @@ def test_it_writes_the_model_the_last_state_and_the_reports(root, pretrained):
     assert history[0]["val_loss"] == "" and float(history[-1]["val_loss"]) >= metrics["val_loss"]
     assert int(history[-1]["step"]) == metrics["steps"]
     cost = read_json(pretrained / "reports" / "cost.json")
-    assert cost["samples"] == 40 and cost["flops"] > 0 and cost["projected"]["device"] == "RTX 4090"
+    assert cost["samples"] == 40 and cost["flops"] > 2 * cost["validation_flops"] > 0
+    assert cost["projected"].keys() == {"RTX 3090", "RTX 4090", "H200"}
     last = load_file(pretrained / "artifacts" / "last.safetensors")
     assert last.keys() == trained["parameters"].keys()
 

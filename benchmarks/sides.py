@@ -1,0 +1,221 @@
+"""The two sides of the comparison, each with its model, optimizer and batches over the same rows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from benchmarks import reference as plain
+from benchmarks.clock import Phases, Work
+from benchmarks.setting import FREEZE, Setting
+
+WEIGHT_DECAY = 0.01
+MAX_GRAD_NORM = 1.0
+
+
+class Ours:
+    """This project's step: the objective, the batches and the optimizer that its stages train with."""
+
+    def __init__(
+        self,
+        setting: Setting,
+        stage: str,
+        *,
+        device: str,
+        precision: str,
+        batch_tokens: int,
+        workers: int,
+        compile: bool = False,
+    ) -> None:
+        """`precision`: fp32 or bf16."""
+        from minivlm.data.pictures import Preparation
+        from minivlm.model import checkpoint
+        from minivlm.model.vision_language import VisionLanguageLoss
+        from minivlm.training.operations import OperationCounter
+        from minivlm.training.optimizer import freeze
+
+        self._setting, self.device, self.precision = setting, device, precision
+        self._batch_tokens, self._workers = batch_tokens, workers
+        self.tokens, self._pictures = setting.tokens(stage), setting.pictures()
+        self._preparation = Preparation.read(setting.base / "vision_tower")
+        self.model: Any = setting.model()
+        freeze(self.model, FREEZE[stage])
+        self.objective = VisionLanguageLoss(self.model, *checkpoint.normalization(setting.base))
+        self.objective.to(device).train()
+        self.counter = OperationCounter(self.model.config, FREEZE[stage])
+
+    @property
+    def _low(self) -> AbstractContextManager[Any]:
+        bf16 = self.precision == "bf16"
+        return torch.autocast(self.device.partition(":")[0], torch.bfloat16) if bf16 else nullcontext()
+
+    def plan(self, steps: int, parts: int = 1) -> list[list[Any]]:
+        """Rows of `steps` batches for each of `parts`, each a fair sample of the store's epochs.
+
+        Batches are ordered by their longest row and taken at even distances: long rows are few, and a part that
+        has some by chance would be slow by chance.
+        """
+        import numpy as np
+
+        from minivlm.data.batches import plan_batches
+
+        lengths = self.tokens.lengths
+        planned: list[Any] = []
+        epoch = 0
+        while len(planned) < steps * parts:
+            planned += plan_batches(lengths, self._batch_tokens, self._setting.seed, epoch)
+            epoch += 1
+        planned.sort(key=lambda rows: int(lengths[rows].max()))
+        places = ((np.arange(steps * parts) + 0.5) * len(planned) / (steps * parts)).astype(int)
+        random = np.random.default_rng(self._setting.seed)
+        return [[planned[i] for i in random.permutation(places[part::parts])] for part in range(parts)]
+
+    def batches(self, plan: Sequence[Any], workers: int | None = None) -> Iterator[Any]:
+        """The batches of a plan, on the CPU."""
+        from minivlm.data.batches import Batches
+
+        made = Batches(
+            plan,
+            self.tokens,
+            self._pictures,
+            preparation=self._preparation,
+            image_token_id=self.model.config.image_token_id,
+            workers=self._workers if workers is None else workers,
+            pin_memory=self.device.startswith("cuda"),
+        )
+        return iter(made)
+
+    def loss(self, rows: Sequence[int], low: bool) -> float:
+        """Nats a token of these rows, in float32 or (`low`) in the training's precision."""
+        import numpy as np
+
+        [batch] = self.batches([np.array(rows)], workers=0)
+        with torch.no_grad(), self._low if low else nullcontext():
+            total = self.objective(batch.to(self.device))
+        return float(total) / int(batch.count)
+
+    def step_in_phases(self, plan: Sequence[Any], phases: Phases) -> int:
+        """Steps with the time of every part taken; returns the rows."""
+        from minivlm.training.optimizer import adamw, trained_parameters
+
+        optimizer = adamw(self.objective, WEIGHT_DECAY)
+        stream, rows = self.batches(plan, workers=0), 0
+        for _ in plan:
+            with phases("decode"):
+                batch = next(stream)
+            moved = batch.to(self.device)
+            with phases("forward"), self._low:
+                loss = self.objective(moved) / batch.count
+            with phases("backward"):
+                loss.backward()
+            with phases("optimizer"):
+                torch.nn.utils.clip_grad_norm_(trained_parameters(self.objective).values(), MAX_GRAD_NORM)
+                optimizer.step()
+                optimizer.zero_grad(set_to_none=True)
+            rows += batch.samples
+        return rows
+
+    def work(self, plan: Sequence[Any]) -> Mapping[str, Any]:
+        """What is computed for the rows of a plan, counted."""
+        rows = distinct = tokens = padded = supervised = 0
+        with Work(self.model.model.vision_tower, self.model.config.text_config.vocab_size) as work:
+            for batch in self.batches(plan, workers=0):
+                with torch.no_grad(), self._low:
+                    self.objective(batch.to(self.device))
+                rows, distinct = rows + batch.samples, distinct + len(batch.pixels)
+                tokens, padded = tokens + batch.tokens, padded + batch.padded_tokens
+                supervised += int(batch.count)
+        return Counts(rows, distinct, tokens, padded, supervised, work.positions, work.pictures).figures()
+
+
+class Theirs:
+    """The reference's step, as the original trains."""
+
+    def __init__(
+        self, setting: Setting, stage: str, *, device: str, defaults: plain.Defaults, workers: int
+    ) -> None:
+        from minivlm.model.checkpoint import make_processor
+        from minivlm.training.optimizer import freeze
+
+        self.device, self.defaults, self._workers = device, defaults, workers
+        self.tokens, self._pictures = setting.tokens(stage), setting.pictures()
+        self.model: Any = setting.model()
+        freeze(self.model, FREEZE[stage])
+        self.reference = plain.Reference(self.model).to(device).train()
+        self.optimizer = plain.make_optimizer(self.reference, defaults.learning_rate)
+        self._processor = make_processor(setting.base, self.model.config).image_processor
+
+    def rows(self, steps: int) -> list[int]:
+        """The rows of that many batches, over and over in the order of the store."""
+        return [i % len(self.tokens) for i in range(steps * self.defaults.batch_size)]
+
+    def batches(self, rows: Sequence[int], workers: int | None = None) -> Iterator[plain.Batch]:
+        """Padded batches, on the CPU."""
+        padded = plain.PaddedRows(rows, self.tokens, self._pictures, self._processor, self.defaults.max_length)
+        workers = self._workers if workers is None else workers
+        pin = self.device.startswith("cuda")
+        return iter(plain.loader(padded, self.defaults.batch_size, workers=workers, pin_memory=pin))
+
+    def loss(self, rows: Sequence[int], low: bool) -> float:
+        """Nats a token of a batch's rows, in float32 or (`low`) under its dtype policy."""
+        [batch] = self.batches(rows, workers=0)
+        moved = tuple(tensor.to(self.device) for tensor in batch)
+        with torch.no_grad(), plain.autocast(self.device) if low else nullcontext():
+            return float(self.reference.loss(moved))  # type: ignore[arg-type]
+
+    def steps(self, batches: Iterator[plain.Batch]) -> int:
+        """A step for each batch; returns the rows."""
+        return plain.train_steps(self.reference, batches, self.optimizer, self.device)
+
+    def step_in_phases(self, steps: int, phases: Phases) -> int:
+        """Steps with the time of every part taken; returns the rows."""
+        stream, rows = self.batches(self.rows(steps), workers=0), 0
+        for _ in range(steps):
+            with phases("decode"):
+                batch = next(stream)
+            rows += plain.train_steps(self.reference, iter([batch]), self.optimizer, self.device, phases)
+        return rows
+
+    def work(self, steps: int) -> Mapping[str, Any]:
+        """What is computed for the rows of some batches, counted."""
+        rows = self.rows(steps)
+        wanted = [int(picture) for row in rows for picture in self.tokens.pictures(row)]
+        supervised = padded = 0
+        with Work(self.model.model.vision_tower, self.model.config.text_config.vocab_size) as work:
+            for batch in self.batches(rows, workers=0):
+                with torch.no_grad(), plain.autocast(self.device):
+                    self.reference.loss(tuple(tensor.to(self.device) for tensor in batch))  # type: ignore[arg-type]
+                padded, supervised = padded + batch[0].numel(), supervised + int(batch[2].sum())
+        tokens = int(sum(len(self.tokens.tokens(row)) for row in rows)) - len(rows)  # it shifts every row by one
+        return Counts(
+            len(rows), len(set(wanted)), tokens, padded, supervised, work.positions, work.pictures
+        ).figures()
+
+
+@dataclass(frozen=True)
+class Counts:
+    """What was there and what was computed for it."""
+
+    rows: int
+    pictures: int  # distinct ones of a batch, summed
+    tokens: int
+    padded_tokens: int
+    supervised: int
+    positions: int
+    tower_pictures: int
+
+    def figures(self) -> dict[str, float]:
+        """As step.json has them."""
+        return {
+            "rows": self.rows,
+            "supervised_tokens": self.supervised,
+            "logit_positions": self.positions,
+            "padding_share": 1 - self.tokens / self.padded_tokens,
+            "padded_tokens_per_row": self.padded_tokens / self.rows,
+            "logit_positions_per_supervised_token": self.positions / self.supervised,
+            "tower_runs_per_picture": self.tower_pictures / self.pictures,
+        }

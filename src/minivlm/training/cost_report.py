@@ -1,0 +1,208 @@
+"""cost.json of a training stage: what it took here, and what the same operations would take elsewhere.
+
+docs/cost.md explains every field. `cost_report` and `Spent` are plain values; `report_stage` and `report_base`
+write, log and print.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from minivlm import hardware
+from minivlm.files import write_json
+from minivlm.training.peaks import Peak, find_board, peak_of
+from minivlm.training.progress import clock
+from minivlm.training.projection import projections
+
+if TYPE_CHECKING:
+    from minivlm.config import Prices
+    from minivlm.tracking import Run
+    from minivlm.training.energy import Energy, measured_energy
+    from minivlm.training.result import FitResult
+
+_SHOWN = "RTX 4090"  # the original's device, which a stage's last line names
+
+
+@dataclass(frozen=True)
+class Spent:
+    """What one training counted. `tokens` without and `padded_tokens` with the padding; FLOPs as `operations` has
+    them: training, validation, the optimizer's matrix products."""
+
+    seconds: float
+    steps: int
+    samples: int
+    tokens: int
+    padded_tokens: int
+    flops: int
+    validation_flops: int
+    optimizer_flops: int
+    precision: str
+
+    @classmethod
+    def of(cls, result: FitResult) -> Spent:
+        """The counts of a training's result."""
+        return cls(**{field.name: getattr(result, field.name) for field in dataclasses.fields(cls)})
+
+    @property
+    def all_flops(self) -> int:
+        """Everything that was computed in `seconds`."""
+        return self.flops + self.validation_flops + self.optimizer_flops
+
+    def rates(self) -> dict[str, Any]:
+        """Counts, rates and the padding's share."""
+        return {
+            "steps": self.steps,
+            "samples": self.samples,
+            "tokens": self.tokens,
+            "padded_tokens": self.padded_tokens,
+            "padding_share": 1 - self.tokens / self.padded_tokens,
+            "samples_per_second": self.samples / self.seconds,
+            "tokens_per_second": self.tokens / self.seconds,
+        }
+
+
+def money(seconds: float, device_name: str, prices: Prices, devices: int = 1) -> float | None:
+    """What `seconds` of a device cost in `prices.currency`; None for a GPU without a price.
+
+    GPUs are paid each; a CPU is paid as a machine, however many processes it runs.
+    """
+    price = hardware.price_per_hour(device_name, prices)
+    count = devices if hardware.is_gpu(device_name) else 1
+    return None if price is None else price * count * seconds / 3600
+
+
+def cost_report(
+    spent: Spent,
+    *,
+    device_name: str,
+    prices: Prices,
+    peak: Peak,
+    energy: Energy,
+    memory: Mapping[str, int],
+    devices: int = 1,
+) -> dict[str, Any]:
+    """What a training took on `devices` devices of that name, and its projections.
+
+    `mfu`: the model's operations (training and validation) over what the devices' peaks allow in that time.
+    """
+    share = (spent.flops + spent.validation_flops) / spent.seconds / (peak.flops * devices)
+    on_known_gpu = find_board(device_name) is not None
+    return {
+        "device": device_name,
+        "devices": devices,
+        "precision": spent.precision,
+        "seconds": spent.seconds,
+        "hours": spent.seconds / 3600,
+        "currency": prices.currency,
+        "price_per_hour": hardware.price_per_hour(device_name, prices),
+        "money": money(spent.seconds, device_name, prices, devices),
+        **spent.rates(),
+        "flops": spent.flops,
+        "validation_flops": spent.validation_flops,
+        "optimizer_flops": spent.optimizer_flops,
+        "flops_per_second": (spent.flops + spent.validation_flops) / spent.seconds,
+        "mfu": share,
+        "peak_flops_per_second": peak.flops * devices,
+        "peak_source": peak.source,
+        "peak_memory_bytes": dict(memory),
+        "energy": energy.fields(spent.seconds),
+        "projected": projections(spent.all_flops, spent.steps, prices, share if on_known_gpu else None),
+    }
+
+
+def report_stage(
+    stage: str, path: Path, result: FitResult, device_name: str, prices: Prices, energy: Energy, tracker: Run,
+    devices: int = 1,
+) -> dict[str, Any]:  # fmt: skip
+    """Write cost.json of pretrain or sft to `path`, log its numbers, print a line; returns what was written."""
+    report = cost_report(
+        Spent.of(result),
+        device_name=device_name,
+        prices=prices,
+        peak=peak_of(device_name, result.device, result.precision),
+        energy=energy,
+        memory=hardware.peak_memory(),
+        devices=devices,
+    )
+    write_json(path, report)
+    tracker.log_metrics(numbers(report))
+    validated = "" if result.val_loss is None else f", validation {result.val_loss:.4f} at step {result.best_step}"
+    print(f"{stage}: loss {result.train_loss:.4f}{validated}; {_line(report)}", flush=True)
+    return report
+
+
+def report_base(
+    path: Path,
+    parts: Mapping[str, Spent],
+    whole: measured_energy,
+    device_name: str,
+    device: str,
+    prices: Prices,
+    tracker: Run,
+) -> dict[str, Any] | None:
+    """The same of the base stage, whose two trainings may run side by side: their sum, and `parts` with each.
+
+    `whole`: around all of it, reading rows and training the tokenizer included; `parts`: those that were trained.
+    Without any, nothing is written and an older file is removed.
+    """
+    if not parts:
+        path.unlink(missing_ok=True)
+        return None
+    names = ("steps", "samples", "tokens", "padded_tokens", "flops", "validation_flops", "optimizer_flops")
+    sums = {name: sum(getattr(part, name) for part in parts.values()) for name in names}
+    precision = ", ".join(dict.fromkeys(part.precision for part in parts.values()))
+    total = Spent(seconds=whole.seconds, precision=precision, **sums)
+    report = cost_report(
+        total,
+        device_name=device_name,
+        prices=prices,
+        peak=peak_of(device_name, device, "bf16" if "bf16" in precision else "fp32"),
+        energy=whole.energy,
+        memory=hardware.peak_memory(),
+    )
+    for rate in total.rates():
+        del report[rate]  # pairs of the tower and rows of the language model do not add up to anything
+    report["parts"] = {
+        name: {
+            "precision": part.precision,
+            "seconds": part.seconds,
+            **part.rates(),
+            "flops": part.flops,
+            "validation_flops": part.validation_flops,
+            "optimizer_flops": part.optimizer_flops,
+        }
+        for name, part in parts.items()
+    }
+    write_json(path, report)
+    tracker.log_metrics(numbers(report))
+    print(f"base: {_line(report)}", flush=True)
+    return report
+
+
+def numbers(report: Mapping[str, Any]) -> dict[str, Any]:
+    """The numbers of a report as a tracker takes them: nested, without texts and what is not known."""
+    found: dict[str, Any] = {}
+    for key, value in report.items():
+        name = key.replace(" ", "_").lower()  # of a device
+        if isinstance(value, Mapping):
+            if inner := numbers(value):
+                found[name] = inner
+        elif isinstance(value, int | float) and not isinstance(value, bool):
+            found[name] = value
+    return found
+
+
+def _line(report: Mapping[str, Any]) -> str:
+    """What it took, in half a line."""
+    paid = "" if report["money"] is None else f", {report['money']:.4f} {report['currency']}"
+    joules = report["energy"]["joules"]
+    used = "" if joules is None else f", {joules:,.0f} J"
+    there = report["projected"][_SHOWN]
+    return (
+        f"{report['seconds']:.0f} s in {report['precision']}{paid}{used}, MFU {report['mfu']:.2f} "
+        f"(projected to an {_SHOWN}: {clock(there['seconds_low'])} to {clock(there['seconds_high'])})"
+    )

@@ -1,0 +1,32 @@
+"""Results are written beside what they were measured on."""
+
+import pytest
+import torch
+
+from benchmarks.record import RESULTS, record, table
+from minivlm.files import read_json
+
+
+def test_figures_are_written_with_machine_and_versions(tmp_path):
+    path = record("step", {"pretrain": {"ratio": 5.5}}, repeats=3, directory=tmp_path)
+    written = read_json(path)
+    assert path.name == "step.json"
+    assert written["pretrain"] == {"ratio": 5.5} and written["repeats"] == 3
+    assert written["machine"]["cores"] >= 1 and written["machine"]["memory_bytes"] > 0
+    assert written["versions"]["torch"] == torch.__version__
+
+
+def test_figures_never_cover_what_they_were_measured_on(tmp_path):
+    with pytest.raises(ValueError, match="machine"):
+        record("step", {"machine": 1}, directory=tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_results_lie_in_the_repository():
+    assert RESULTS.parts[-2:] == ("benchmarks", "results")
+
+
+def test_a_table_shows_its_numbers(capsys):
+    table([{"stage": "sft", "ratio": 12.3456, "rows": 10_000, "energy": None}], "Steps")
+    shown = capsys.readouterr().out
+    assert all(text in shown for text in ("Steps", "sft", "12.35", "10,000", "–"))

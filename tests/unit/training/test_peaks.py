@@ -1,0 +1,78 @@
+"""Peaks of devices against their chips' sizes, and names that look alike."""
+
+import pytest
+import torch
+
+from minivlm.training.peaks import BOARDS, find_board, measured_peak, peak_of
+
+# Streaming multiprocessors, operations of each in a clock (bf16 in, fp32 accumulation, dense), boost clock in GHz.
+CHIPS = {
+    "RTX 3090": (82, 512, 1.695),
+    "RTX 3090 Ti": (84, 512, 1.86),
+    "RTX A6000": (84, 1024, 1.8),
+    "A40": (84, 1024, 1.74),
+    "A100": (108, 2048, 1.41),
+    "RTX 4080": (76, 512, 2.505),
+    "RTX 4080 SUPER": (80, 512, 2.55),
+    "RTX 4090": (128, 512, 2.52),
+    "RTX 4090 D": (114, 512, 2.52),
+    "L4": (58, 1024, 2.04),
+    "L40S": (142, 1024, 2.49),
+    "H100": (132, 4096, 1.83),
+    "H100 PCIe": (114, 4096, 1.62),
+    "H200": (132, 4096, 1.83),
+    "RTX 5090": (170, 512, 2.407),
+}
+
+
+@pytest.mark.parametrize("name", CHIPS)
+def test_a_peak_is_what_its_chip_can_do(name):
+    processors, operations, gigahertz = CHIPS[name]
+    assert BOARDS[name].flops == pytest.approx(processors * operations * gigahertz * 1e9, rel=0.01)
+
+
+@pytest.mark.parametrize(
+    ("name", "key"),
+    [
+        ("NVIDIA GeForce RTX 4090", "RTX 4090"),
+        ("NVIDIA GeForce RTX 4090 D", "RTX 4090 D"),
+        ("NVIDIA GeForce RTX 4080 SUPER", "RTX 4080 SUPER"),
+        ("NVIDIA A100-SXM4-80GB", "A100"),
+        ("NVIDIA H100 80GB HBM3", "H100"),
+        ("NVIDIA H100 PCIe", "H100 PCIe"),
+        ("NVIDIA H100 NVL", "H100 NVL"),
+        ("NVIDIA H200", "H200"),
+        ("NVIDIA L40S", "L40S"),
+    ],
+)
+def test_a_device_is_known_by_its_name(name, key):
+    assert find_board(name)[0] == key
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "NVIDIA GeForce RTX 4090 Laptop GPU",
+        "NVIDIA A10",
+        "NVIDIA A100-SXM4-40GB MIG 1g.5gb",
+        "AMD EPYC",
+        "NVIDIA L40",
+    ],
+)
+def test_a_chip_of_a_like_name_is_another(name):
+    assert find_board(name) is None
+
+
+def test_a_device_without_an_entry_is_measured():
+    peak = peak_of("AMD EPYC", "cpu", "fp32")
+    assert peak.source.startswith("measured here: the fastest of ")
+    assert f"{torch.get_num_threads()} threads" in peak.source
+    assert 1e8 < peak.flops < 1e15
+    assert peak_of("NVIDIA H200", "cuda:0", "bf16").flops == BOARDS["H200"].flops
+
+
+def test_the_measured_peak_is_more_than_a_single_product_gives():
+    """Of one product among others: the best of several can only be as fast or faster than a time that it holds."""
+    few, many = measured_peak("cpu", "fp32", seconds=0.0), measured_peak("cpu", "fp32", seconds=0.2)
+    assert few.source.split("fastest of ")[1].split()[0] == "3"
+    assert int(many.source.split("fastest of ")[1].split()[0]) > 3
