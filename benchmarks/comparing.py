@@ -45,7 +45,11 @@ def compare(
     longest = {stage: values.max_length for stage, values in defaults.items()}
     setting = write_setting(folder, base, rows=options.rows, longest=longest)
     stages = {stage: compare_stage(stage, setting, options, defaults[stage]) for stage in options.stages}
-    return {**stages, "schedule": schedule(stages, options.device), "measured_on": about(options, base)}
+    return {
+        **stages,
+        "schedule": schedule(stages, setting.model().config, options.device),
+        "measured_on": about(options, base),
+    }
 
 
 def compare_stage(stage: str, setting: Setting, options: Options, defaults: Defaults) -> dict[str, Any]:
@@ -107,9 +111,10 @@ def interleaved(stage: str, ours: Ours, theirs: Theirs, options: Options) -> lis
                 yield [next(batches)]
             meter = Meter(options.device)
             for batch in batches:
-                meter.add(batch, ours.counter.batch(batch))
+                meter.add(batch)
                 yield [batch]
-            times.append((meter.stop(), _reference_segment(theirs, options)))
+            measured = meter.stop(sum(map(ours.operations, plan[repeat][warm_up:])))
+            times.append((measured, _reference_segment(theirs, options)))
             if repeat:
                 _say(stage, repeat, options.repeats, *times[-1])
         yield list(ours.batches(plan[0][:1], workers=0))  # the loop asks for no step after its last one

@@ -35,10 +35,9 @@ class Ours:
         from minivlm.data.pictures import Preparation
         from minivlm.model import checkpoint
         from minivlm.model.vision_language import VisionLanguageLoss
-        from minivlm.training.operations import OperationCounter
         from minivlm.training.optimizer import freeze
 
-        self._setting, self.device, self.precision = setting, device, precision
+        self._setting, self._stage, self.device, self.precision = setting, stage, device, precision
         self._batch_tokens, self._workers = batch_tokens, workers
         self.tokens, self._pictures = setting.tokens(stage), setting.pictures()
         self._preparation = Preparation.read(setting.base / "vision_tower")
@@ -46,7 +45,6 @@ class Ours:
         freeze(self.model, FREEZE[stage])
         self.objective = VisionLanguageLoss(self.model, *checkpoint.normalization(setting.base))
         self.objective.to(device).train()
-        self.counter = OperationCounter(self.model.config, FREEZE[stage])
 
     @property
     def _low(self) -> AbstractContextManager[Any]:
@@ -73,6 +71,26 @@ class Ours:
         places = ((np.arange(steps * parts) + 0.5) * len(planned) / (steps * parts)).astype(int)
         random = np.random.default_rng(self._setting.seed)
         return [[planned[i] for i in random.permutation(places[part::parts])] for part in range(parts)]
+
+    def operations(self, rows: Sequence[int]) -> int:
+        """FLOPs of a step over these rows at their own lengths: neither padding nor spare logits are work."""
+        from minivlm.training.cost import LlamaShape, VisionShape, step_flops
+
+        config = self.model.config
+        llm, vision = LlamaShape.of(config.text_config), VisionShape.of(config.vision_config)
+        whole = FREEZE[self._stage] == "llm"
+        return sum(
+            step_flops(
+                llm,
+                vision,
+                batch=1,
+                length=int(self.tokens.lengths[row]),
+                supervised=int(self.tokens.supervised[row]),
+                trained_layers=llm.layers if whole else 0,
+                trained_logits=whole,
+            )
+            for row in rows
+        )
 
     def batches(self, plan: Sequence[Any], workers: int | None = None) -> Iterator[Any]:
         """The batches of a plan, on the CPU."""

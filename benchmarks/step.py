@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.comparing import Options, compare
-from benchmarks.schedule import SCHEDULE
 
 PREFETCHED = 4  # batches that a worker has ready when a segment begins: they say nothing of steady work
 
@@ -63,10 +62,15 @@ def print_tables(found: Mapping[str, Any]) -> None:
         for side, counted in each["counts"].items()
     ]
     table(counts, "What is computed")
-    if found["schedule"]:
-        hours = found["schedule"]
-        row = {"this project": hours["ours_hours"]["total"], "reference": hours["reference_hours"]["total"]}
-        table([row | {"at the device's peak": hours["roofline_hours"]}], "The original's schedule, hours")
+    hours = [
+        {"device": name, "at its peak": each["hours_at_peak"], "at this MFU": each["assumed_mfu"]}
+        | {"hours": each["hours"], "from": each["hours_low"], "to": each["hours_high"]}
+        for name, each in found["schedule"]["devices"].items()
+    ]
+    table(hours, "The original's schedule, hours computed")
+    if measured := found["schedule"]["measured"]:
+        row = {side: measured[f"{side}_hours"]["total"] for side in ("ours", "reference")}
+        table([{"device": measured["device"], **row, **(measured["mfu"] or {})}], "Hours and MFU measured")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -74,10 +78,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = _parser().parse_args(arguments)
     from benchmarks.record import record
     from benchmarks.reference import DEFAULTS
-    from benchmarks.setting import profile
+    from benchmarks.setting import FREEZE, profile
 
     values = profile()
-    options = choose(given, {stage: values[stage]["batch_tokens"] for stage in SCHEDULE})
+    options = choose(given, {stage: values[stage]["batch_tokens"] for stage in FREEZE})
     with tempfile.TemporaryDirectory(prefix="minivlm-step-") as folder:
         found = compare(options, values["base"], DEFAULTS, Path(folder))
     print_tables(found)

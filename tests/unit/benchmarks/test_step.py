@@ -6,13 +6,14 @@ import sys
 from argparse import Namespace
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
 from benchmarks import comparing
 from benchmarks.clock import Phases, Segment, Work
 from benchmarks.comparing import Options, compare, figures
-from benchmarks.schedule import schedule
+from benchmarks.schedule import devices, schedule
 from benchmarks.setting import write_setting
 from benchmarks.sides import Ours, Theirs
 from benchmarks.step import choose, print_tables
@@ -60,7 +61,7 @@ def test_all_repeats_are_kept_and_none_beside_them(found):
     for stage in ("pretrain", "sft"):
         assert found[stage]["steps"] == OPTIONS.repeats * OPTIONS.steps[stage]
         assert found[stage]["reference_steps"] == OPTIONS.repeats * OPTIONS.reference_steps
-    assert found["schedule"] is None  # extrapolated on a GPU alone
+    assert found["schedule"]["measured"] is None  # extrapolated on a GPU alone
     assert json.loads(json.dumps(found, allow_nan=False)) == found
 
 
@@ -75,7 +76,8 @@ def test_a_repeated_picture_goes_through_the_tower_once_here_and_twice_there(set
     theirs = Theirs(setting, "pretrain", device="cpu", defaults=DEFAULTS["pretrain"], workers=0)
     seen = {}
     for name, side in (("ours", ours), ("theirs", theirs)):
-        side.tokens.pictures = lambda row: [0]  # every row of the same picture
+        # every row of the same picture
+        side.tokens.pictures, side.tokens.pictures_of = lambda row: [0], lambda rows: np.zeros(len(rows), int)
         with (
             Work(side.model.model.vision_tower, side.model.config.text_config.vocab_size) as work,
             torch.no_grad(),
@@ -111,16 +113,29 @@ def test_figures_are_medians_of_the_repeats():
     assert found["padding_share"] == pytest.approx(0.1)
 
 
-def test_the_original_s_schedule_is_counted_in_its_rows_and_epochs(monkeypatch):
+def test_the_original_s_schedule_is_counted_in_its_rows_and_epochs(setting, monkeypatch):
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "NVIDIA H100 80GB HBM3")
-    stage = {"samples_per_second": 1000.0, "reference_samples_per_second": 100.0}
-    per_sample = {"operations_per_sample": 60e9, "operations_per_second": 60e12}
-    found = schedule({"pretrain": stage | per_sample, "sft": stage | per_sample}, "cuda:0")
+    speeds = {"samples_per_second": 1000.0, "reference_samples_per_second": 100.0, "operations_per_second": 6e13}
+    found = schedule({"pretrain": speeds, "sft": speeds}, setting.model().config, "cuda:0")
     assert found["samples"] == {"pretrain": 2_380_000, "sft": 1_800_000}
-    assert found["ours_hours"]["total"] == pytest.approx(4180 / 3600)
-    assert found["reference_hours"]["total"] == pytest.approx(41800 / 3600)
-    assert found["roofline_hours"] == pytest.approx(4.18e6 * 60e9 / 989.4e12 / 3600)
-    assert found["mfu"]["sft"] == pytest.approx(60 / 989.4)
+    measured = found["measured"]
+    assert measured["ours_hours"]["total"] == pytest.approx(4180 / 3600)
+    assert measured["reference_hours"]["total"] == pytest.approx(41800 / 3600)
+    assert measured["mfu"]["sft"] == pytest.approx(60 / 989.4)
+
+
+def test_devices_need_longer_than_their_peak_allows():
+    found = devices(314 * 10**15, None)
+    assert found["RTX 4090"]["hours_at_peak"] == pytest.approx(314e15 / 165.2e12 / 3600)
+    for each in found.values():
+        assert each["hours_at_peak"] < each["hours_low"] < each["hours"] < each["hours_high"]
+
+
+def test_work_is_counted_at_the_rows_own_lengths(setting):
+    ours = Ours(setting, "sft", device="cpu", precision="fp32", batch_tokens=600, workers=0)
+    assert ours.operations([0, 1]) == ours.operations([0]) + ours.operations([1])
+    longest, shortest = (int(f(ours.tokens.lengths)) for f in (np.argmax, np.argmin))
+    assert ours.operations([longest]) > ours.operations([shortest])
 
 
 def test_a_gpu_gets_two_hundred_steps_and_workers(monkeypatch):
