@@ -1,4 +1,4 @@
-"""The original's whole training: its operations, what devices need for them at most, and at the speeds measured."""
+"""The original's whole training: its operations, devices' hours by their peaks, hours at measured speeds."""
 
 from __future__ import annotations
 
