@@ -69,25 +69,19 @@ class Phases:
         self.seconds[name] += now(self._device) - start
 
     @contextmanager
-    def of_tower(self, tower: Any, layers: int) -> Iterator[None]:
-        """Within, add what the first `layers` layers of a vision tower take to `tower`."""
-        started: list[float] = []
+    def of_method(self, holder: Any, method: str, name: str) -> Iterator[None]:
+        """Within, add the time that a method of `holder` takes to a part."""
+        whole = getattr(holder, method)
 
-        def start(*_: Any) -> None:
-            started.append(now(self._device))
+        def timed(*arguments: Any) -> Any:
+            with self(name):
+                return whole(*arguments)
 
-        def stop(*_: Any) -> None:
-            self.seconds["tower"] += now(self._device) - started.pop()
-
-        handles = [
-            tower.embeddings.register_forward_pre_hook(start),
-            tower.encoder.layers[layers - 1].register_forward_hook(stop),
-        ]
+        setattr(holder, method, timed)
         try:
             yield
         finally:
-            for handle in handles:
-                handle.remove()
+            delattr(holder, method)
 
 
 class Work(TorchDispatchMode):

@@ -63,13 +63,15 @@ def compare_stage(stage: str, setting: Setting, options: Options, defaults: Defa
         precision=options.precision,
         batch_tokens=options.batch_tokens[stage],
         workers=options.workers,
-        compile=options.compile,
     )
     theirs = Theirs(setting, stage, device=options.device, defaults=defaults, workers=_reference_workers(options))
     losses = check_losses(stage, ours, theirs)
     [sample] = ours.plan(options.steps[stage])
     counts = {"ours": ours.work(sample), "reference": theirs.work(1)}
-    times = interleaved(stage, ours, theirs, options)
+    if options.compile:
+        ours.compile()
+    with ours.converted():
+        times = interleaved(stage, ours, theirs, options)
     parts = {"ours": parts_of(ours, sample), "reference": parts_of(theirs, 1)}
     return figures(times) | {"loss": losses, "counts": counts, "parts": parts}
 
@@ -161,10 +163,7 @@ def parts_of(side: Ours | Theirs, steps: Any) -> dict[str, float]:
     from benchmarks.clock import Phases
 
     phases = Phases(side.device)
-    model = side.model
-    layers = model.config.vision_config.num_hidden_layers
-    layers = model.config.vision_feature_layer % (layers + 1)
-    with phases.of_tower(model.model.vision_tower, layers):
+    with phases.of_method(*side.tower, "tower"):
         rows = side.step_in_phases(steps, phases)
     seconds = dict(phases.seconds)
     seconds["llm_forward"] = seconds.pop("forward") - seconds["tower"]

@@ -29,7 +29,6 @@ class Ours:
         precision: str,
         batch_tokens: int,
         workers: int,
-        compile: bool = False,
     ) -> None:
         """`precision`: fp32 or bf16."""
         from minivlm.data.pictures import Preparation
@@ -43,13 +42,31 @@ class Ours:
         self._preparation = Preparation.read(setting.base / "vision_tower")
         self.model: Any = setting.model()
         freeze(self.model, FREEZE[stage])
-        self.objective = VisionLanguageLoss(self.model, *checkpoint.normalization(setting.base))
+        normalization = checkpoint.normalization(setting.base)
+        self.objective = VisionLanguageLoss(self.model, *normalization, self._preparation)
         self.objective.to(device).train()
 
     @property
     def _low(self) -> AbstractContextManager[Any]:
         bf16 = self.precision == "bf16"
         return torch.autocast(self.device.partition(":")[0], torch.bfloat16) if bf16 else nullcontext()
+
+    @property
+    def tower(self) -> tuple[Any, str]:
+        """What computes pictures' features: holder and name of the method."""
+        return self.objective, "picture_features"
+
+    def compile(self) -> None:
+        """Let the layers be compiled in the steps that follow; counting does not see into them any more."""
+        from minivlm.model.layers import compile_layers
+
+        compile_layers(self.model)
+
+    def converted(self) -> AbstractContextManager[Any]:
+        """While inside, frozen weights are in the precision of the products that read them, as in a stage."""
+        from minivlm.model.frozen import frozen_in
+
+        return frozen_in(self.model, torch.bfloat16) if self.precision == "bf16" else nullcontext()
 
     def plan(self, steps: int, parts: int = 1) -> list[list[Any]]:
         """Rows of `steps` batches for each of `parts`, each a fair sample of the store's epochs.
@@ -112,12 +129,16 @@ class Ours:
         import numpy as np
 
         [batch] = self.batches([np.array(rows)], workers=0)
-        with torch.no_grad(), self._low if low else nullcontext():
+        with torch.no_grad(), self.converted() if low else nullcontext(), self._low if low else nullcontext():
             total = self.objective(batch.to(self.device))
         return float(total) / int(batch.count)
 
     def step_in_phases(self, plan: Sequence[Any], phases: Phases) -> int:
         """Steps with the time of every part taken; returns the rows."""
+        with self.converted():
+            return self._step_in_phases(plan, phases)
+
+    def _step_in_phases(self, plan: Sequence[Any], phases: Phases) -> int:
         from minivlm.training.optimizer import adamw, trained_parameters
 
         optimizer = adamw(self.objective, WEIGHT_DECAY)
@@ -166,6 +187,11 @@ class Theirs:
         self.reference = plain.Reference(self.model).to(device).train()
         self.optimizer = plain.make_optimizer(self.reference, defaults.learning_rate)
         self._processor = make_processor(setting.base, self.model.config).image_processor
+
+    @property
+    def tower(self) -> tuple[Any, str]:
+        """What computes pictures' features: holder and name of the method."""
+        return self.reference, "features"
 
     def rows(self, steps: int) -> list[int]:
         """The rows of that many batches, over and over in the order of the store."""

@@ -160,11 +160,21 @@ def test_each_repeat_has_rows_of_all_lengths(tmp_path):
 def test_parts_are_timed_where_they_run(setting):
     ours = Ours(setting, "sft", device="cpu", precision="fp32", batch_tokens=600, workers=0)
     phases = Phases("cpu")
-    with phases.of_tower(ours.model.model.vision_tower, 2):
+    with phases.of_method(*ours.tower, "tower"):
         assert ours.step_in_phases(ours.plan(1)[0], phases) > 0
     before = phases.seconds["tower"]
     ours.loss([0], low=False)
-    assert phases.seconds["tower"] == before > 0  # the hooks are gone
+    assert phases.seconds["tower"] == before > 0  # the clock is taken off again
+
+
+def test_bf16_leaves_the_frozen_weights_as_they_were(setting):
+    ours = Ours(setting, "pretrain", device="cpu", precision="bf16", batch_tokens=400, workers=0)
+    weight = ours.model.model.vision_tower.encoder.layers[0].mlp.fc1.weight
+    before = weight.clone()
+    with ours.converted():
+        assert weight.dtype == torch.bfloat16
+    assert torch.equal(weight, before)
+    assert ours.loss([0, 1], low=True) == pytest.approx(ours.loss([0, 1], low=False), rel=2e-2)
 
 
 BLOCKED = """
