@@ -1,4 +1,4 @@
-"""Time on a device, and where in a step it goes."""
+"""Time on a device, where in a step it goes, and what is computed in it."""
 
 from __future__ import annotations
 
@@ -111,3 +111,28 @@ class Work(TorchDispatchMode):
 
 
 _PRODUCTS = (torch.ops.aten.mm, torch.ops.aten.addmm, torch.ops.aten.bmm, torch.ops.aten.linear)
+
+
+@dataclass(frozen=True)
+class Counts:
+    """What was there and what was computed for it."""
+
+    rows: int
+    pictures: int  # distinct ones of a batch, summed
+    tokens: int
+    padded_tokens: int
+    supervised: int
+    positions: int
+    tower_pictures: int
+
+    def figures(self) -> dict[str, float]:
+        """As step.json has them."""
+        return {
+            "rows": self.rows,
+            "supervised_tokens": self.supervised,
+            "logit_positions": self.positions,
+            "padding_share": 1 - self.tokens / self.padded_tokens,
+            "padded_tokens_per_row": self.padded_tokens / self.rows,
+            "logit_positions_per_supervised_token": self.positions / self.supervised,
+            "tower_runs_per_picture": self.tower_pictures / self.pictures,
+        }

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 
 from benchmarks import reference as plain
-from benchmarks.clock import Phases, Work
+from benchmarks.clock import Counts, Phases, Work
 from benchmarks.setting import FREEZE, Setting
 
 WEIGHT_DECAY = 0.01
@@ -238,28 +237,3 @@ class Theirs:
         return Counts(
             len(rows), len(set(wanted)), tokens, padded, supervised, work.positions, work.pictures
         ).figures()
-
-
-@dataclass(frozen=True)
-class Counts:
-    """What was there and what was computed for it."""
-
-    rows: int
-    pictures: int  # distinct ones of a batch, summed
-    tokens: int
-    padded_tokens: int
-    supervised: int
-    positions: int
-    tower_pictures: int
-
-    def figures(self) -> dict[str, float]:
-        """As step.json has them."""
-        return {
-            "rows": self.rows,
-            "supervised_tokens": self.supervised,
-            "logit_positions": self.positions,
-            "padding_share": 1 - self.tokens / self.padded_tokens,
-            "padded_tokens_per_row": self.padded_tokens / self.rows,
-            "logit_positions_per_supervised_token": self.positions / self.supervised,
-            "tower_runs_per_picture": self.tower_pictures / self.pictures,
-        }

@@ -85,7 +85,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     with tempfile.TemporaryDirectory(prefix="minivlm-step-") as folder:
         found = compare(options, values["base"], DEFAULTS, Path(folder))
     print_tables(found)
-    print(record("step", found, repeats=options.repeats, **({"directory": given.out} if given.out else {})))
+    # A GPU's figures lie beside the CPU's, whose ratios other programs read.
+    name = "step_gpu" if options.device.startswith("cuda") else "step"
+    print(record(name, found, repeats=options.repeats, directory=given.directory))
 
 
 def choose(given: argparse.Namespace, batch_tokens: Mapping[str, int]) -> Options:
@@ -116,6 +118,8 @@ def choose(given: argparse.Namespace, batch_tokens: Mapping[str, int]) -> Option
 
 
 def _parser() -> argparse.ArgumentParser:
+    from benchmarks.record import RESULTS
+
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.step", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -128,7 +132,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--batch-tokens", type=int, help="tokens of a batch; the profile's on a CPU")
     parser.add_argument("--compile", action="store_true", help="torch.compile for this project's side")
     parser.add_argument("--quick", action="store_true", help="one repeat of few steps: to see that it runs")
-    parser.add_argument("--out", type=Path, help="folder for step.json instead of benchmarks/results")
+    parser.add_argument("--directory", type=Path, default=RESULTS, help="where step.json goes")
     return parser
 
 

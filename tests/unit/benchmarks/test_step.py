@@ -23,11 +23,6 @@ from tests.unit.benchmarks.tiny import BASE, DEFAULTS, OPTIONS
 
 
 @pytest.fixture(scope="module")
-def found(tmp_path_factory):
-    return compare(OPTIONS, BASE, DEFAULTS, tmp_path_factory.mktemp("step"))
-
-
-@pytest.fixture(scope="module")
 def setting(tmp_path_factory):
     return write_setting(tmp_path_factory.mktemp("setting"), BASE, rows=12, longest={"pretrain": 96, "sft": 256})
 
@@ -141,7 +136,7 @@ def test_work_is_counted_at_the_rows_own_lengths(setting):
 def test_a_gpu_gets_two_hundred_steps_and_workers(monkeypatch):
     monkeypatch.setattr("minivlm.device.resolve_device", lambda device: "cuda:0")
     given = Namespace(device="auto", precision="bf16", stages=["sft"], rows=None, repeats=None, steps=None,
-                      batch_tokens=None, compile=False, quick=False, out=None)  # fmt: skip
+                      batch_tokens=None, compile=False, quick=False, directory=None)  # fmt: skip
     options = choose(given, {"pretrain": 4096, "sft": 1600})
     assert isinstance(options, Options) and options.workers > 0
     assert options.repeats * options.steps["sft"] >= 200 and options.repeats * options.reference_steps >= 200
