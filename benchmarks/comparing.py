@@ -93,7 +93,11 @@ def check_losses(stage: str, ours: Ours, theirs: Theirs) -> dict[str, float]:
 
 
 def interleaved(stage: str, ours: Ours, theirs: Theirs, options: Options) -> list[tuple[Segment, Segment]]:
-    """(ours, reference) of every repeat; one repeat before them warms up and is not kept."""
+    """(ours, reference) of every repeat; one repeat before them warms up and is not kept.
+
+    The reference's rows are some of those that this project trains on in the same repeat.
+    """
+    import numpy as np
     import torch
 
     from benchmarks.clock import Meter
@@ -105,6 +109,7 @@ def interleaved(stage: str, ours: Ours, theirs: Theirs, options: Options) -> lis
     steps, repeats = options.steps[stage], options.repeats + 1
     warm_up = options.warm_up  # at the start of every segment: what workers have waiting is not steady work
     plan = ours.plan(steps + warm_up, repeats)
+    random = np.random.default_rng(0)
 
     def stream() -> Iterator[list[Any]]:
         for repeat in range(repeats):
@@ -116,7 +121,8 @@ def interleaved(stage: str, ours: Ours, theirs: Theirs, options: Options) -> lis
                 meter.add(batch)
                 yield [batch]
             measured = meter.stop(sum(map(ours.operations, plan[repeat][warm_up:])))
-            times.append((measured, _reference_segment(theirs, options)))
+            rows = random.permutation(np.concatenate(plan[repeat])).tolist()
+            times.append((measured, _reference_segment(theirs, rows, options)))
             if repeat:
                 _say(stage, repeat, options.repeats, *times[-1])
         yield list(ours.batches(plan[0][:1], workers=0))  # the loop asks for no step after its last one
@@ -143,17 +149,17 @@ def interleaved(stage: str, ours: Ours, theirs: Theirs, options: Options) -> lis
     return times[1:]
 
 
-def _reference_segment(theirs: Theirs, options: Options) -> Segment:
+def _reference_segment(theirs: Theirs, rows: Sequence[int], options: Options) -> Segment:
     import torch
 
     from benchmarks.clock import Meter
 
     torch.use_deterministic_algorithms(False)  # the original does not ask for them
-    batches = theirs.batches(theirs.rows(options.reference_steps + options.warm_up))
+    batches = theirs.batches(theirs.rows(options.reference_steps + options.warm_up, rows))
     theirs.steps(next(batches) for _ in range(options.warm_up))
     meter = Meter(options.device)
-    rows = theirs.steps(batches)
-    segment = replace(meter.stop(), rows=rows, steps=options.reference_steps)
+    done = theirs.steps(batches)
+    segment = replace(meter.stop(), rows=done, steps=options.reference_steps)
     torch.use_deterministic_algorithms(True, warn_only=True)
     return segment
 

@@ -192,9 +192,10 @@ class Theirs:
         """What computes pictures' features: holder and name of the method."""
         return self.reference, "features"
 
-    def rows(self, steps: int) -> list[int]:
-        """The rows of that many batches, over and over in the order of the store."""
-        return [i % len(self.tokens) for i in range(steps * self.defaults.batch_size)]
+    def rows(self, steps: int, of: Sequence[int] | None = None) -> list[int]:
+        """The rows of that many batches: of the store, or of some rows of it; from the first on if they are few."""
+        chosen = range(len(self.tokens)) if of is None else of
+        return [int(chosen[i % len(chosen)]) for i in range(steps * self.defaults.batch_size)]
 
     def batches(self, rows: Sequence[int], workers: int | None = None) -> Iterator[plain.Batch]:
         """Padded batches, on the CPU."""

@@ -6,7 +6,7 @@
 Both sides start from the same weights and train on the same rows: this project through `fit`, its training loop,
 with batches of like lengths; the reference (reference.py) as the original does. Before anything is timed their
 losses on the same rows must agree. Figures are medians over the repeats, in turn A B A B. The reference pads every
-row to one length, so that any of its batches costs the same; it runs fewer of them in a repeat on a CPU.
+row to one length, so that any of its batches costs the same: it takes some of the rows of a repeat.
 """
 
 from __future__ import annotations
