@@ -1,4 +1,4 @@
-"""Time on a device, and where in a step it goes."""
+"""Time on a device, where in a step it goes, and what is computed in it."""
 
 from __future__ import annotations
 
@@ -43,21 +43,15 @@ class Meter:
         self._done: Counter[str] = Counter()
         self._start = now(device)
 
-    def add(self, batch: Any, operations: int) -> None:
+    def add(self, batch: Any) -> None:
         """Count a step of this project; the batch itself is not kept."""
-        self._done.update(
-            steps=1,
-            rows=batch.samples,
-            tokens=batch.tokens,
-            padded_tokens=batch.padded_tokens,
-            operations=operations,
-        )
+        self._done.update(steps=1, rows=batch.samples, tokens=batch.tokens, padded_tokens=batch.padded_tokens)
 
-    def stop(self) -> Segment:
-        """What was counted, and the seconds it took."""
+    def stop(self, operations: int = 0) -> Segment:
+        """What was counted, and the seconds it took; `operations`: of the rows, for the record."""
         seconds = now(self._device) - self._start
         memory = torch.cuda.max_memory_allocated(self._device) if self._device.startswith("cuda") else None
-        return Segment(seconds, memory, **self._done)
+        return Segment(seconds, memory, operations=operations, **self._done)
 
 
 class Phases:
@@ -75,25 +69,19 @@ class Phases:
         self.seconds[name] += now(self._device) - start
 
     @contextmanager
-    def of_tower(self, tower: Any, layers: int) -> Iterator[None]:
-        """Within, add what the first `layers` layers of a vision tower take to `tower`."""
-        started: list[float] = []
+    def of_method(self, holder: Any, method: str, name: str) -> Iterator[None]:
+        """Within, add the time that a method of `holder` takes to a part."""
+        whole = getattr(holder, method)
 
-        def start(*_: Any) -> None:
-            started.append(now(self._device))
+        def timed(*arguments: Any) -> Any:
+            with self(name):
+                return whole(*arguments)
 
-        def stop(*_: Any) -> None:
-            self.seconds["tower"] += now(self._device) - started.pop()
-
-        handles = [
-            tower.embeddings.register_forward_pre_hook(start),
-            tower.encoder.layers[layers - 1].register_forward_hook(stop),
-        ]
+        setattr(holder, method, timed)
         try:
             yield
         finally:
-            for handle in handles:
-                handle.remove()
+            delattr(holder, method)
 
 
 class Work(TorchDispatchMode):
@@ -123,3 +111,28 @@ class Work(TorchDispatchMode):
 
 
 _PRODUCTS = (torch.ops.aten.mm, torch.ops.aten.addmm, torch.ops.aten.bmm, torch.ops.aten.linear)
+
+
+@dataclass(frozen=True)
+class Counts:
+    """What was there and what was computed for it."""
+
+    rows: int
+    pictures: int  # distinct ones of a batch, summed
+    tokens: int
+    padded_tokens: int
+    supervised: int
+    positions: int
+    tower_pictures: int
+
+    def figures(self) -> dict[str, float]:
+        """As step.json has them."""
+        return {
+            "rows": self.rows,
+            "supervised_tokens": self.supervised,
+            "logit_positions": self.positions,
+            "padding_share": 1 - self.tokens / self.padded_tokens,
+            "padded_tokens_per_row": self.padded_tokens / self.rows,
+            "logit_positions_per_supervised_token": self.positions / self.supervised,
+            "tower_runs_per_picture": self.tower_pictures / self.pictures,
+        }

@@ -45,7 +45,11 @@ def compare(
     longest = {stage: values.max_length for stage, values in defaults.items()}
     setting = write_setting(folder, base, rows=options.rows, longest=longest)
     stages = {stage: compare_stage(stage, setting, options, defaults[stage]) for stage in options.stages}
-    return {**stages, "schedule": schedule(stages, options.device), "measured_on": about(options, base)}
+    return {
+        **stages,
+        "schedule": schedule(stages, setting.model().config, options.device),
+        "measured_on": about(options, base),
+    }
 
 
 def compare_stage(stage: str, setting: Setting, options: Options, defaults: Defaults) -> dict[str, Any]:
@@ -59,13 +63,15 @@ def compare_stage(stage: str, setting: Setting, options: Options, defaults: Defa
         precision=options.precision,
         batch_tokens=options.batch_tokens[stage],
         workers=options.workers,
-        compile=options.compile,
     )
     theirs = Theirs(setting, stage, device=options.device, defaults=defaults, workers=_reference_workers(options))
     losses = check_losses(stage, ours, theirs)
     [sample] = ours.plan(options.steps[stage])
     counts = {"ours": ours.work(sample), "reference": theirs.work(1)}
-    times = interleaved(stage, ours, theirs, options)
+    if options.compile:
+        ours.compile()
+    with ours.converted():
+        times = interleaved(stage, ours, theirs, options)
     parts = {"ours": parts_of(ours, sample), "reference": parts_of(theirs, 1)}
     return figures(times) | {"loss": losses, "counts": counts, "parts": parts}
 
@@ -87,7 +93,11 @@ def check_losses(stage: str, ours: Ours, theirs: Theirs) -> dict[str, float]:
 
 
 def interleaved(stage: str, ours: Ours, theirs: Theirs, options: Options) -> list[tuple[Segment, Segment]]:
-    """(ours, reference) of every repeat; one repeat before them warms up and is not kept."""
+    """(ours, reference) of every repeat; one repeat before them warms up and is not kept.
+
+    The reference's rows are some of those that this project trains on in the same repeat.
+    """
+    import numpy as np
     import torch
 
     from benchmarks.clock import Meter
@@ -99,6 +109,7 @@ def interleaved(stage: str, ours: Ours, theirs: Theirs, options: Options) -> lis
     steps, repeats = options.steps[stage], options.repeats + 1
     warm_up = options.warm_up  # at the start of every segment: what workers have waiting is not steady work
     plan = ours.plan(steps + warm_up, repeats)
+    random = np.random.default_rng(0)
 
     def stream() -> Iterator[list[Any]]:
         for repeat in range(repeats):
@@ -107,9 +118,11 @@ def interleaved(stage: str, ours: Ours, theirs: Theirs, options: Options) -> lis
                 yield [next(batches)]
             meter = Meter(options.device)
             for batch in batches:
-                meter.add(batch, ours.counter.batch(batch))
+                meter.add(batch)
                 yield [batch]
-            times.append((meter.stop(), _reference_segment(theirs, options)))
+            measured = meter.stop(sum(map(ours.operations, plan[repeat][warm_up:])))
+            rows = random.permutation(np.concatenate(plan[repeat])).tolist()
+            times.append((measured, _reference_segment(theirs, rows, options)))
             if repeat:
                 _say(stage, repeat, options.repeats, *times[-1])
         yield list(ours.batches(plan[0][:1], workers=0))  # the loop asks for no step after its last one
@@ -136,17 +149,17 @@ def interleaved(stage: str, ours: Ours, theirs: Theirs, options: Options) -> lis
     return times[1:]
 
 
-def _reference_segment(theirs: Theirs, options: Options) -> Segment:
+def _reference_segment(theirs: Theirs, rows: Sequence[int], options: Options) -> Segment:
     import torch
 
     from benchmarks.clock import Meter
 
     torch.use_deterministic_algorithms(False)  # the original does not ask for them
-    batches = theirs.batches(theirs.rows(options.reference_steps + options.warm_up))
+    batches = theirs.batches(theirs.rows(options.reference_steps + options.warm_up, rows))
     theirs.steps(next(batches) for _ in range(options.warm_up))
     meter = Meter(options.device)
-    rows = theirs.steps(batches)
-    segment = replace(meter.stop(), rows=rows, steps=options.reference_steps)
+    done = theirs.steps(batches)
+    segment = replace(meter.stop(), rows=done, steps=options.reference_steps)
     torch.use_deterministic_algorithms(True, warn_only=True)
     return segment
 
@@ -156,10 +169,7 @@ def parts_of(side: Ours | Theirs, steps: Any) -> dict[str, float]:
     from benchmarks.clock import Phases
 
     phases = Phases(side.device)
-    model = side.model
-    layers = model.config.vision_config.num_hidden_layers
-    layers = model.config.vision_feature_layer % (layers + 1)
-    with phases.of_tower(model.model.vision_tower, layers):
+    with phases.of_method(*side.tower, "tower"):
         rows = side.step_in_phases(steps, phases)
     seconds = dict(phases.seconds)
     seconds["llm_forward"] = seconds.pop("forward") - seconds["tower"]

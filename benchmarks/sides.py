@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 
 from benchmarks import reference as plain
-from benchmarks.clock import Phases, Work
+from benchmarks.clock import Counts, Phases, Work
 from benchmarks.setting import FREEZE, Setting
 
 WEIGHT_DECAY = 0.01
@@ -29,29 +28,44 @@ class Ours:
         precision: str,
         batch_tokens: int,
         workers: int,
-        compile: bool = False,
     ) -> None:
         """`precision`: fp32 or bf16."""
         from minivlm.data.pictures import Preparation
         from minivlm.model import checkpoint
         from minivlm.model.vision_language import VisionLanguageLoss
-        from minivlm.training.operations import OperationCounter
         from minivlm.training.optimizer import freeze
 
-        self._setting, self.device, self.precision = setting, device, precision
+        self._setting, self._stage, self.device, self.precision = setting, stage, device, precision
         self._batch_tokens, self._workers = batch_tokens, workers
         self.tokens, self._pictures = setting.tokens(stage), setting.pictures()
         self._preparation = Preparation.read(setting.base / "vision_tower")
         self.model: Any = setting.model()
         freeze(self.model, FREEZE[stage])
-        self.objective = VisionLanguageLoss(self.model, *checkpoint.normalization(setting.base))
+        normalization = checkpoint.normalization(setting.base)
+        self.objective = VisionLanguageLoss(self.model, *normalization, self._preparation)
         self.objective.to(device).train()
-        self.counter = OperationCounter(self.model.config, FREEZE[stage])
 
     @property
     def _low(self) -> AbstractContextManager[Any]:
         bf16 = self.precision == "bf16"
         return torch.autocast(self.device.partition(":")[0], torch.bfloat16) if bf16 else nullcontext()
+
+    @property
+    def tower(self) -> tuple[Any, str]:
+        """What computes pictures' features: holder and name of the method."""
+        return self.objective, "picture_features"
+
+    def compile(self) -> None:
+        """Let the layers be compiled in the steps that follow; counting does not see into them any more."""
+        from minivlm.model.layers import compile_layers
+
+        compile_layers(self.model)
+
+    def converted(self) -> AbstractContextManager[Any]:
+        """While inside, frozen weights are in the precision of the products that read them, as in a stage."""
+        from minivlm.model.frozen import frozen_in
+
+        return frozen_in(self.model, torch.bfloat16) if self.precision == "bf16" else nullcontext()
 
     def plan(self, steps: int, parts: int = 1) -> list[list[Any]]:
         """Rows of `steps` batches for each of `parts`, each a fair sample of the store's epochs.
@@ -74,6 +88,26 @@ class Ours:
         random = np.random.default_rng(self._setting.seed)
         return [[planned[i] for i in random.permutation(places[part::parts])] for part in range(parts)]
 
+    def operations(self, rows: Sequence[int]) -> int:
+        """FLOPs of a step over these rows at their own lengths: neither padding nor spare logits are work."""
+        from minivlm.training.cost import LlamaShape, VisionShape, step_flops
+
+        config = self.model.config
+        llm, vision = LlamaShape.of(config.text_config), VisionShape.of(config.vision_config)
+        whole = FREEZE[self._stage] == "llm"
+        return sum(
+            step_flops(
+                llm,
+                vision,
+                batch=1,
+                length=int(self.tokens.lengths[row]),
+                supervised=int(self.tokens.supervised[row]),
+                trained_layers=llm.layers if whole else 0,
+                trained_logits=whole,
+            )
+            for row in rows
+        )
+
     def batches(self, plan: Sequence[Any], workers: int | None = None) -> Iterator[Any]:
         """The batches of a plan, on the CPU."""
         from minivlm.data.batches import Batches
@@ -94,12 +128,16 @@ class Ours:
         import numpy as np
 
         [batch] = self.batches([np.array(rows)], workers=0)
-        with torch.no_grad(), self._low if low else nullcontext():
+        with torch.no_grad(), self.converted() if low else nullcontext(), self._low if low else nullcontext():
             total = self.objective(batch.to(self.device))
         return float(total) / int(batch.count)
 
     def step_in_phases(self, plan: Sequence[Any], phases: Phases) -> int:
         """Steps with the time of every part taken; returns the rows."""
+        with self.converted():
+            return self._step_in_phases(plan, phases)
+
+    def _step_in_phases(self, plan: Sequence[Any], phases: Phases) -> int:
         from minivlm.training.optimizer import adamw, trained_parameters
 
         optimizer = adamw(self.objective, WEIGHT_DECAY)
@@ -149,9 +187,15 @@ class Theirs:
         self.optimizer = plain.make_optimizer(self.reference, defaults.learning_rate)
         self._processor = make_processor(setting.base, self.model.config).image_processor
 
-    def rows(self, steps: int) -> list[int]:
-        """The rows of that many batches, over and over in the order of the store."""
-        return [i % len(self.tokens) for i in range(steps * self.defaults.batch_size)]
+    @property
+    def tower(self) -> tuple[Any, str]:
+        """What computes pictures' features: holder and name of the method."""
+        return self.reference, "features"
+
+    def rows(self, steps: int, of: Sequence[int] | None = None) -> list[int]:
+        """The rows of that many batches: of the store, or of some rows of it; from the first on if they are few."""
+        chosen = range(len(self.tokens)) if of is None else of
+        return [int(chosen[i % len(chosen)]) for i in range(steps * self.defaults.batch_size)]
 
     def batches(self, rows: Sequence[int], workers: int | None = None) -> Iterator[plain.Batch]:
         """Padded batches, on the CPU."""
@@ -194,28 +238,3 @@ class Theirs:
         return Counts(
             len(rows), len(set(wanted)), tokens, padded, supervised, work.positions, work.pictures
         ).figures()
-
-
-@dataclass(frozen=True)
-class Counts:
-    """What was there and what was computed for it."""
-
-    rows: int
-    pictures: int  # distinct ones of a batch, summed
-    tokens: int
-    padded_tokens: int
-    supervised: int
-    positions: int
-    tower_pictures: int
-
-    def figures(self) -> dict[str, float]:
-        """As step.json has them."""
-        return {
-            "rows": self.rows,
-            "supervised_tokens": self.supervised,
-            "logit_positions": self.positions,
-            "padding_share": 1 - self.tokens / self.padded_tokens,
-            "padded_tokens_per_row": self.padded_tokens / self.rows,
-            "logit_positions_per_supervised_token": self.positions / self.supervised,
-            "tower_runs_per_picture": self.tower_pictures / self.pictures,
-        }

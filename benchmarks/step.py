@@ -6,7 +6,7 @@
 Both sides start from the same weights and train on the same rows: this project through `fit`, its training loop,
 with batches of like lengths; the reference (reference.py) as the original does. Before anything is timed their
 losses on the same rows must agree. Figures are medians over the repeats, in turn A B A B. The reference pads every
-row to one length, so that any of its batches costs the same; it runs fewer of them in a repeat on a CPU.
+row to one length, so that any of its batches costs the same: it takes some of the rows of a repeat.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.comparing import Options, compare
-from benchmarks.schedule import SCHEDULE
 
 PREFETCHED = 4  # batches that a worker has ready when a segment begins: they say nothing of steady work
 
@@ -63,10 +62,15 @@ def print_tables(found: Mapping[str, Any]) -> None:
         for side, counted in each["counts"].items()
     ]
     table(counts, "What is computed")
-    if found["schedule"]:
-        hours = found["schedule"]
-        row = {"this project": hours["ours_hours"]["total"], "reference": hours["reference_hours"]["total"]}
-        table([row | {"at the device's peak": hours["roofline_hours"]}], "The original's schedule, hours")
+    hours = [
+        {"device": name, "at its peak": each["hours_at_peak"], "at this MFU": each["assumed_mfu"]}
+        | {"hours": each["hours"], "from": each["hours_low"], "to": each["hours_high"]}
+        for name, each in found["schedule"]["devices"].items()
+    ]
+    table(hours, "The original's schedule, hours computed")
+    if measured := found["schedule"]["measured"]:
+        row = {side: measured[f"{side}_hours"]["total"] for side in ("ours", "reference")}
+        table([{"device": measured["device"], **row, **(measured["mfu"] or {})}], "Hours and MFU measured")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -74,14 +78,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = _parser().parse_args(arguments)
     from benchmarks.record import record
     from benchmarks.reference import DEFAULTS
-    from benchmarks.setting import profile
+    from benchmarks.setting import FREEZE, profile
 
     values = profile()
-    options = choose(given, {stage: values[stage]["batch_tokens"] for stage in SCHEDULE})
+    options = choose(given, {stage: values[stage]["batch_tokens"] for stage in FREEZE})
     with tempfile.TemporaryDirectory(prefix="minivlm-step-") as folder:
         found = compare(options, values["base"], DEFAULTS, Path(folder))
     print_tables(found)
-    print(record("step", found, repeats=options.repeats, **({"directory": given.out} if given.out else {})))
+    # A GPU's figures lie beside the CPU's, whose ratios other programs read.
+    name = "step_gpu" if options.device.startswith("cuda") else "step"
+    print(record(name, found, repeats=options.repeats, directory=given.directory))
 
 
 def choose(given: argparse.Namespace, batch_tokens: Mapping[str, int]) -> Options:
@@ -112,6 +118,8 @@ def choose(given: argparse.Namespace, batch_tokens: Mapping[str, int]) -> Option
 
 
 def _parser() -> argparse.ArgumentParser:
+    from benchmarks.record import RESULTS
+
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.step", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -124,7 +132,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--batch-tokens", type=int, help="tokens of a batch; the profile's on a CPU")
     parser.add_argument("--compile", action="store_true", help="torch.compile for this project's side")
     parser.add_argument("--quick", action="store_true", help="one repeat of few steps: to see that it runs")
-    parser.add_argument("--out", type=Path, help="folder for step.json instead of benchmarks/results")
+    parser.add_argument("--directory", type=Path, default=RESULTS, help="where step.json goes")
     return parser
 
 

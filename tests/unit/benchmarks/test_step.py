@@ -6,24 +6,20 @@ import sys
 from argparse import Namespace
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
 from benchmarks import comparing
 from benchmarks.clock import Phases, Segment, Work
 from benchmarks.comparing import Options, compare, figures
-from benchmarks.schedule import schedule
+from benchmarks.schedule import devices, schedule
 from benchmarks.setting import write_setting
 from benchmarks.sides import Ours, Theirs
 from benchmarks.step import choose, print_tables
 from minivlm.errors import UserError
 from tests.contract.imports import ROOT
 from tests.unit.benchmarks.tiny import BASE, DEFAULTS, OPTIONS
-
-
-@pytest.fixture(scope="module")
-def found(tmp_path_factory):
-    return compare(OPTIONS, BASE, DEFAULTS, tmp_path_factory.mktemp("step"))
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +56,7 @@ def test_all_repeats_are_kept_and_none_beside_them(found):
     for stage in ("pretrain", "sft"):
         assert found[stage]["steps"] == OPTIONS.repeats * OPTIONS.steps[stage]
         assert found[stage]["reference_steps"] == OPTIONS.repeats * OPTIONS.reference_steps
-    assert found["schedule"] is None  # extrapolated on a GPU alone
+    assert found["schedule"]["measured"] is None  # extrapolated on a GPU alone
     assert json.loads(json.dumps(found, allow_nan=False)) == found
 
 
@@ -75,7 +71,8 @@ def test_a_repeated_picture_goes_through_the_tower_once_here_and_twice_there(set
     theirs = Theirs(setting, "pretrain", device="cpu", defaults=DEFAULTS["pretrain"], workers=0)
     seen = {}
     for name, side in (("ours", ours), ("theirs", theirs)):
-        side.tokens.pictures = lambda row: [0]  # every row of the same picture
+        # every row of the same picture
+        side.tokens.pictures, side.tokens.pictures_of = lambda row: [0], lambda rows: np.zeros(len(rows), int)
         with (
             Work(side.model.model.vision_tower, side.model.config.text_config.vocab_size) as work,
             torch.no_grad(),
@@ -111,22 +108,35 @@ def test_figures_are_medians_of_the_repeats():
     assert found["padding_share"] == pytest.approx(0.1)
 
 
-def test_the_original_s_schedule_is_counted_in_its_rows_and_epochs(monkeypatch):
+def test_the_original_s_schedule_is_counted_in_its_rows_and_epochs(setting, monkeypatch):
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "NVIDIA H100 80GB HBM3")
-    stage = {"samples_per_second": 1000.0, "reference_samples_per_second": 100.0}
-    per_sample = {"operations_per_sample": 60e9, "operations_per_second": 60e12}
-    found = schedule({"pretrain": stage | per_sample, "sft": stage | per_sample}, "cuda:0")
+    speeds = {"samples_per_second": 1000.0, "reference_samples_per_second": 100.0, "operations_per_second": 6e13}
+    found = schedule({"pretrain": speeds, "sft": speeds}, setting.model().config, "cuda:0")
     assert found["samples"] == {"pretrain": 2_380_000, "sft": 1_800_000}
-    assert found["ours_hours"]["total"] == pytest.approx(4180 / 3600)
-    assert found["reference_hours"]["total"] == pytest.approx(41800 / 3600)
-    assert found["roofline_hours"] == pytest.approx(4.18e6 * 60e9 / 989.4e12 / 3600)
-    assert found["mfu"]["sft"] == pytest.approx(60 / 989.4)
+    measured = found["measured"]
+    assert measured["ours_hours"]["total"] == pytest.approx(4180 / 3600)
+    assert measured["reference_hours"]["total"] == pytest.approx(41800 / 3600)
+    assert measured["mfu"]["sft"] == pytest.approx(60 / 989.4)
+
+
+def test_devices_need_longer_than_their_peak_allows():
+    found = devices(314 * 10**15, None)
+    assert found["RTX 4090"]["hours_at_peak"] == pytest.approx(314e15 / 165.2e12 / 3600)
+    for each in found.values():
+        assert each["hours_at_peak"] < each["hours_low"] < each["hours"] < each["hours_high"]
+
+
+def test_work_is_counted_at_the_rows_own_lengths(setting):
+    ours = Ours(setting, "sft", device="cpu", precision="fp32", batch_tokens=600, workers=0)
+    assert ours.operations([0, 1]) == ours.operations([0]) + ours.operations([1])
+    longest, shortest = (int(f(ours.tokens.lengths)) for f in (np.argmax, np.argmin))
+    assert ours.operations([longest]) > ours.operations([shortest])
 
 
 def test_a_gpu_gets_two_hundred_steps_and_workers(monkeypatch):
     monkeypatch.setattr("minivlm.device.resolve_device", lambda device: "cuda:0")
     given = Namespace(device="auto", precision="bf16", stages=["sft"], rows=None, repeats=None, steps=None,
-                      batch_tokens=None, compile=False, quick=False, out=None)  # fmt: skip
+                      batch_tokens=None, compile=False, quick=False, directory=None)  # fmt: skip
     options = choose(given, {"pretrain": 4096, "sft": 1600})
     assert isinstance(options, Options) and options.workers > 0
     assert options.repeats * options.steps["sft"] >= 200 and options.repeats * options.reference_steps >= 200
@@ -145,11 +155,21 @@ def test_each_repeat_has_rows_of_all_lengths(tmp_path):
 def test_parts_are_timed_where_they_run(setting):
     ours = Ours(setting, "sft", device="cpu", precision="fp32", batch_tokens=600, workers=0)
     phases = Phases("cpu")
-    with phases.of_tower(ours.model.model.vision_tower, 2):
+    with phases.of_method(*ours.tower, "tower"):
         assert ours.step_in_phases(ours.plan(1)[0], phases) > 0
     before = phases.seconds["tower"]
     ours.loss([0], low=False)
-    assert phases.seconds["tower"] == before > 0  # the hooks are gone
+    assert phases.seconds["tower"] == before > 0  # the clock is taken off again
+
+
+def test_bf16_leaves_the_frozen_weights_as_they_were(setting):
+    ours = Ours(setting, "pretrain", device="cpu", precision="bf16", batch_tokens=400, workers=0)
+    weight = ours.model.model.vision_tower.encoder.layers[0].mlp.fc1.weight
+    before = weight.clone()
+    with ours.converted():
+        assert weight.dtype == torch.bfloat16
+    assert torch.equal(weight, before)
+    assert ours.loss([0, 1], low=True) == pytest.approx(ours.loss([0, 1], low=False), rel=2e-2)
 
 
 BLOCKED = """

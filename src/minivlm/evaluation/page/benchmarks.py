@@ -22,7 +22,7 @@ PARTS = {
     "backward": "backward",
     "optimizer": "optimizer",
 }
-SERIES = {"validate": "validate", "tokenize": "tokenize", "train": "a short training"}
+SERIES = {"validate": "validate", "tokenize": "tokenize", "train": "40 steps of training"}
 SIDES = {"ours": "this project", "reference": "plain reference"}
 _BOTTOM = 40  # units below a line chart, for its axis
 
@@ -48,11 +48,15 @@ svg .train.line, svg .train.dot { stroke: var(--part-backward); }
 
 def section(results: Mapping[str, Values]) -> str:
     """All that was measured: name of a file in benchmarks/results/ → its values."""
-    step, rows = results.get("step", {}), results.get("rows", {})
-    panels = [
-        _panel("Samples a second", speeds(step), step),
-        _panel("Where a step's time goes", parts(step), step),
-        _panel("Rows a second", lines(rows, "rows_per_second", "rows a second", 1), rows),
+    rows = results.get("rows", {})
+    # Of a training a few steps are measured, however many rows there are: it has no rows a second.
+    read = {name: values for name, values in rows.items() if name != "train"}
+    panels = []
+    for step in (results.get(name, {}) for name in ("step", "step_gpu")):
+        panels.append(_panel("Samples a second", speeds(step), step))
+        panels.append(_panel("Where a step's time goes", parts(step), step))
+    panels += [
+        _panel("Rows a second", lines(read, "rows_per_second", "rows a second", 1), rows),
         _panel("Peak memory, MiB", lines(rows, "peak_memory_bytes", "MiB at the peak", 1 << 20), rows),
         _panel("Answers", generation(results.get("generation", {})), results.get("generation", {})),
     ]
