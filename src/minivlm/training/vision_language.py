@@ -95,6 +95,7 @@ def train_vision_language(
             pictures,
             preparation=preparation,
             image_token_id=model.config.image_token_id,
+            batch_tokens=batch_tokens,
             workers=loader_workers(machine.workers, machine.threads, device, sum(map(len, plan))),
             pin_memory=device.startswith("cuda"),
         )
@@ -117,7 +118,7 @@ def train_vision_language(
         with measured_energy(device) as measured:
             result = fit(
                 objective,
-                counter.watch(regroup(batches([batch for step in steps for batch in step]), steps)),
+                counter.watch(regroup(batches(steps.batches), steps)),
                 total_steps=len(steps),
                 device=device,
                 validate=(lambda: mean_loss(objective, counter.watch_validation(validation)))
