@@ -2,6 +2,7 @@
 
 import json
 import sys
+import textwrap
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any
 
@@ -38,7 +39,8 @@ def command(
     sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace")  # type: ignore[union-attr]
     with one_line_errors():
         from minivlm.paths import STAGES
-        from minivlm.planning.estimate import TRAININGS, Asked, estimate
+        from minivlm.planning.assumptions import Asked
+        from minivlm.planning.estimate import TRAININGS, estimate
 
         if unknown := [name for name in stage or () if name not in STAGES]:
             raise UserError(f"no stage {unknown[0]!r}; there are: {', '.join(STAGES)}")
@@ -120,8 +122,11 @@ def show(found: Mapping[str, Any]) -> None:
         )
     console.print(table)
     for stage, entry in found["stages"].items():
+        console.print(f"[bold]{stage}[/bold]")
         for line in _reasons(entry):
-            console.print(f"[bold]{stage}[/bold]: {escape(line)}")
+            console.print(
+                escape(textwrap.fill(line, console.width, initial_indent="  ", subsequent_indent="    "))
+            )
 
 
 def _reasons(entry: Mapping[str, Any]) -> Iterator[str]:

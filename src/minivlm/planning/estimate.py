@@ -7,8 +7,6 @@ for a named device (`paper`). Other stages count only where a benchmark or an ea
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -18,38 +16,19 @@ from minivlm.config import Params
 from minivlm.config.training import Training
 from minivlm.device import resolve_device, resolve_precision
 from minivlm.errors import UserError
-from minivlm.paths import STAGES
 from minivlm.planning import plan_with
+from minivlm.planning.assumptions import Asked, expected_lengths, fewer_rows, stated_rows
 from minivlm.planning.elsewhere import Seconds, other_stage
 from minivlm.planning.models import image_tokens, llava_config, llm_config, tower_config
 from minivlm.planning.present import Present
-from minivlm.planning.ranges import Factor, Range, rate, total, with_factors
-from minivlm.planning.rows import accepted_rows, store_meta
+from minivlm.planning.ranges import Factor, rate, with_factors
+from minivlm.planning.room import room, totals
+from minivlm.planning.rows import store_meta
 from minivlm.planning.training import memory_on
 from minivlm.planning.work import Lengths, Work, work_assumed, work_of_store
 
 TRAININGS = ("pretrain", "sft")
-TEXT_TOKENS = {"pretrain": (54, 30, 100), "sft": (204, 100, 400)}
-"""Tokens of a row beside its picture, low and high, where nothing is known: the original's rows have about 250 and
-400 tokens, 196 of them the picture's (ORIGINAL_SCHEDULE in minivlm.training.cost)."""
-STATED = Factor("lengths", 0.95, 1.05, "a mean that was stated stands for a distribution: 5 %, assumed")
 DRIFT = Factor("time", 0.9, 1.25, "a minute stands for the whole run (clocks, other work on the machine): assumed")
-MEMORY = (
-    0.6,
-    "the plan's bound is the high end; whole processes took 0.6 to 0.8 of it on a CPU (docs/profiles.md)",
-)
-
-
-@dataclass(frozen=True)
-class Asked:
-    """What the user wants to know and what they state: rows and mean tokens of a row, by stage."""
-
-    stages: Sequence[str] = STAGES
-    rows: Mapping[str, int] = field(default_factory=dict)
-    tokens: Mapping[str, float] = field(default_factory=dict)
-    paper: bool = False
-    device: str = "RTX 4090"  # of `paper`
-    seconds: float = 15.0  # of timed steps of each stage
 
 
 def estimate(params: Params, present: Present, asked: Asked) -> dict[str, Any]:
@@ -74,7 +53,7 @@ def estimate(params: Params, present: Present, asked: Asked) -> dict[str, Any]:
         "currency": params.prices.currency,
         "price_per_hour": price,
         "stages": stages,
-        "total": _total(stages),
+        "total": totals(stages),
     }
 
 
@@ -97,7 +76,7 @@ def _stage(stage: str, params: Params, present: Present, asked: Asked, price: fl
         entry["seconds"], entry["hours"] = found.value.fields(), found.value.times(1 / 3600).fields()
         entry["money"] = None if price is None else found.value.times(price / 3600).fields()
         entry["uncertainty"] = [factor.fields() for factor in found.factors]
-    return entry | _room(planned)
+    return entry | room(planned)
 
 
 def _training(stage: str, params: Params, present: Present, asked: Asked) -> Seconds:
@@ -121,27 +100,33 @@ def _training(stage: str, params: Params, present: Present, asked: Asked) -> Sec
         work = work_of_store(known, section, params.seed, counter, present.name(known.directory))
         lengths = Lengths(work.tokens / work.samples, 0, 0, work.source)
     else:
-        rows, source = _rows(stage, params, present, asked)
+        rows, source = stated_rows(stage, params, present, asked)
         if rows is None:
             return Seconds.unknown(f"rows unknown: {source}; state them: --rows {stage}=N")
-        lengths = _lengths(stage, asked, patches, params.tokenize.max_length)
+        lengths = expected_lengths(stage, asked, patches, params.tokenize.max_length)
         fraction = params.tokenize.validation_fraction
         longest = params.tokenize.max_length
         work = work_assumed(
             rows, lengths, patches, longest, fraction, section, params.seed, counter, f"{source}; {lengths.source}"
         )
     details = _details(work, section, lengths)
-    factors = [] if work.exact else [Factor("lengths", work.low, work.high, lengths.source)]
+    factors = []
+    if not work.exact:
+        if stage not in asked.rows and (few := fewer_rows(params)) is not None:
+            factors.append(few)
+        ends = f"rows of {lengths.low:.0f} to {lengths.high:.0f} tokens on average"
+        factors.append(Factor("lengths", work.low, work.high, ends))
     if asked.paper:
-        from minivlm.training.projection import projection
+        from minivlm.training.projection import STEP_SECONDS, projection
 
         there = projection(work.flops + work.validation_flops, work.steps, params.prices, asked.device)
-        ends = there["seconds_low"] / there["seconds"], there["seconds_high"] / there["seconds"]
+        low, high = there["seconds_low"] / there["seconds"], there["seconds_high"] / there["seconds"]
         said = (
             f"MFU {there['mfu_low']:g} to {there['mfu_high']:g}, {there['assumed_mfu']:g} expected "
-            f"({there['mfu_from'].partition(':')[0]}); {work.steps:,} steps of 10 ms at least in the high end"
+            f"({there['mfu_from'].partition(':')[0]}); "
+            f"at the high end a step takes {1000 * STEP_SECONDS:.0f} ms at least"
         )
-        factors.append(Factor("MFU", *ends, said))
+        factors.append(Factor("MFU", low, high, said))
         details["peak_flops_per_second"], details["peak_source"] = (
             there["peak_flops_per_second"],
             there["peak_source"],
@@ -208,33 +193,6 @@ def _probed(
     return Seconds(with_factors(seconds, factors), factors, details=details)
 
 
-def _rows(stage: str, params: Params, present: Present, asked: Asked) -> tuple[int | None, str]:
-    """Rows of a stage's data and where the figure is from, or None and why."""
-    if stage in asked.rows:
-        return asked.rows[stage], f"rows: --rows {stage}={asked.rows[stage]} (assumed)"
-    figure = accepted_rows(stage, params, present)
-    return figure.value, figure.source if figure.value is None else f"rows: {figure.source}"
-
-
-def _lengths(stage: str, asked: Asked, patches: int, longest: int) -> Lengths:
-    """Mean tokens of a row: stated, or the original's text beside this tower's patches."""
-    if longest < patches + 2:
-        raise UserError(f"tokenize.max_length {longest} leaves no room beside a picture's {patches} tokens")
-    if stage in asked.tokens:
-        mean = asked.tokens[stage]
-        if not patches + 1 < mean <= longest:
-            raise UserError(
-                f"--tokens {stage}={mean:g}: a row has its picture's {patches} tokens and some text, and at most "
-                f"tokenize.max_length {longest}"
-            )
-        ends = max(patches + 1, STATED.low * mean), min(longest, STATED.high * mean)
-        return Lengths(mean, *ends, f"tokens: --tokens {stage}={mean:g} (assumed, ± 5 %)")
-    mean, low, high = (min(longest, patches + text) for text in TEXT_TOKENS[stage])
-    return Lengths(
-        mean, low, high, f"tokens: {mean} a row, {low} to {high} (assumed: text as long as the original's)"
-    )
-
-
 def _details(work: Work, section: Training, lengths: Lengths) -> dict[str, Any]:
     """What is computed, and whether that is exact."""
     return {
@@ -251,47 +209,3 @@ def _details(work: Work, section: Training, lengths: Lengths) -> dict[str, Any]:
         "exact": work.exact,
         "counted_from": work.source,
     }
-
-
-def _room(planned: Mapping[str, Any]) -> dict[str, Any]:
-    """Memory and disk with their ranges, from the stage's plan."""
-    found: dict[str, Any] = {}
-    for name in ("memory", "gpu_memory"):
-        if name not in planned:
-            continue
-        bound = planned[name]
-        if bound is None:
-            found |= {name: None, f"{name}_why": planned[f"{name}_why"]}
-            continue
-        found[name] = {"low": round(MEMORY[0] * bound["bytes"]), "high": bound["bytes"], "from": MEMORY[1]}
-        found[name] |= {
-            key: bound[key]["bytes"] if key == "machine" else bound[key]
-            for key in ("machine", "enough")
-            if key in bound
-        }
-    disk = planned["disk"]
-    needed = disk["needed"] or disk.get("needed_at_least")
-    if needed is None:
-        return found | {"disk": None, "disk_why": disk["needed_why"]}
-    found["disk"] = {
-        "low": needed["bytes"],
-        "high": 2 * needed["bytes"],
-        "from": "outputs once, or twice where DVC has to copy them into its cache",
-        "free": disk["free"]["bytes"],
-    }
-    if disk["needed"] is None:
-        found["disk"]["at_least"] = disk["needed_why"]
-    return found
-
-
-def _total(stages: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """The sum of what is known, and which stages are not in it."""
-    missing = [stage for stage, entry in stages.items() if entry["seconds"] is None]
-    sums: dict[str, Any] = {"without": missing}
-    for name in ("seconds", "hours", "money"):
-        known = [Range(**entry[name]) for entry in stages.values() if entry.get(name) is not None]
-        sums[name] = total(known).fields() if known else None
-    disks = [entry["disk"] for entry in stages.values() if entry.get("disk")]
-    sums["disk"] = {end: sum(disk[end] for disk in disks) for end in ("low", "high")} if disks else None
-    sums["disk_without"] = [stage for stage, entry in stages.items() if not entry.get("disk")]
-    return sums

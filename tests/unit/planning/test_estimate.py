@@ -12,7 +12,8 @@ from minivlm.cli.main import app
 from minivlm.config import load_params, parse_params
 from minivlm.errors import UserError
 from minivlm.files import read_json, sha256_tree, write_json
-from minivlm.planning.estimate import Asked, estimate
+from minivlm.planning.assumptions import Asked
+from minivlm.planning.estimate import estimate
 from minivlm.planning.present import Present
 from minivlm.training import cost
 from minivlm.training.projection import HIGHEST_MFU, LOWEST_MFU
@@ -106,8 +107,22 @@ def test_more_steps_than_a_gpu_can_launch_show_in_the_high_end(with_profile):
     assert found["seconds"]["high"] > 0.01 * found["steps"]
 
 
+def test_the_originals_rows_are_known_from_its_readme(with_profile):
+    params, present = with_profile("4090")
+    found = estimate(params, present, Asked(stages=STAGES, paper=True))["stages"]
+    assert found["sft"]["rows"] == 300_000 * (1 - params.tokenize.validation_fraction)
+    assert (
+        "300,000, as the README of jingyaogong/minimind-v_dataset has it (assumed)" in found["sft"]["counted_from"]
+    )
+    assert "rows" in {factor["of"] for factor in found["sft"]["uncertainty"]}
+
+
 def test_without_rows_there_are_no_hours_and_a_way_to_get_them(with_profile):
     params, present = with_profile("4090")
+    source = params.download.hub.model_copy(
+        update={name: getattr(params.download.hub, name).model_copy(update={"repo": "a/b"}) for name in STAGES}
+    )
+    params = params.model_copy(update={"download": params.download.model_copy(update={"hub": source})})
     found = estimate(params, present, Asked(paper=True))
     assert found["stages"]["sft"]["hours"] is None
     assert "state them: --rows sft=N" in found["stages"]["sft"]["why"]
@@ -187,7 +202,7 @@ def test_the_command_shows_a_table_of_eighty_columns_with_its_reasons(command):
     [line] = [line for line in output.splitlines() if line.startswith(" pretrain") or line.startswith("pretrain ")]
     assert " min (" in line and "GiB" in line
     assert "--rows pretrain=595000 (assumed)" in " ".join(output.split())
-    assert "download: time unknown" in output
+    assert "download\n  time unknown" in output
 
 
 def test_the_command_speaks_json(command):

@@ -143,9 +143,9 @@ def cost(reports: Mapping[str, Entry]) -> str:
     meters = dict.fromkeys(each["energy"]["source"] or each["energy"]["why"] for each in shown.values())
     note = (
         f'<p class="note">Energy: {escape("; ".join(meters))}. The last lines are projections, no measurements: '
-        "the same operations at an assumed share of the device's peak, and a range. Its high end has 10 ms at least "
-        "for a step's kernels to be launched, which rules where models are small. Base trains two models, which may "
-        "run side by side.</p>"
+        "the same operations at an assumed share of the device's peak, and a range. At its high end a step takes "
+        "10 ms at least: kernels have to be launched, which rules where models are small. Base trains two models, "
+        "which may run side by side.</p>"
     )
     return _card("", f"<tr><th></th>{head}</tr>", rows) + note
 
