@@ -193,7 +193,7 @@ class Theirs:
         return self.reference, "features"
 
     def rows(self, steps: int, of: Sequence[int] | None = None) -> list[int]:
-        """The rows of that many batches: of the store, or of some rows of it; from the first on if they are few."""
+        """The rows of that many batches: of the store, or of some rows of it; again from the first if few."""
         chosen = range(len(self.tokens)) if of is None else of
         return [int(chosen[i % len(chosen)]) for i in range(steps * self.defaults.batch_size)]
 

@@ -11,5 +11,5 @@ def most_batches(rows: int, longest: int, batch_tokens: int) -> int:
     A batch holds batch_tokens // longest rows or more, `longest` rounded up as a batch's length is; but for the
     last of the epoch.
     """
-    full = max(1, batch_tokens // padded_length(longest, batch_tokens))
+    full = max(1, batch_tokens // padded_length(longest, max(longest, batch_tokens)))
     return math.ceil(rows / full) + 1
