@@ -175,11 +175,12 @@ def _gradients(
         with accelerator.no_sync(module) if number < len(batches) else nullcontext():
             with accelerator.autocast():
                 loss = module(batch.to(accelerator.device))
-            accelerator.backward(loss * processes.size / count)  # the exchange divides by the processes
+            if loss.requires_grad:  # not for rows without a picture, where the projector alone is trained
+                accelerator.backward(loss * processes.size / count)  # the exchange divides by the processes
         total += loss.detach()
     norm = accelerator.clip_grad_norm_(trained_parameters(module).values(), max_grad_norm)
     # The one point of a step at which the CPU waits for the device.
-    nats, grad_norm = torch.stack((total, whole(norm))).tolist()
+    nats, grad_norm = torch.stack((total, whole(norm).to(total.device))).tolist()
     return processes.sum(nats)[0], grad_norm
 
 
