@@ -5,9 +5,11 @@ import os
 import re
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 
 import psutil
@@ -43,12 +45,12 @@ class Stage:
         shutil.copytree(inputs, root / "artifacts")
         self.values = YAML(typ="safe", pure=True).load(ROOT / "params.yaml")
         self.values["pretrain"] = dict(OPTIONS)
-        self.values["tracking"]["enabled"] = False
         self.values["threads"] = 1
         self.set()
 
     def set(self, **runtime):
-        """Values of `runtime`, and of `pretrain` where it has them."""
+        """Values of `runtime`, and of `pretrain` where it has them; whether MLflow `tracking` is on."""
+        self.values["tracking"]["enabled"] = runtime.pop("tracking", False)
         for name, value in runtime.items():
             section = "pretrain" if name in OPTIONS else "runtime"
             self.values[section][name] = value
@@ -59,8 +61,9 @@ class Stage:
 
     def start(self, *command):
         # Nothing of a launch that these tests may run under, and as many threads as the stage has.
-        unset = ("RANK", "WORLD_SIZE", "LOCAL_", "MASTER_", "MINIVLM_", "OMP_")
+        unset = ("RANK", "WORLD_SIZE", "LOCAL_", "MASTER_", "MINIVLM_", "OMP_", "DVC_", "MLFLOW_")
         own = {name: value for name, value in os.environ.items() if not name.startswith(unset)}
+        own["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{own['PATH']}"
         return subprocess.Popen(
             command or (sys.executable, "-m", "pipelines.pretrain"), cwd=self.root, env=own, text=True,
             stdout=subprocess.PIPE, stderr=subprocess.PIPE,
@@ -89,7 +92,7 @@ def inputs(tmp_path_factory):
 def alone(inputs, tmp_path_factory):
     """What one process writes."""
     stage = Stage(tmp_path_factory.mktemp("alone"), inputs)
-    code, output, errors = stage.run()
+    code, _, errors = stage.run()
     assert code == 0, errors
     return stage
 
@@ -151,9 +154,34 @@ def test_fewer_micro_batches_than_processes_is_one_line(stage):
 def test_a_picture_that_one_process_cannot_decode_ends_both_in_one_line(stage):
     pictures = stage.root / "artifacts/tokenize/pictures/pictures.bin"
     pictures.write_bytes(bytes(pictures.stat().st_size))
-    code, output, errors = stage.set(launcher=TORCHRUN).run()
+    code, _, errors = stage.set(launcher=TORCHRUN, tracking=True).run()
     assert code == 2 and re.fullmatch(r"error: \S+pictures: picture \d cannot be decoded: .*\n", errors)
     assert_nobody_left(stage)
+    assert runs_in_mlflow(stage) == {"pretrain": "FAILED", "reproduction": "FAILED"}
+
+
+def runs_in_mlflow(stage):
+    """Stage or None → status of each run in the checkout's store."""
+    with closing(sqlite3.connect(next((stage.root / "mlruns").glob("*.db")))) as store:
+        tags = "select run_uuid, value from tags where key = 'stage'"
+        return dict(
+            store.execute(f"select t.value, r.status from runs r join ({tags}) t on r.run_uuid = t.run_uuid")
+        )
+
+
+def test_dvc_drives_them_and_one_of_them_tracks(stage, alone):
+    stage.set(launcher=TORCHRUN, tracking=True)
+    outs = ["artifacts/pretrain/model", "artifacts/pretrain/last.safetensors"]
+    pretrain = {"cmd": "python -m pipelines.pretrain", "deps": ["artifacts/tokenize"], "outs": outs}
+    with (stage.root / "dvc.yaml").open("w") as stream:
+        YAML(typ="safe", pure=True).dump({"stages": {"pretrain": pretrain}}, stream)
+    for command in ("init --no-scm --quiet", "config core.analytics false", "repro"):
+        code, output, errors = stage.run("dvc", *command.split())
+        assert code == 0, errors
+    assert output.count("pretrain: trains") == 1 and "2 processes" in output
+    assert_same_losses(stage, alone)
+    assert runs_in_mlflow(stage) == {"pretrain": "FINISHED", "reproduction": "FINISHED"}
+    assert "are up to date" in stage.run("dvc", "repro")[1]
 
 
 def started(stage):
