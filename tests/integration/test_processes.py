@@ -163,10 +163,8 @@ def test_a_picture_that_one_process_cannot_decode_ends_both_in_one_line(stage):
 def runs_in_mlflow(stage):
     """Stage or None → status of each run in the checkout's store."""
     with closing(sqlite3.connect(next((stage.root / "mlruns").glob("*.db")))) as store:
-        tags = "select run_uuid, value from tags where key = 'stage'"
-        return dict(
-            store.execute(f"select t.value, r.status from runs r join ({tags}) t on r.run_uuid = t.run_uuid")
-        )
+        query = "select value, status from runs join tags using (run_uuid) where key = 'stage'"
+        return dict(store.execute(query))
 
 
 def test_dvc_drives_them_and_one_of_them_tracks(stage, alone):
