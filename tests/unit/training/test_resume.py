@@ -70,7 +70,7 @@ def test_it_is_saved_when_its_time_has_come():
     assert saved == list(range(1, 13))
 
 
-def state_of(objective_options=None):
+def state_of():
     states = []
     run(save_every=0.0, on_save=states.append)
     return states[4]
