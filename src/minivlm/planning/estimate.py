@@ -169,8 +169,8 @@ def _probed(
             details["probe_rows"] = f"drawn: random words, drawn pictures of {size} x {size} as JPEG (assumed)"
         timed = probe(
             config, section, rows, precision=resolve_precision(section.precision, device), device=device,
-            threads=params.threads, workers=params.runtime.workers or hardware.cores(), seed=params.seed,
-            seconds=asked.seconds,
+            threads=params.threads, workers=params.runtime.workers or hardware.cores(), samples=work.samples,
+            seed=params.seed, seconds=asked.seconds,
         )  # fmt: skip
     training, validation = rate(timed.steps), rate(timed.validation)
     seconds = training.expected * work.flops + validation.expected * work.validation_flops

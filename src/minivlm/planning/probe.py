@@ -58,15 +58,16 @@ class Rows:
 
 def probe(
     config: Any, section: Training, rows: Rows, *, precision: str, device: str, threads: int, workers: int,
-    seed: int, seconds: float,
+    samples: int, seed: int, seconds: float,
 ) -> Timed:  # fmt: skip
     """Train about `seconds` seconds of steps of a stage, from random weights, and validate a few batches.
 
-    `config`: of the LLaVA model; `device` as torch names it. What the training prints goes to stderr.
+    `config`: of the LLaVA model; `device` as torch names it; `samples`: rows of the whole stage, which decide
+    whether worker processes decode. What the training prints goes to stderr.
     """
     from transformers import LlavaForConditionalGeneration
 
-    from minivlm.data.batches import Batches
+    from minivlm.data.batches import PREFETCHED, Batches
     from minivlm.model.vision_language import VisionLanguageLoss
     from minivlm.training.device import loader_workers, seed_everything
     from minivlm.training.operations import OperationCounter
@@ -79,8 +80,9 @@ def probe(
     objective = VisionLanguageLoss(model, _IMAGE_MEAN, _IMAGE_STD)
     counter = OperationCounter(config, section.freeze)
     planned = planned_steps(rows.tokens, section, seed)
-    # As many as the stage would have: it has them only where many rows are to be decoded.
-    decoding = loader_workers(workers, threads, device, len(rows.tokens))
+    decoding = loader_workers(workers, threads, device, samples)
+    # Batches that were made while the first one was waited for say nothing of how fast they are made.
+    waiting = 1 + PREFETCHED * decoding
 
     def batches(plan: Sequence[Sequence[npt.NDArray[np.integer]]]) -> Iterator[list[Any]]:
         made = Batches(
@@ -104,7 +106,7 @@ def probe(
     with contextlib.redirect_stdout(sys.stderr):
         *_, (last, _) = train(WARM_UP)
         count = max(FEWEST, min(MOST, round(seconds / max(last, 1e-6))))
-        timed = train(count + 1)[1:]  # the first one of each run starts the loader
+        timed = train(count + waiting)[waiting:]
         checks = next(batches([list(itertools.islice(planned.batches, 3))]))
         validation = _validate(objective, checks, counter, precision, device)
     return Timed(timed, validation, hardware.peak_memory())
