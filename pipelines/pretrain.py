@@ -18,15 +18,23 @@ def run(stage: StageRun) -> None:
             artifacts=stage.artifacts,
             reports=stage.reports,
             state=paths.state / "pretrain",
+            features=paths.state / "features" if runtime.feature_cache else None,
         ),
-        machine=Machine(runtime.device, stage.params.threads, stage.workers, stage.params.prices),
+        machine=Machine(
+            runtime.device,
+            stage.params.threads,
+            stage.workers,
+            stage.params.prices,
+            runtime.sharding,
+            runtime.save_minutes,
+        ),
         tracker=stage.tracker,
         seed=stage.params.seed,
         **stage.params.pretrain.model_dump(),
     )
 
 
-app = stage_app("pretrain", "Train the projector between the frozen base models on captions.", run)
+app = stage_app("pretrain", "Train the projector between the frozen base models on captions.", run, launches=True)
 
 if __name__ == "__main__":
     app()

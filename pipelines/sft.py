@@ -18,15 +18,25 @@ def run(stage: StageRun) -> None:
             artifacts=stage.artifacts,
             reports=stage.reports,
             state=paths.state / "sft",
+            features=paths.state / "features" if runtime.feature_cache else None,
         ),
-        machine=Machine(runtime.device, stage.params.threads, stage.workers, stage.params.prices),
+        machine=Machine(
+            runtime.device,
+            stage.params.threads,
+            stage.workers,
+            stage.params.prices,
+            runtime.sharding,
+            runtime.save_minutes,
+        ),
         tracker=stage.tracker,
         seed=stage.params.seed,
         **stage.params.sft.model_dump(),
     )
 
 
-app = stage_app("sft", "Train the projector and the language model on descriptions and conversations.", run)
+app = stage_app(
+    "sft", "Train the projector and the language model on descriptions and conversations.", run, launches=True
+)
 
 if __name__ == "__main__":
     app()

@@ -8,14 +8,15 @@ import importlib
 import json
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
-from minivlm import hardware
+from minivlm import hardware, launcher
 from minivlm.config import Params, load_params
 from minivlm.errors import UserError
 from minivlm.paths import Paths
@@ -51,8 +52,11 @@ class StageRun:
         return self.params.runtime.workers or hardware.cores()
 
 
-def stage_app(name: str, summary: str, run: Callable[[StageRun], None]) -> typer.Typer:
-    """The Typer command of a stage: `python -m pipelines.<name> [--dry-run]`."""
+def stage_app(name: str, summary: str, run: Callable[[StageRun], None], *, launches: bool = False) -> typer.Typer:
+    """The Typer command of a stage: `python -m pipelines.<name> [--dry-run]`.
+
+    `launches`: the stage can run as several processes, and does where `runtime.launcher` says so.
+    """
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
     @app.command(help=summary)
@@ -62,6 +66,7 @@ def stage_app(name: str, summary: str, run: Callable[[StageRun], None]) -> typer
         ] = False,
     ) -> None:
         paths = Paths()
+        launcher.follow_starter()
         with one_line_errors():
             params = load_params(paths.params)
             if dry_run:
@@ -69,12 +74,25 @@ def stage_app(name: str, summary: str, run: Callable[[StageRun], None]) -> typer
                 report = {name: section, "plan": _plan(name, params, paths)}
                 typer.echo(json.dumps(report, ensure_ascii=False, indent=2))
                 return
-            from minivlm.tracking import stage_run
-
-            with stage_run(name, params, paths) as tracker:
+            if launches and params.runtime.launcher and not launcher.is_launched():
+                raise typer.Exit(launcher.launch(params.runtime.launcher, f"pipelines.{name}", params.threads))
+            with _tracker(name, params, paths) as tracker:
                 run(StageRun(name=name, params=params, paths=paths, tracker=tracker))
 
     return app
+
+
+@contextmanager
+def _tracker(name: str, params: Params, paths: Paths) -> Iterator["Run"]:
+    """The stage's MLflow run. Of several processes rank 0 has it, and alone writes to standard output."""
+    from minivlm.tracking import NullRun, stage_run
+
+    if launcher.rank():
+        with open(os.devnull, "w", encoding="utf-8") as nowhere, redirect_stdout(nowhere):
+            yield NullRun()
+    else:
+        with stage_run(name, params, paths) as tracker:
+            yield tracker
 
 
 def _plan(name: str, params: Params, paths: Paths) -> dict[str, Any]:
@@ -93,12 +111,16 @@ class one_line_errors:  # noqa: N801  (a context manager, used like a function)
 
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
         if isinstance(error, UserError):
-            print(f"error: {error}", file=sys.stderr)
-            raise typer.Exit(EXIT_USER_ERROR) from None
+            _end(f"error: {error}", EXIT_USER_ERROR)
         if isinstance(error, OSError) and error.filename is not None:
             # A folder that is a file, no right to write, a full disk: the system says what, the path says where.
-            print(f"error: {os.fsdecode(error.filename)}: {error.strerror}", file=sys.stderr)
-            raise typer.Exit(EXIT_USER_ERROR) from None
+            _end(f"error: {os.fsdecode(error.filename)}: {error.strerror}", EXIT_USER_ERROR)
         if isinstance(error, KeyboardInterrupt):
-            print("interrupted", file=sys.stderr)
-            raise typer.Exit(130) from None
+            _end("interrupted", 130)
+
+
+def _end(line: str, code: int) -> NoReturn:
+    if launcher.is_launched():
+        launcher.end_rank(line, code)
+    print(line, file=sys.stderr)
+    raise typer.Exit(code) from None

@@ -7,10 +7,11 @@ of range ends in one line that names file, key, value and the nearest valid key,
 from __future__ import annotations
 
 import difflib
+import shlex
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, field_validator
 
 from minivlm.config.base import Base
 from minivlm.config.data import Download, Tokenize, Validate
@@ -36,7 +37,8 @@ class Evaluate(Section):
 
 
 class Runtime(Section):
-    """How the work is done; nothing here changes a byte of any output, so no stage depends on it."""
+    """How the work is done. No stage depends on it: at most the last bits of an output change with it, where
+    several processes or another device add up in another order."""
 
     workers: Count = Field(description="processes that draw, decode and check; 0 = cores")
     hub: Literal["auto", "huggingface", "modelscope"] = Field(
@@ -44,6 +46,30 @@ class Runtime(Section):
     )
     downloads: Positive = Field(default=4, description="files fetched at a time")
     device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="auto, cpu, cuda or cuda:N")
+    launcher: str = Field(
+        default="", description="what starts the processes of pretrain and sft; empty = one; see docs/scale.md"
+    )
+    feature_cache: bool = Field(
+        default=False, description="keep the vision tower's features on disk: 301 KB a picture at full size"
+    )
+    sharding: Literal["none", "full"] = Field(
+        default="none", description="full = parameters and optimizer are shared out over the processes (FSDP)"
+    )
+    save_minutes: Annotated[float, Field(ge=0)] | None = Field(
+        default=5.0,
+        description="between two saves of the state that a stopped training goes on from; null = never",
+    )
+
+    @field_validator("launcher")
+    @classmethod
+    def _known_launcher(cls, value: str) -> str:
+        try:
+            words = shlex.split(value)
+        except ValueError as error:
+            raise ValueError(f"{value!r}: {error}") from None
+        if words and words[0] != "torchrun" and words[:2] != ["accelerate", "launch"]:
+            raise ValueError(f"{value!r} does not start with torchrun or accelerate launch")
+        return value.strip()
 
 
 class Prices(Section):

@@ -7,17 +7,18 @@ import os
 ROWS_WORTH_A_WORKER = 20_000
 
 
-def loader_workers(workers: int, threads: int, device: str, rows: int) -> int:
+def loader_workers(workers: int, threads: int, device: str, rows: int, trainings: int = 1) -> int:
     """Processes that prepare batches of `rows` rows in all; 0: the training's own process does.
 
     Few rows are prepared sooner than a process starts (it imports torch: seconds). On a CPU only the cores that
-    the training leaves over are taken.
+    the training leaves over are taken. `trainings`: processes of this training on this machine, which share both.
     """
     from minivlm.hardware import cores
 
     if rows < ROWS_WORTH_A_WORKER:
         return 0
-    return workers if device.startswith("cuda") else max(0, min(workers, cores() - threads))
+    spare = workers if device.startswith("cuda") else min(workers, cores() - trainings * threads)
+    return max(0, spare // trainings)
 
 
 def seed_everything(seed: int, threads: int) -> None:

@@ -2,7 +2,7 @@
 
 An objective is a module that maps a batch to the *sum* of its losses; `batch.count` is the number of terms. A step
 is a list of micro-batches, and its loss is the sum over all of them divided by all their terms: accumulation
-changes nothing but the memory it takes.
+changes nothing but the memory it takes, and so do several processes (see `distributed`).
 """
 
 from __future__ import annotations
@@ -10,11 +10,12 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from minivlm.device import resolve_device, resolve_precision
-from minivlm.training.optimizer import adamw, copy_state, trained_parameters
+from minivlm.training.distributed import ALONE, Processes, Repeat
+from minivlm.training.optimizer import adamw, trained_parameters
 from minivlm.training.progress import TrainingProgress
 from minivlm.training.result import Counted, FitResult, HistoryRow, LossWindow
 from minivlm.training.schedule import evenly_spaced
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from minivlm.config import Precision
+    from minivlm.training.resume import TrainingState
 
 TRAIN_LOSS_SHARE = 0.1
 """`train_loss` is the mean over this last share of the steps: one step's loss is noise."""
@@ -56,6 +58,11 @@ def fit(
     price_per_hour: float | None,
     currency: str = "",
     optimizer: Callable[[nn.Module, float], Any] = adamw,
+    processes: Processes = ALONE,
+    sharded: Sequence[nn.Module] | None = None,
+    resume: TrainingState | None = None,
+    save_every: float | None = None,
+    on_save: Callable[[TrainingState], None] | None = None,
 ) -> FitResult:
     """Train what requires a gradient in `objective` for `total_steps` steps; it is left with the last weights.
 
@@ -64,21 +71,44 @@ def fit(
     optimizer, whose learning rate the loop sets. `on_log(step, metrics)` is called for every row of
     the history. ValueError when `steps` ends early. DivergedError (a TrainingError) when a loss or a gradient norm
     is not finite, or a step has no term at all: that step is not taken.
+
+    Of several `processes` each calls this with its share of every step and gets the same losses; `sharded`: see
+    `in_company`. `on_save(state)` is called in all of them when `save_every` seconds have passed since the last
+    time (0: after every step). A training given that state as `resume`, and the steps after `resume.result.steps`,
+    goes on as this one does.
     """
+    from minivlm.training.distributed_model import in_company
+    from minivlm.training.resume import put_back, take_state, trained_state
+
     device = resolve_device(device)
-    result = FitResult(precision=resolve_precision(precision, device), device=device)
-    window = LossWindow(max(1, math.ceil(TRAIN_LOSS_SHARE * total_steps)))
+    result = resume.result if resume else FitResult()
+    result.precision, result.device = resolve_precision(precision, device), device
+    window = resume.window if resume else LossWindow(max(1, math.ceil(TRAIN_LOSS_SHARE * total_steps)))
     validated = evenly_spaced(total_steps, validations) if validate else frozenset()
+    spent = result.seconds
     with (
         _accelerator(device, result.precision) as accelerator,
-        TrainingProgress(label, total_steps, price_per_hour, currency) as progress,
+        TrainingProgress(
+            label, total_steps, price_per_hour, currency, spent=spent, silent=not processes.is_main
+        ) as progress,
     ):
         objective.to(accelerator.device).train()
+        module = in_company(objective, accelerator, processes, sharded)
         prepared = accelerator.prepare(optimizer(objective, weight_decay))
-        start = time.monotonic()
-        for step, batches in zip(range(1, total_steps + 1), steps, strict=False):
+        if resume:
+            put_back(resume, objective, prepared)
+        stream = iter(steps)
+        start = saved = time.monotonic()
+        while result.steps < total_steps:
+            with processes.together():
+                batches = next(stream, None)
+            if batches is None:
+                break
+            step = result.steps + 1
             rate = rate_of(step, total_steps, learning_rate, warmup_ratio, min_learning_rate_ratio)
-            nats, count, norm = _gradients(objective, batches, accelerator, max_grad_norm)
+            is_due = save_every is not None and processes.is_main and time.monotonic() - saved >= save_every
+            count, *seen, save_now = processes.sum(*_sizes(batches), is_due)
+            nats, norm = _gradients(module, batches, int(count), accelerator, processes, max_grad_norm)
             where = f"{label}: step {step}, learning rate {rate:.3g}"
             if not (math.isfinite(nats) and math.isfinite(norm)):
                 raise result.diverged(f"{where}: loss {nats / max(count, 1):.4g}, gradient norm {norm:.4g}")
@@ -87,8 +117,8 @@ def fit(
             prepared.step()
             prepared.zero_grad(set_to_none=True)
 
-            result.add_step(batches)
-            window.add(nats, count)
+            result.add_step(*seen)
+            window.add(nats, int(count))
             progress.step(step, nats / count, result.samples)
             val_loss = None
             if validate and step in validated:
@@ -98,46 +128,66 @@ def fit(
                     raise result.diverged(f"{where}: validation loss {val_loss:.4g}")
                 if result.val_loss is None or val_loss < result.val_loss:
                     result.val_loss, result.best_step = val_loss, step
-                    result.best_state = copy_state(objective)
+                    result.best_state = trained_state(objective)
+            result.seconds = spent + time.monotonic() - start
             if step % log_steps == 0 or step in (1, total_steps) or val_loss is not None:
                 row = HistoryRow(step, window.since_row(), val_loss, rate, norm, result.samples, result.tokens)
                 result.history.append(row)
-                on_log(step, row.metrics(time.monotonic() - start, price_per_hour))
-        result.seconds = time.monotonic() - start
+                on_log(step, row.metrics(result.seconds, price_per_hour))
+            if save_now and on_save:
+                on_save(take_state(objective, prepared, result, window))
+                saved = time.monotonic()
+        result.seconds = spent + time.monotonic() - start
     if result.steps < total_steps:
         raise ValueError(f"{label}: data for {result.steps} of {total_steps} steps")
     result.train_loss = window.mean()
-    result.last_state = copy_state(objective)
+    result.last_state = trained_state(objective)
     if validate is None:
         result.best_step, result.best_state = result.steps, result.last_state
     return result
 
 
+def _sizes(batches: Sequence[Batch]) -> tuple[int, int, int, int]:
+    """Terms, samples, tokens, and tokens with padding, of all micro-batches."""
+    counted = ("count", "samples", "tokens", "padded_tokens")
+    terms, samples, tokens, padded = (sum(getattr(batch, name) for batch in batches) for name in counted)
+    return terms, samples, tokens, padded
+
+
 def _gradients(
-    objective: nn.Module, batches: Sequence[Batch], accelerator: Any, max_grad_norm: float
-) -> tuple[float, int, float]:
-    """Gradients of the mean over all terms of the micro-batches, clipped: (sum of losses, terms, norm before)."""
+    module: nn.Module,
+    batches: Sequence[Batch],
+    count: int,
+    accelerator: Any,
+    processes: Processes,
+    max_grad_norm: float,
+) -> tuple[float, float]:
+    """Gradients of the mean over the `count` terms of all processes, clipped: (sum of losses, norm before)."""
     import torch
 
-    count = sum(batch.count for batch in batches)
+    from minivlm.training.distributed_model import whole
+
     if count == 0:
-        return math.nan, 0, math.nan
+        return math.nan, math.nan
     total = torch.zeros((), device=accelerator.device)
-    for batch in batches:
-        with accelerator.autocast():
-            loss = objective(batch.to(accelerator.device))
-        accelerator.backward(loss / count)
+    for number, batch in enumerate(batches, 1):
+        # Gradients are exchanged once a step, in the backward pass of the last micro-batch.
+        with accelerator.no_sync(module) if number < len(batches) else nullcontext():
+            with accelerator.autocast():
+                loss = module(batch.to(accelerator.device))
+            accelerator.backward(loss * processes.size / count)  # the exchange divides by the processes
         total += loss.detach()
-    norm = accelerator.clip_grad_norm_(trained_parameters(objective).values(), max_grad_norm)
+    norm = accelerator.clip_grad_norm_(trained_parameters(module).values(), max_grad_norm)
     # The one point of a step at which the CPU waits for the device.
-    nats, grad_norm = torch.stack((total, norm)).tolist()
-    return nats, count, grad_norm
+    nats, grad_norm = torch.stack((total, whole(norm))).tolist()
+    return processes.sum(nats)[0], grad_norm
 
 
-def mean_loss(objective: nn.Module, batches: Iterable[Batch]) -> float:
+def mean_loss(objective: nn.Module, batches: Iterable[Batch], processes: Processes = ALONE) -> float:
     """The objective's loss a term over all batches, without gradients; summed in float64.
 
-    ValueError when the batches have no term.
+    Of several processes each brings its share of the batches, all of them equally many. ValueError when the
+    batches have no term.
     """
     import torch
 
@@ -145,26 +195,34 @@ def mean_loss(objective: nn.Module, batches: Iterable[Batch]) -> float:
     training = objective.training
     objective.eval()
     nats, count = torch.zeros((), dtype=torch.float64, device=device), 0
-    with torch.no_grad():
+    with torch.no_grad(), processes.together():
         for batch in batches:
+            if isinstance(batch, Repeat):
+                objective(batch.to(device).batch)  # a sharded model is put together by all processes
+                continue
             nats += objective(batch.to(device))
             count += batch.count
     objective.train(training)
-    if count == 0:
+    total, terms = processes.sum(float(nats), count)
+    if terms == 0:
         raise ValueError("nothing to validate on")
-    return float(nats) / count
+    return total / terms
 
 
 @contextmanager
 def _accelerator(device: str, precision: str) -> Iterator[Any]:
     """An Accelerator for one training; its global state is taken down, so that the next may choose otherwise."""
     import torch
-    from accelerate import Accelerator
+    from accelerate import Accelerator, DistributedDataParallelKwargs
     from accelerate.state import AcceleratorState
 
     if device.startswith("cuda"):
         torch.cuda.set_device(device)
     try:
-        yield Accelerator(cpu=device == "cpu", mixed_precision="bf16" if precision == "bf16" else "no")
+        yield Accelerator(
+            cpu=device == "cpu",
+            mixed_precision="bf16" if precision == "bf16" else "no",
+            kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False, gradient_as_bucket_view=True)],
+        )
     finally:
         AcceleratorState._reset_state(reset_partial_state=True)

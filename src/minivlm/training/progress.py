@@ -11,19 +11,34 @@ _LINE_SECONDS = 10.0
 
 
 class TrainingProgress:
-    """Loss, samples per second, time left and cost so far of `total` steps; a context manager."""
+    """Loss, samples per second, time left and cost so far of `total` steps; a context manager.
 
-    def __init__(self, label: str, total: int, price_per_hour: float | None, currency: str = "") -> None:
+    `spent`: seconds of a training that this one goes on with; `silent`: another process shows it.
+    """
+
+    def __init__(
+        self,
+        label: str,
+        total: int,
+        price_per_hour: float | None,
+        currency: str = "",
+        *,
+        spent: float = 0.0,
+        silent: bool = False,
+    ) -> None:
         self._label, self._total = label, total
         self._price, self._currency = price_per_hour, currency
-        self._start = self._said = time.monotonic()
-        self._silent = False
+        self._said = time.monotonic()
+        self._start = self._said - spent
+        self._shown, self._silent = not silent, False
         self._bar: Any = None
         self._task: Any = None
 
     def __enter__(self) -> TrainingProgress:
         # Beside a training that has the bar, only the end is said: two writers would tear it.
         self._silent = sys.stderr.isatty() and multiprocessing.parent_process() is not None
+        if not self._shown:
+            return self
         if sys.stderr.isatty() and not self._silent:
             from rich.console import Console
             from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
@@ -47,6 +62,8 @@ class TrainingProgress:
     def step(self, step: int, loss: float, samples: int) -> None:
         """Show that `step` is done, with its loss in nats and the samples seen so far."""
         now = time.monotonic()
+        if not self._shown:
+            return
         if self._bar is not None:
             self._bar.update(self._task, completed=step, facts=self._facts(step, loss, samples, now))
         elif (now - self._said >= _LINE_SECONDS and not self._silent) or step == self._total:

@@ -48,19 +48,19 @@ class HistoryRow:
 
     def metrics(self, seconds: float, price_per_hour: float | None) -> dict[str, float]:
         """The row as the tracker gets it, `seconds` after the start, with throughput and money so far."""
-        metrics = {
-            "loss": self.loss,
-            "learning_rate": self.learning_rate,
-            "grad_norm": self.grad_norm,
+        metrics = self.curve() | {
             "samples_per_second": self.samples / seconds,
             "tokens_per_second": self.tokens / seconds,
             "seconds": seconds,
         }
-        if self.val_loss is not None:
-            metrics["val_loss"] = self.val_loss
         if price_per_hour is not None:
             metrics["money"] = price_per_hour * seconds / 3600
         return metrics
+
+    def curve(self) -> dict[str, float]:
+        """What of it does not depend on time."""
+        values = {"loss": self.loss, "learning_rate": self.learning_rate, "grad_norm": self.grad_norm}
+        return values if self.val_loss is None else values | {"val_loss": self.val_loss}
 
 
 @dataclass
@@ -88,13 +88,12 @@ class FitResult:
     validation_flops: int = 0
     optimizer_flops: int = 0
 
-    def add_step(self, batches: Iterable[Counted]) -> None:
-        """Count a step and its micro-batches."""
+    def add_step(self, samples: float, tokens: float, padded_tokens: float) -> None:
+        """Count a step and what its micro-batches hold."""
         self.steps += 1
-        for batch in batches:
-            self.samples += batch.samples
-            self.tokens += batch.tokens
-            self.padded_tokens += batch.padded_tokens
+        self.samples += int(samples)
+        self.tokens += int(tokens)
+        self.padded_tokens += int(padded_tokens)
 
     def diverged(self, what: str) -> DivergedError:
         """The error that stops a training, with what was best until then."""
@@ -119,6 +118,18 @@ class LossWindow:
     def __init__(self, length: int) -> None:
         self._last: deque[tuple[float, int]] = deque(maxlen=length)
         self._row: list[tuple[float, int]] = []
+
+    @classmethod
+    def of_state(cls, state: dict[str, Any]) -> LossWindow:
+        """The window that `state` was taken of."""
+        window = cls(state["length"])
+        for name in ("last", "row"):
+            getattr(window, f"_{name}").extend((nats, count) for nats, count in state[name])
+        return window
+
+    def state(self) -> dict[str, Any]:
+        """All of it, as plain numbers."""
+        return {"length": self._last.maxlen, "last": list(self._last), "row": list(self._row)}
 
     def add(self, nats: float, count: int) -> None:
         """Take a step's sum of losses and its number of terms."""

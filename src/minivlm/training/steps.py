@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, overload
 
 from minivlm.data.batch_plan import Plan, plan_batches
 from minivlm.data.batches import Batch
+from minivlm.training.distributed import Processes
 
 if TYPE_CHECKING:
     import numpy as np
@@ -101,10 +102,11 @@ class Steps(Sequence["Sequence[Rows]"]):
         for epoch, first, last in self._parts():
             plan, size = self._plans[epoch], self._accumulation
             for step in range(first, last):
-                yield list(plan[step * size : min((step + 1) * size, len(plan))])[self._rank :: self._world]
+                whole = list(plan[step * size : min((step + 1) * size, len(plan))])
+                yield Processes(self._rank, self._world).share(whole)
 
     def of_rank(self, rank: int, world: int) -> Steps:
-        """The same steps with the micro-batches `rank`, `rank` + `world` … of each; a step may then have none."""
+        """The same steps with the micro-batches `rank`, `rank` + `world` … of each; see `Processes.share`."""
         return replace(self, _rank=rank, _world=world)
 
     @property
@@ -124,7 +126,7 @@ class Steps(Sequence["Sequence[Rows]"]):
     def _micro_batches(self) -> int:
         size = self._accumulation
         return sum(
-            len(range(self._rank, min(size, self._epochs[epoch].batches - step * size), self._world))
+            math.ceil(min(size, self._epochs[epoch].batches - step * size) / self._world)
             for epoch, first, last in self._parts()
             for step in range(first, last)
         )

@@ -2,27 +2,32 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import shutil
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from minivlm import hardware
-from minivlm.config import FreezePolicy, Prices
-from minivlm.device import resolve_device
+from minivlm.device import resolve_precision
 from minivlm.errors import TrainingError
 from minivlm.files import atomic_path, write_json
 from minivlm.training.device import loader_workers, seed_everything
-from minivlm.training.result import DivergedError
+from minivlm.training.result import DivergedError, FitResult
 
 if TYPE_CHECKING:
     import torch
 
+    from minivlm.config import FreezePolicy, Prices
+    from minivlm.model.vision_language import VisionLanguageLoss
     from minivlm.tracking import Run
 
 
 @dataclass(frozen=True)
 class Places:
-    """Where a stage reads and writes. `start`: the model it goes on from; None puts one together from `base`."""
+    """Where a stage reads and writes. `start`: the model it goes on from; None puts one together from `base`.
+    `features`: where the vision tower's features are kept, so that it sees each picture once; None: they are not.
+    """
 
     base: Path
     start: Path | None
@@ -31,16 +36,20 @@ class Places:
     artifacts: Path
     reports: Path
     state: Path
+    features: Path | None = None
 
 
 @dataclass(frozen=True)
 class Machine:
-    """What it computes on: `device` as in params.yaml, CPU threads, processes for pictures, prices."""
+    """What it computes on: `device` as in params.yaml, CPU threads, processes for pictures, prices; of several
+    processes, how they share the model (`none`: each has it all); minutes between two saved states."""
 
     device: str
     threads: int
     workers: int
     prices: Prices
+    sharding: Literal["none", "full"] = "none"
+    save_minutes: float | None = None
 
 
 def train_vision_language(
@@ -54,6 +63,7 @@ def train_vision_language(
     epochs: float,
     batch_tokens: int,
     accumulation: int,
+    compile: bool,
     **optimization: Any,
 ) -> None:
     """Train on the rows of a token store; `optimization` goes to `fit` as it is.
@@ -62,33 +72,57 @@ def train_vision_language(
     after the last step) and reports/: metrics.json, loss.csv, trained_parameters.json, cost.json. UserError when
     the model loaded is not the one saved; TrainingError when the loss is not finite, with the best weights until
     then kept in `places.state`.
+
+    Started by torchrun it is one of several processes, of which the first alone writes. A training that was
+    stopped goes on from the state in `places.state` that belongs to the same inputs, parameters and code.
     """
     from minivlm.data.batches import Batches, plan_batches
     from minivlm.data.pictures import Preparation
     from minivlm.data.store import PictureStore, TokenStore
     from minivlm.model import checkpoint
-    from minivlm.model.fingerprint import check_fingerprint
-    from minivlm.model.llava import assemble
-    from minivlm.model.vision_language import VisionLanguageLoss
+    from minivlm.model.layers import compile_layers, decoder_layers
+    from minivlm.model.resize import resizer
     from minivlm.training import report
     from minivlm.training.cost_report import report_stage
+    from minivlm.training.distributed import check_share, find_processes, join, leave, own_device
     from minivlm.training.energy import measured_energy
+    from minivlm.training.feature_cache import open_features
     from minivlm.training.loop import fit, mean_loss
     from minivlm.training.operations import OperationCounter
-    from minivlm.training.optimizer import freeze as freeze_parameters
     from minivlm.training.optimizer import restore_state
+    from minivlm.training.resume import TrainingState, load_state, save_state
+    from minivlm.training.resume_key import resume_key
     from minivlm.training.steps import plan_steps, regroup
 
     seed_everything(seed, machine.threads)
-    device = resolve_device(machine.device)
+    processes = find_processes()
+    check_share(processes, stage, accumulation, machine.sharding)
+    device = own_device(machine.device, processes)
+    join(processes, device)
     store, pictures = TokenStore(places.tokens), PictureStore(places.pictures)
-    model = checkpoint.load(places.start) if places.start else assemble(places.base, seed=seed)
-    check_fingerprint(model, places.start or places.base)
-    trained = freeze_parameters(model, freeze)
+    objective, trained = _objective(places, freeze, seed)
+    model = objective.model
     preparation = Preparation.read(places.base / "vision_tower")
-    objective = VisionLanguageLoss(model, *checkpoint.normalization(places.base))
+    if compile:
+        compile_layers(model)
+    precision = resolve_precision(optimization["precision"], device)
+    features = None
+    if folder := places.features:
+        features = processes.from_main(
+            lambda: open_features(
+                folder,
+                places.base / "vision_tower",
+                store,
+                pictures,
+                objective.to(device),
+                precision=precision,
+                device=device,
+                workers=machine.workers,
+            )
+        )
+    rows, kept = store.training_rows(), store.validation_rows()
 
-    def batches(plan: Any) -> Batches:
+    def batches(plan: Any, rows: float) -> Batches:
         return Batches(
             plan,
             store,
@@ -96,55 +130,135 @@ def train_vision_language(
             preparation=preparation,
             image_token_id=model.config.image_token_id,
             batch_tokens=batch_tokens,
-            workers=loader_workers(machine.workers, machine.threads, device, sum(map(len, plan))),
+            workers=loader_workers(machine.workers, machine.threads, device, int(rows), processes.local_size),
             pin_memory=device.startswith("cuda"),
+            left_to_device=resizer(preparation) if device.startswith("cuda") else None,
+            features=features,
         )
 
-    rows, kept = store.training_rows(), store.validation_rows()
+    def state_file() -> Path:
+        parameters = {"seed": seed, "threads": machine.threads, "freeze": freeze, "epochs": epochs}
+        parameters |= {"batch_tokens": batch_tokens, "accumulation": accumulation, "compile": compile}
+        parameters |= {"features": features is not None, **optimization}
+        start = () if places.start is None else (places.start,)
+        inputs = (places.base, *start, places.tokens, places.pictures)
+        return places.state / resume_key(parameters, inputs) / "state.safetensors"
+
     steps = plan_steps(
         rows, store.lengths[rows], batch_tokens=batch_tokens, accumulation=accumulation, epochs=epochs, seed=seed
     )
-    validation = batches([kept[batch] for batch in plan_batches(store.lengths[kept], batch_tokens, seed, 0)])
+    file = processes.from_main(state_file)
+    resume = processes.from_main(lambda: load_state(file))
+    before = replace(resume.result) if resume else FitResult()
+    left = steps[before.steps :]
+    share = left.of_rank(processes.rank, processes.size)
+    loaded = zip(left, regroup(batches(share.batches, epochs * len(rows) / processes.size), share), strict=True)
+    validation_plan = [kept[batch] for batch in plan_batches(store.lengths[kept], batch_tokens, seed, 0)]
+    validation = batches(processes.share(validation_plan), len(kept) / processes.size)
     counter = OperationCounter(model.config, freeze)
+
+    def validate() -> float:
+        weighted = processes.weighted(validation, len(validation_plan))
+        return mean_loss(objective, counter.watch_validation(weighted), processes)
+
+    def counted(result: FitResult) -> FitResult:
+        result.flops, result.validation_flops = (
+            earlier + int(number)
+            for earlier, number in zip(
+                (before.flops, before.validation_flops),
+                processes.sum(counter.flops, counter.validation_flops),
+                strict=True,
+            )
+        )
+        return result
+
+    def save(state: TrainingState) -> None:
+        counted(state.result)
+        if processes.is_main:
+            save_state(file, state)
+
     name = hardware.device_name(device)
-    print(
-        f"{stage}: trains {sum(trained.values()):,} of {sum(p.numel() for p in model.parameters()):,} weights "
-        f"(freeze: {freeze}) in {len(steps):,} steps over {len(rows):,} rows, on {name}",
-        flush=True,
-    )
-    report.write_trained_parameters(places.reports / "trained_parameters.json", freeze, trained)
-    tracker.log_artifact(places.reports / "trained_parameters.json", stage)
+    devices = processes.size if device.startswith("cuda") else processes.size // processes.local_size
+    price = hardware.price_per_hour(name, machine.prices)
+    if processes.is_main:
+        print(
+            f"{stage}: trains {sum(trained.values()):,} of {sum(p.numel() for p in model.parameters()):,} weights "
+            f"(freeze: {freeze}) in {len(steps):,} steps over {len(rows):,} rows, on {name}"
+            + (f", {processes.size} processes" if processes.size > 1 else "")
+            + (f"; goes on after step {before.steps:,}, from {file}" if resume else ""),
+            flush=True,
+        )
+        report.write_trained_parameters(places.reports / "trained_parameters.json", freeze, trained)
+        tracker.log_artifact(places.reports / "trained_parameters.json", stage)
+        for row in before.history:
+            tracker.log_metrics(row.curve(), row.step)
     try:
-        with measured_energy(device) as measured:
+        with measured_energy(device) as measured, _low_precision(model, precision, machine.sharding):
             result = fit(
                 objective,
-                counter.watch(regroup(batches(steps.batches), steps)),
+                counter.watch([*processes.weighted(step, len(whole))] for whole, step in loaded),
                 total_steps=len(steps),
                 device=device,
-                validate=(lambda: mean_loss(objective, counter.watch_validation(validation)))
-                if len(kept)
-                else None,
+                validate=validate if len(kept) else None,
                 on_log=lambda step, metrics: tracker.log_metrics(metrics, step),
                 label=stage,
-                price_per_hour=hardware.price_per_hour(name, machine.prices),
+                price_per_hour=None if price is None else price * devices,
                 currency=machine.prices.currency,
+                processes=processes,
+                sharded=decoder_layers(model) if machine.sharding == "full" else None,
+                resume=resume,
+                save_every=None if machine.save_minutes is None else 60 * machine.save_minutes,
+                on_save=save,
                 **optimization,
             )
     except DivergedError as error:
-        raise _kept(error, places.state) from None
-    save_state(places.artifacts / "last.safetensors", result.last_state)
+        raise (_kept(error, places.state) if processes.is_main else error) from None
+    counted(result)
+    leave(processes)
+    if not processes.is_main:
+        return
+    save_weights(places.artifacts / "last.safetensors", result.last_state)
+    if machine.sharding == "full":
+        objective, _ = _objective(places, freeze, seed)  # of the one trained this process has only a part
     objective.to("cpu")
     restore_state(objective, result.best_state)
-    checkpoint.save(model, places.base, places.artifacts / "model", seed=seed, data=pictures.sources)
+    checkpoint.save(objective.model, places.base, places.artifacts / "model", seed=seed, data=pictures.sources)
     figures = report.figures(result, trained)
     write_json(places.reports / "metrics.json", figures)
     report.write_history(places.reports / "loss.csv", result)
     tracker.log_metrics(figures)
-    path = places.reports / "cost.json"
-    report_stage(stage, path, counter.note(result), name, machine.prices, measured.energy, tracker)
+    report_stage(
+        stage, places.reports / "cost.json", result, name, machine.prices, measured.energy, tracker, devices
+    )
+    shutil.rmtree(file.parent, ignore_errors=True)
 
 
-def save_state(path: Path, state: dict[str, torch.Tensor]) -> None:
+def _objective(places: Places, freeze: FreezePolicy, seed: int) -> tuple[VisionLanguageLoss, dict[str, int]]:
+    """The model that the stage starts from, checked, as an objective; name and size of what it trains."""
+    from minivlm.data.pictures import Preparation
+    from minivlm.model import checkpoint
+    from minivlm.model.fingerprint import check_fingerprint
+    from minivlm.model.llava import assemble
+    from minivlm.model.vision_language import VisionLanguageLoss
+    from minivlm.training.optimizer import freeze as freeze_parameters
+
+    model = checkpoint.load(places.start) if places.start else assemble(places.base, seed=seed)
+    check_fingerprint(model, places.start or places.base)
+    trained = freeze_parameters(model, freeze)
+    preparation = Preparation.read(places.base / "vision_tower")
+    return VisionLanguageLoss(model, *checkpoint.normalization(places.base), preparation), trained
+
+
+def _low_precision(model: Any, precision: str, sharding: str) -> AbstractContextManager[None]:
+    """Frozen weights in the precision that they are multiplied in; FSDP wants all of one kind."""
+    import torch
+
+    from minivlm.model.frozen import frozen_in
+
+    return frozen_in(model, torch.bfloat16) if precision == "bf16" and sharding == "none" else nullcontext()
+
+
+def save_weights(path: Path, state: dict[str, torch.Tensor]) -> None:
     """Trained parameters as a safetensors file, under the names they have in the LLaVA model."""
     from safetensors.torch import save_file
 
@@ -157,5 +271,5 @@ def _kept(error: DivergedError, state: Path) -> TrainingError:
     if not error.best_state:
         return error
     path = state / "best.safetensors"
-    save_state(path, error.best_state)
+    save_weights(path, error.best_state)
     return TrainingError(f"{error}; the weights that validated best, after step {error.best_step}, are in {path}")

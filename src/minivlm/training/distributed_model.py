@@ -1,0 +1,74 @@
+"""The model that several processes train: a copy in each (DDP), or a part of each parameter in each (FSDP)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+from minivlm.training.distributed import Processes, Repeat
+from minivlm.training.optimizer import trained_parameters
+
+
+def in_company(
+    objective: nn.Module, accelerator: Any, processes: Processes, sharded: Sequence[nn.Module] | None
+) -> nn.Module:
+    """The module to call in a training step instead of `objective`, which lies on its device.
+
+    Its gradients are the means over the processes. With `sharded` None, DDP adds them up, bucket by bucket while
+    the backward pass goes on. Else FSDP keeps of every parameter, and so of gradients and optimizer, one part in
+    each process, and gathers whole what it computes with: each module of `sharded` by itself, the rest together.
+    `objective` is then changed: its parameters become DTensors of the same names. Alone it is left as it is.
+    """
+    if processes.size == 1:
+        return objective
+    if sharded is None:
+        copies: nn.Module = accelerator.prepare(_Weighted(objective))
+        return copies
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import fully_shard
+
+    mesh = init_device_mesh(accelerator.device.type, (processes.size,))
+    for module in sharded:
+        fully_shard(module, mesh=mesh)
+    fully_shard(objective, mesh=mesh)
+    return _Weighted(objective)
+
+
+class _Weighted(nn.Module):
+    """The objective as processes call it that have to agree on which parameters have a gradient."""
+
+    def __init__(self, objective: nn.Module) -> None:
+        super().__init__()
+        self.objective = objective
+
+    def forward(self, batch: Any) -> torch.Tensor:
+        """The batch's loss; of a Repeat, zero."""
+        repeated = isinstance(batch, Repeat)
+        loss: torch.Tensor = self.objective(batch.batch if repeated else batch) * (0 if repeated else 1)
+        # A batch without a picture does not reach the projector, whose gradient the others would wait for.
+        for parameter in trained_parameters(self.objective).values():
+            if not is_part(parameter):
+                loss = loss + 0 * parameter.reshape(-1)[0]
+        return loss
+
+
+def is_part(tensor: torch.Tensor) -> bool:
+    """Whether this process holds but a part of a tensor."""
+    return hasattr(tensor, "device_mesh")  # a DTensor, whose module takes a second to import
+
+
+def whole(tensor: Any) -> torch.Tensor:
+    """A tensor of which this process may hold a part; all processes have to ask for it."""
+    return tensor.full_tensor() if is_part(tensor) else tensor
+
+
+def part_of(tensor: torch.Tensor, parameter: Any) -> torch.Tensor:
+    """What this process holds of a whole tensor, when it holds `parameter` as it does."""
+    if not is_part(parameter):
+        return tensor
+    from torch.distributed.tensor import distribute_tensor
+
+    return distribute_tensor(tensor.to(parameter.device), parameter.device_mesh, parameter.placements)
