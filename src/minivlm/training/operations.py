@@ -1,8 +1,8 @@
 """Operations of a training, counted batch by batch as they pass (see `cost` for what is counted).
 
 Counted is what is computed: padding and padded-up logit positions are in it, a picture that several rows of a
-batch share is in it once; layers above the one that features are taken from are not, and the tower is not where its
-features are read from disk.
+batch share is in it once; layers above the one that features are taken from are not, and the tower is not where
+its features are read from disk.
 """
 
 from __future__ import annotations
