@@ -4,7 +4,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help install repro test ui lint clean
+.PHONY: help install repro test bench ui lint clean
 
 PYTHON ?=
 CANDIDATES := $(or $(PYTHON),python3.11 python3.12 python3.13 python3.14 python3 python)
@@ -16,6 +16,7 @@ STAMP := $(VENV)/.installed-$(shell pwd | cksum | cut -d' ' -f1)
 help:
 	@echo "make repro    install, then run the pipeline: only what changed runs again"
 	@echo "make test     install, then run the tests"
+	@echo "make bench    install, then measure steps, loader, rows, generation (QUICK=1: a short pass)"
 	@echo "make ui       install, then show the runs in MLflow's page, on this machine alone"
 	@echo "make lint     install, then ruff and mypy"
 	@echo "make install  make $(VENV) from pyproject.toml and constraints.txt"
@@ -47,6 +48,9 @@ repro: $(STAMP)
 test: $(STAMP)
 	@$(BIN)/python -m pytest
 
+bench: $(STAMP)
+	@PATH="$(CURDIR)/$(BIN):$$PATH" python -m benchmarks $(if $(QUICK),--quick)
+
 ui: $(STAMP)
 	@$(BIN)/minivlm ui
 
@@ -56,4 +60,4 @@ lint: $(STAMP)
 
 clean:
 	rm -rf $(VENV) build .pytest_cache .mypy_cache .ruff_cache src/*.egg-info
-	find src pipelines tests -name __pycache__ -type d -prune -exec rm -rf {} +
+	find src pipelines tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +

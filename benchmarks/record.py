@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import platform
 import subprocess
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -76,6 +77,17 @@ def versions() -> dict[str, str | None]:
         commit += "+changes"
     found["minivlm"] = commit
     return found
+
+
+def run(command: Callable[[], None]) -> None:
+    """A command with the project's errors as one line and exit code 2."""
+    from minivlm.errors import UserError
+
+    try:
+        command()
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
 
 
 def table(rows: Sequence[Mapping[str, Any]], title: str = "") -> None:

@@ -28,4 +28,5 @@ class Training(Optimization):
     batch_tokens: Positive = Field(description="tokens in a micro-batch, padding included")
     accumulation: Positive = Field(default=1, description="micro-batches in an optimizer step")
     validations: Positive = Field(description="how often the validation loss is computed")
+    compile: bool = Field(default=False, description="torch.compile the layers: a minute more at the start")
     log_steps: Positive = Field(default=10, description="steps between two lines of loss.csv")

@@ -6,12 +6,13 @@ computed at: the supervised ones, and a few more for a round number (see `minivl
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from minivlm.data.batch_plan import next_tokens, padded_length, plan_batches
-from minivlm.data.pictures import Preparation, decode
+from minivlm.data.pictures import Preparation
+from minivlm.data.pixels import PixelReader
 from minivlm.data.store import PictureStore, TokenStore
 from minivlm.errors import UserError
 
@@ -19,6 +20,11 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
     import torch
+
+    from minivlm.data.features import FeatureStore
+
+T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
 
 __all__ = ["Batch", "Batches", "collate", "plan_batches"]
 
@@ -31,12 +37,18 @@ class Batch:
     """Tensors of one batch. Padding is on the right, so causal attention needs no mask."""
 
     input_ids: torch.Tensor  # (B, T) int64
-    pixels: torch.Tensor  # (N, 3, side, side) uint8, each distinct picture of the batch once
+    pixels: torch.Tensor  # (N, 3, H, W) uint8, each distinct picture of the batch once; none with features
     picture_index: torch.Tensor  # (runs of image tokens,) int64: the picture of each run, in row-major order
     supervised: torch.Tensor  # (S,) int64 into the flat (B * T): positions whose next token is supervised
     targets: torch.Tensor  # (S,) int64: those next tokens; IGNORED beyond the first `count`
     tokens: int  # without padding
     count: int  # supervised tokens
+    features: torch.Tensor | None = None  # (N, P, V): what the vision tower says of the pictures, where it is kept
+
+    @property
+    def pictures(self) -> int:
+        """Distinct pictures, N."""
+        return len(self.pixels if self.features is None else self.features)
 
     @property
     def samples(self) -> int:
@@ -62,22 +74,22 @@ class Batch:
         return self._each(lambda tensor: tensor.pin_memory())
 
     def _each(self, function: Any) -> Batch:
-        names = [field.name for field in fields(self) if field.name not in _COUNTS]
-        return replace(self, **{name: function(getattr(self, name)) for name in names})
+        values = {field.name: getattr(self, field.name) for field in fields(self) if field.name not in _COUNTS}
+        return replace(self, **{name: function(value) for name, value in values.items() if value is not None})
 
 
 def collate(
     rows: Sequence[int] | npt.NDArray[np.integer],
     tokens: TokenStore,
-    pictures: PictureStore,
-    preparation: Preparation,
+    pixels: PixelReader,
     image_token_id: int,
     batch_tokens: int | None = None,
+    features: FeatureStore | None = None,
 ) -> Batch:
-    """The rows (indices into the store) as one batch; pictures are decoded as the vision tower wants them.
+    """The rows (indices into the store) as one batch, their pictures as `pixels` reads them.
 
-    `batch_tokens`: no row is padded beyond it. UserError when a picture cannot be decoded, or when the image
-    tokens do not match the pictures (another model's `image_token_id`).
+    `batch_tokens`: no row is padded beyond it; `features` are read instead of pictures. UserError when a picture
+    cannot be decoded, or when the image tokens do not match the pictures (another model's `image_token_id`).
     """
     import numpy as np
     import torch
@@ -95,26 +107,16 @@ def collate(
             f"{tokens.directory}: {places} image tokens (id {image_token_id}) for {len(wanted)} pictures of "
             f"{tokens.image_tokens}; these tokens were made for another model"
         )
-    pixels = np.empty((len(distinct), 3, preparation.side, preparation.side), dtype=np.uint8)
-    for i, picture in enumerate(distinct):
-        pixels[i] = _decoded(pictures, int(picture), preparation)
     return Batch(
         input_ids=torch.from_numpy(input_ids),
-        pixels=torch.from_numpy(pixels),
+        pixels=torch.from_numpy(pixels.read(distinct if features is None else distinct[:0])),
         picture_index=torch.from_numpy(index.astype(np.int64)),
         supervised=torch.from_numpy(supervised),
         targets=torch.from_numpy(targets),
         tokens=int(lengths.sum()),
         count=count,
+        features=None if features is None else features.read(distinct),
     )
-
-
-def _decoded(pictures: PictureStore, i: int, preparation: Preparation) -> npt.NDArray[np.uint8]:
-    try:
-        return decode(pictures.bytes(i), preparation)
-    except (OSError, ValueError) as error:
-        reason = " ".join(str(error).split())
-        raise UserError(f"{pictures.directory}: picture {i} cannot be decoded: {reason}") from None
 
 
 class Batches:
@@ -131,39 +133,54 @@ class Batches:
         batch_tokens: int | None = None,
         workers: int = 0,
         pin_memory: bool = False,
+        left_to_device: Callable[[int, int], bool] | None = None,
+        features: FeatureStore | None = None,
     ) -> None:
         """`plan` holds row indices of the store for each batch; slice it to go on in the middle of an epoch.
 
         `batch_tokens`: no row is padded beyond it. `pin_memory`: page-locked, so that copies to a GPU overlap.
+        `left_to_device`: see `PixelReader`. `features` are read instead of pictures.
         """
         self._plan = plan
-        self._source = _Source(tokens, pictures, preparation, image_token_id, batch_tokens)
+        reader = PixelReader(pictures, preparation, left_to_device)
+        self._source = _Source(tokens, reader, image_token_id, batch_tokens, features)
         self._workers, self._pin_memory = workers, pin_memory
 
     def __len__(self) -> int:
         return len(self._plan)
 
     def __iter__(self) -> Iterator[Batch]:
-        import torch
-        from torch.utils.data import DataLoader
+        return load(self._source, self._plan, self._workers, self._pin_memory)
 
-        loader: DataLoader[Batch | UserError] = DataLoader(
-            self._source,  # type: ignore[arg-type]
-            batch_size=None,  # the plan has made the batches
-            sampler=self._plan,  # its rows go to the workers batch by batch: none holds the plan
-            num_workers=self._workers,
-            prefetch_factor=PREFETCHED if self._workers else None,
-            collate_fn=_as_it_is,
-            pin_memory=self._pin_memory and torch.cuda.is_available(),
-            # A fork would copy the locks of threads that MLflow or Arrow have running.
-            multiprocessing_context="spawn" if self._workers else None,
-            # The loader draws a seed for its workers: not from the global generator, which a resumed run restores.
-            generator=torch.Generator(),
-        )
-        for batch in loader:
-            if isinstance(batch, UserError):
-                raise batch
-            yield batch
+
+def load(source: Source[T], plan: Plan, workers: int = 0, pin_memory: bool = False) -> Iterator[T]:
+    """`source[each]` for each array of a plan, in its order, made ahead by `workers` processes."""
+    import torch
+    from torch.utils.data import DataLoader
+
+    loader: DataLoader[Any] = DataLoader(
+        _Careful(source),  # type: ignore[arg-type]
+        batch_size=None,  # the plan has made the batches
+        sampler=plan,  # its rows go to the workers batch by batch: none holds the plan
+        num_workers=workers,
+        prefetch_factor=PREFETCHED if workers else None,
+        collate_fn=_as_it_is,
+        pin_memory=pin_memory and torch.cuda.is_available(),
+        # A fork would copy the locks of threads that MLflow or Arrow have running.
+        multiprocessing_context="spawn" if workers else None,
+        # The loader draws a seed for its workers: not from the global generator, which a resumed run restores.
+        generator=torch.Generator(),
+    )
+    for made in loader:
+        if isinstance(made, UserError):
+            raise made
+        yield made
+
+
+class Source(Protocol[T_co]):
+    """What makes something of an array of indices; it is sent to worker processes."""
+
+    def __getitem__(self, rows: npt.NDArray[np.integer]) -> T_co: ...
 
 
 class Plan(Protocol):
@@ -179,18 +196,26 @@ class _Source:
     """What a worker process holds: paths, and how to make a batch of some rows."""
 
     tokens: TokenStore
-    pictures: PictureStore
-    preparation: Preparation
+    pixels: PixelReader
     image_token_id: int
     batch_tokens: int | None
+    features: FeatureStore | None
 
-    def __getitem__(self, rows: npt.NDArray[np.integer]) -> Batch | UserError:
+    def __getitem__(self, rows: npt.NDArray[np.integer]) -> Batch:
+        return collate(rows, self.tokens, self.pixels, self.image_token_id, self.batch_tokens, self.features)
+
+
+@dataclass(frozen=True)
+class _Careful(Generic[T]):
+    """A source whose errors are handed on: raised in a worker, their one line would drown in a traceback."""
+
+    source: Source[T]
+
+    def __getitem__(self, rows: npt.NDArray[np.integer]) -> T | UserError:
         try:
-            return collate(
-                rows, self.tokens, self.pictures, self.preparation, self.image_token_id, self.batch_tokens
-            )
+            return self.source[rows]
         except UserError as error:
-            return error  # raised in a worker, its one line would drown in the loader's traceback
+            return error
 
 
 def _as_it_is(batch: Any) -> Any:

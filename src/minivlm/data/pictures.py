@@ -88,14 +88,31 @@ def decode(data: bytes, preparation: Preparation | int) -> npt.NDArray[np.uint8]
     A number is a side: the shorter edge is resized to it and the middle cut out, as the CLIP made here wants it.
     OSError or ValueError (Pillow's) when `data` is not a picture.
     """
-    import numpy as np
-    from PIL import Image
-
     if isinstance(preparation, int):
         preparation = Preparation(preparation, preparation)
-    side, edge, resample = preparation
+    return prepared(read_upright(data), preparation)
+
+
+def read_upright(data: bytes) -> Image.Image:
+    """An encoded picture as RGB, turned upright, in its own size; OSError or ValueError when it is none."""
+    from PIL import Image
+
     with Image.open(io.BytesIO(data)) as file:
-        image = upright(file)
+        return upright(file)
+
+
+def as_pixels(image: Image.Image) -> npt.NDArray[np.uint8]:
+    """An RGB picture's pixels, (3, H, W)."""
+    import numpy as np
+
+    return np.ascontiguousarray(np.asarray(image).transpose(2, 0, 1))
+
+
+def prepared(image: Image.Image, preparation: Preparation) -> npt.NDArray[np.uint8]:
+    """(3, side, side) of an RGB picture, resized and cut."""
+    from PIL import Image
+
+    side, edge, resample = preparation
     width, height = image.size
     if edge is None:
         width, height = side, side
@@ -105,8 +122,7 @@ def decode(data: bytes, preparation: Preparation | int) -> npt.NDArray[np.uint8]
     if image.size != (width, height):
         image = image.resize((width, height), Image.Resampling(resample))
     left, top = (width - side) // 2, (height - side) // 2
-    pixels = np.asarray(image)[top : top + side, left : left + side]  # (side, side, 3)
-    return np.ascontiguousarray(pixels.transpose(2, 0, 1))
+    return as_pixels(image.crop((left, top, left + side, top + side)) if image.size != (side, side) else image)
 
 
 def to_pixel_values(pixels: torch.Tensor, mean: Sequence[float], std: Sequence[float]) -> torch.Tensor:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from minivlm.errors import UserError
-from minivlm.evaluation.page import figures, tables
+from minivlm.evaluation.page import benchmarks, figures, tables
 from minivlm.evaluation.page.charts import line_chart
 from minivlm.evaluation.page.style import CSS
 from minivlm.files import read_json, write_text
@@ -37,7 +37,7 @@ def write_report(paths: Paths) -> Path:
     images = {e["file"]: data_uri(folder / e["file"]) for e in entries if (folder / e["file"]).exists()}
     charts = [_loss_panel(stage, paths.reports(stage)) for stage in figures.STAGES]
     validation = {split: _json(paths.reports("validate") / f"{split}.json") or {} for split in SPLITS}
-    costs = {stage: _json(paths.reports(stage) / "cost.json") for stage in figures.STAGES}
+    costs = {stage: _json(paths.reports(stage) / "cost.json") for stage in tables.COSTED}
     page = document(
         {
             "": figures.cards(metrics),
@@ -47,6 +47,7 @@ def write_report(paths: Paths) -> Path:
             "Loss": _panels(charts),
             "Data": tables.data(validation, _tokens(paths.reports("tokenize"))),
             "Cost": tables.cost({stage: cost for stage, cost in costs.items() if cost}),
+            "Benchmarks": benchmarks.section(results(paths.root / "benchmarks" / "results")),
         }
     )
     target = paths.reports("evaluate").parent / "index.html"
@@ -61,6 +62,8 @@ NOTES = {
     "(for the image gap, when two exchanges are compared): what a model earns that never looks.",
     "Loss": "Nats for each supervised token. Line: training; dots: rows kept for validation.",
     "Cost": "Measured in this run; it differs from run to run.",
+    "Benchmarks": "Not of this run: what make bench last wrote into benchmarks/results. The reference trains as "
+    "the original does, on the same weights and rows; docs/performance.md says how.",
 }
 
 
@@ -75,13 +78,18 @@ def document(sections: Mapping[str, str]) -> str:
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>minivlm: report</title>\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<style>{CSS}</style></head>\n<body><main><h1>minivlm</h1>\n"
+        f"<style>{CSS}{benchmarks.CSS}</style></head>\n<body><main><h1>minivlm</h1>\n"
         '<p class="lead">A small Chinese vision-language model, trained in two stages. <strong>Pretrain</strong> '
         "learns to say a picture in one sentence; <strong>SFT</strong> learns to describe it and to answer "
         "questions.</p>\n"
         f"{chr(10).join(body)}\n<footer>Made by the evaluate stage; <code>minivlm report</code> makes it again. "
         "Everything shown is inside this file.</footer></main></body></html>\n"
     )
+
+
+def results(folder: Path) -> dict[str, Any]:
+    """Name → values of the benchmarks' files."""
+    return {path.stem: read_json(path) for path in sorted(folder.glob("*.json"))}
 
 
 def data_uri(path: Path) -> str:

@@ -6,6 +6,7 @@ the rows name them, `P` patches, `V` and `D` widths of tower and language model.
 What is left out changes no number: the tower keeps nothing for a backward pass that never comes; layers above the
 feature layer are not run; the identity after the projector is skipped; causal attention with padding on the right
 needs no mask; logits exist where a token is supervised. A test holds it against transformers' own forward pass.
+Attention and norms are computed in fewer passes over the memory (`attention`, `norms`), alike up to rounding.
 """
 
 from __future__ import annotations
@@ -19,28 +20,44 @@ from torch.nn import functional
 
 from minivlm.model.attention import use_matmul_attention
 from minivlm.model.llava import tower_features
+from minivlm.model.norms import use_fused_norms
+from minivlm.model.resize import resize
 
 
 class VisionLanguageBatch(Protocol):
     """Rows padded on the right, each picture once; see `minivlm.data.batches`."""
 
     input_ids: torch.Tensor  # (B, T) int64
-    pixels: torch.Tensor  # (N, 3, side, side) uint8
+    pixels: torch.Tensor  # (N, 3, H, W) uint8
     picture_index: torch.Tensor  # (I,) int64: rows' pictures in reading order → which of N
     supervised: torch.Tensor  # (S,) int64: positions in (B * T) whose next token is supervised
-    targets: torch.Tensor  # (S,) int64: those next tokens
+    targets: torch.Tensor  # (S,) int64: those next tokens; -100 where none is supervised
+    features: torch.Tensor | None  # (N, P, V): of the pictures, where they are known; then there are no pixels
 
 
 class VisionLanguageLoss(nn.Module):
     """Sum of the negative log-likelihoods of a batch's supervised tokens, in nats, float32."""
 
-    def __init__(self, model: Any, image_mean: Sequence[float], image_std: Sequence[float]) -> None:
-        """`model`: a LlavaForConditionalGeneration; mean and deviation by channel, of its image processor."""
+    def __init__(
+        self,
+        model: Any,
+        image_mean: Sequence[float],
+        image_std: Sequence[float],
+        preparation: tuple[int, int | None, int] | None = None,
+    ) -> None:
+        """`model`: a LlavaForConditionalGeneration; mean and deviation by channel, of its image processor.
+
+        `preparation`: side, edge and filter that pictures of other sizes are resized by (see `resize`); without,
+        they have to come as the tower takes them.
+        """
         super().__init__()
+        self.preparation = preparation
         self.scale: torch.Tensor
         self.shift: torch.Tensor
         self.model = model
         use_matmul_attention(model.model.language_model)
+        use_matmul_attention(model.model.vision_tower)
+        use_fused_norms(model.model.language_model)
         # (x / 255 - mean) / std, as one product and one sum.
         std = torch.tensor(image_std).view(1, 3, 1, 1)
         mean = torch.tensor(image_mean).view(1, 3, 1, 1)
@@ -55,25 +72,33 @@ class VisionLanguageLoss(nn.Module):
 
     def forward(self, batch: VisionLanguageBatch) -> torch.Tensor:
         """The sum over the S supervised tokens; divide by S for the mean."""
-        embeddings = self.embed(batch.input_ids, batch.pixels, batch.picture_index)
+        embeddings = self.embed(batch.input_ids, batch.pixels, batch.picture_index, batch.features)
         outputs = self.model.model.language_model(inputs_embeds=embeddings, use_cache=False)
         supervised = outputs.last_hidden_state.flatten(0, 1).index_select(0, batch.supervised)  # (S, D)
         logits = self.model.lm_head(supervised)  # (S, vocabulary)
         return functional.cross_entropy(logits.float(), batch.targets, reduction="sum")
 
-    def embed(self, input_ids: torch.Tensor, pixels: torch.Tensor, picture_index: torch.Tensor) -> torch.Tensor:
+    def embed(
+        self,
+        input_ids: torch.Tensor,
+        pixels: torch.Tensor,
+        picture_index: torch.Tensor,
+        features: torch.Tensor | None = None,
+    ) -> torch.Tensor:
         """(B, T, D): the tokens' embeddings, with the pictures' projected features where `<image>` stands."""
         embeddings = self.model.get_input_embeddings()(input_ids)
         if not len(picture_index):
             return embeddings
-        features = self.project(self.picture_features(pixels))  # (N, P, D)
-        features = features.index_select(0, picture_index)  # (I, P, D)
+        features = self.picture_features(pixels) if features is None else features
+        features = self.project(features).index_select(0, picture_index)  # (I, P, D)
         is_image = (input_ids == self.model.config.image_token_id).unsqueeze(-1)
         return embeddings.masked_scatter(is_image, features.to(embeddings.dtype))
 
     @torch.no_grad()
     def picture_features(self, pixels: torch.Tensor) -> torch.Tensor:
-        """(N, P, V): the frozen tower's features of N uint8 pictures, normalised on the device."""
+        """(N, P, V): the frozen tower's features of N uint8 pictures, resized and normalised on the device."""
+        if self.preparation and pixels.shape[-2:] != (self.preparation[0],) * 2:
+            pixels = resize(pixels, *self.preparation)
         normalised = pixels * self.scale + self.shift
         return tower_features(self.model.model.vision_tower, normalised, self.model.config.vision_feature_layer)
 

@@ -68,6 +68,7 @@ def train_llm(
 
     from minivlm.model.attention import use_matmul_attention
     from minivlm.model.checkpoint import quiet
+    from minivlm.model.norms import use_fused_norms
     from minivlm.training.cost import muon_flops
     from minivlm.training.loop import fit
     from minivlm.training.muon import MuonWithAdamW, hidden_matrices
@@ -77,6 +78,7 @@ def train_llm(
 
     llm = _llama(shape, special_ids)
     use_matmul_attention(llm)
+    use_fused_norms(llm)
     objective = TextTaskLoss(llm, image_token_id)
     train, held = np.flatnonzero(~validation), np.flatnonzero(validation)
     budget: dict[str, Any] = {"batch_tokens": batch_tokens, "pad_token_id": special_ids["pad_token_id"]}

@@ -14,6 +14,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from minivlm.model.attention import use_matmul_attention
 from minivlm.model.clip import PhraseHead
 
 LUMA = (0.299, 0.587, 0.114)  # brightness of red, green and blue (ITU-R BT.601)
@@ -75,6 +76,7 @@ class TowerLoss(nn.Module):
         self.scale: torch.Tensor
         self.shift: torch.Tensor
         self.clip = clip
+        use_matmul_attention(clip)
         self.head = PhraseHead(clip.config.vision_config.hidden_size, phrase_frequency)
         self.phrase_weight, self.grayscale = phrase_weight, grayscale
         std = torch.tensor(image_std).view(1, 3, 1, 1)
@@ -86,16 +88,24 @@ class TowerLoss(nn.Module):
         return pixels * self.scale + self.shift
 
     def some_in_gray(self, pixels: torch.Tensor) -> torch.Tensor:
-        """(N, 3, side, side) float32, a random share of the pictures in gray."""
-        luma = (pixels * pixels.new_tensor(LUMA, dtype=torch.float32).view(1, 3, 1, 1)).sum(dim=1, keepdim=True)
-        chosen = torch.rand(len(pixels), 1, 1, 1, device=pixels.device) < self.grayscale
-        return torch.where(chosen, luma, pixels)
+        """uint8 (N, 3, side, side) → as `normalized`, a random share of the pictures in gray: one product for all.
+
+        A picture's colours go through a matrix of its own (3, 3): the identity, or three times the brightness.
+        """
+        gray = pixels.new_tensor(LUMA, dtype=torch.float32).expand(3, 3)
+        chosen = torch.rand(len(pixels), 1, 1, device=pixels.device) < self.grayscale
+        colours = torch.where(chosen, gray, torch.eye(3, device=pixels.device))  # (N, 3, 3)
+        colours = colours * self.scale.view(3, 1)
+        with torch.autocast(pixels.device.type, enabled=False):
+            values = torch.bmm(colours, pixels.flatten(2).float()).add_(self.shift.view(1, 3, 1))
+        return values.view(pixels.shape)
 
     def forward(self, batch: PairBatch) -> torch.Tensor:
         """The sum over the N pairs."""
         clip = self.clip
-        pixels = self.some_in_gray(batch.pixels) if self.training and self.grayscale else batch.pixels
-        seen = clip.vision_model(pixel_values=self.normalized(pixels))
+        gray = self.training and self.grayscale
+        pixels = self.some_in_gray(batch.pixels) if gray else self.normalized(batch.pixels)
+        seen = clip.vision_model(pixel_values=pixels)
         states = clip.text_model(input_ids=batch.input_ids).last_hidden_state  # (N, T, D), causal
         # CLIPTextModel takes the largest id for the end token where that token's id is 2, as ours is: not used.
         last = states[torch.arange(len(states), device=states.device), batch.lengths - 1]

@@ -32,8 +32,9 @@ def orthogonalized(matrices: torch.Tensor) -> torch.Tensor:
     x = x / (x.norm(dim=(1, 2), keepdim=True) + 1e-7)
     x = x.to(_precision(x.device))
     for _ in range(_ITERATIONS):
-        gram = x @ x.mT
-        x = a * x + (b * gram + c * gram @ gram) @ x
+        gram = torch.bmm(x, x.mT)
+        polynomial = torch.baddbmm(gram, gram, gram, beta=b, alpha=c)
+        x = torch.baddbmm(x, polynomial, x, beta=a)  # a x + (b gram + c gram²) x, scaled within the products
     return (x.mT if tall else x).to(matrices.dtype)
 
 

@@ -16,8 +16,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from minivlm.errors import UserError
-
 if TYPE_CHECKING:
     import torch
     from torch import nn
@@ -50,28 +48,14 @@ def freeze(model: nn.Module, policy: FreezePolicy) -> dict[str, int]:
     Tied weights (embeddings and logits) count once, under the embeddings' name. UserError when the language model
     has no list of layers to choose from.
     """
+    from minivlm.model.layers import layer_stack
+
     config: Any = model.config
     layers = config.text_config.num_hidden_layers
     trained = is_trained(policy, layers, layer_stack(model.get_submodule(_LLM.rstrip(".")), layers))
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(trained(name))
     return {name: p.numel() for name, p in model.named_parameters() if p.requires_grad}
-
-
-def decoder_layers(model: Any) -> list[nn.Module]:
-    """The layers of a LLaVA model's language model."""
-    decoder = model.get_submodule(_LLM.rstrip("."))
-    return list(decoder.get_submodule(layer_stack(decoder, model.config.text_config.num_hidden_layers)))
-
-
-def layer_stack(decoder: nn.Module, layers: int) -> str:
-    """The name of a decoder's list of its `layers` layers: `layers`, `h`, `decoder.layers` …, by family."""
-    from torch import nn
-
-    found = [n for n, m in decoder.named_modules() if isinstance(m, nn.ModuleList) and len(m) == layers]
-    if not found:
-        raise UserError(f"the language model, a {type(decoder).__name__}, has no list of {layers} layers")
-    return min(found, key=lambda name: name.count("."))  # within a layer there may be lists too: of experts
 
 
 def trained_parameters(module: nn.Module) -> dict[str, nn.Parameter]:

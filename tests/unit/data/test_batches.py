@@ -7,6 +7,7 @@ import torch
 from minivlm.data.batch_plan import IGNORED, padded_count, padded_length, plan_batches
 from minivlm.data.batches import Batches, collate
 from minivlm.data.pictures import Preparation, decode
+from minivlm.data.pixels import PixelReader
 from minivlm.data.store import TokenStore
 from minivlm.errors import UserError
 from tests.unit.data.toys import IMAGE_TOKENS, SIDE
@@ -15,7 +16,7 @@ CLIP = Preparation(SIDE, SIDE)
 
 
 def batch_of(tokens, pictures, rows):
-    return collate(rows, tokens, pictures, CLIP, tokens.image_token_id)
+    return collate(rows, tokens, PixelReader(pictures, CLIP), tokens.image_token_id)
 
 
 def test_a_batch_holds_the_rows_padded_on_the_right(tokens, pictures):
@@ -67,7 +68,7 @@ def test_a_row_is_not_padded_beyond_the_budget(tokens, pictures):
     [row] = np.flatnonzero(tokens.lengths % 8)[:1]
     length = int(tokens.lengths[row])
     assert batch_of(tokens, pictures, [row]).input_ids.shape[1] > length
-    batch = collate([row], tokens, pictures, CLIP, tokens.image_token_id, batch_tokens=length)
+    batch = collate([row], tokens, PixelReader(pictures, CLIP), tokens.image_token_id, batch_tokens=length)
     assert batch.padded_tokens == batch.tokens == length
 
 
@@ -88,7 +89,7 @@ def test_a_batch_of_text_alone_has_no_pixels(tokens, pictures):
 
 def test_tokens_of_another_model_are_refused(tokens, pictures):
     with pytest.raises(UserError, match="another model"):
-        collate([0], tokens, pictures, CLIP, image_token_id=tokens.image_token_id + 1)
+        collate([0], tokens, PixelReader(pictures, CLIP), image_token_id=tokens.image_token_id + 1)
 
 
 def test_moving_a_batch_keeps_its_counts(tokens, pictures):
@@ -128,7 +129,7 @@ def test_a_first_token_is_nobodys_next_token(tmp_path, pictures):
     for row in range(2):
         writer.add(row, np.array([5, 6, 7]), np.array([True, False, True]), [])
     writer.close(np.zeros(2, dtype=bool), {"pad_token_id": 0, "image_token_id": 3, "image_tokens": 4})
-    batch = collate([0, 1], TokenStore(tmp_path / "store"), pictures, CLIP, 3)
+    batch = collate([0, 1], TokenStore(tmp_path / "store"), PixelReader(pictures, CLIP), 3)
     assert batch.count == 2 and batch.targets[:2].tolist() == [7, 7]
     assert batch.supervised[:2].tolist() == [1, batch.input_ids.shape[1] + 1]
 
@@ -150,3 +151,16 @@ def test_a_picture_that_cannot_be_decoded_is_named(tokens, pictures, monkeypatch
     monkeypatch.setattr(type(pictures), "bytes", lambda self, i: b"no picture")
     with pytest.raises(UserError, match="picture 1 cannot be decoded"):
         batch_of(tokens, pictures, [1])
+
+
+def test_small_pictures_of_one_size_are_left_to_the_device_and_others_are_not(tokens, pictures):
+    from minivlm.model.resize import resize, resizer
+
+    large = Preparation(2 * SIDE, 2 * SIDE)
+    ids = np.arange(4)
+    here = PixelReader(pictures, large).read(ids)
+    left = PixelReader(pictures, large, resizer(large)).read(ids)
+    assert here.shape == (4, 3, 2 * SIDE, 2 * SIDE) and left.nbytes < here.nbytes
+    assert np.array_equal(resize(torch.from_numpy(left), *large).numpy(), here)
+    never = PixelReader(pictures, large, lambda height, width: False)
+    assert np.array_equal(never.read(ids), here)

@@ -81,6 +81,7 @@ class Batch:
     supervised: torch.Tensor
     targets: torch.Tensor
     tokens: int
+    features: torch.Tensor | None = None
 
     @property
     def count(self) -> int:

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from minivlm.errors import UserError
+from minivlm.model.layers import layer_stack
 from minivlm.model.llava import assemble
 from minivlm.model.vision_language import VisionLanguageLoss
 from minivlm.training.optimizer import (
@@ -11,7 +12,6 @@ from minivlm.training.optimizer import (
     copy_state,
     freeze,
     is_trained,
-    layer_stack,
     parameter_groups,
     restore_state,
 )

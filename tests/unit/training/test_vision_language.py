@@ -29,6 +29,7 @@ OPTIONS = dict(
     precision="fp32",
     batch_tokens=128,
     accumulation=2,
+    compile=False,
     validations=2,
     log_steps=3,
 )

@@ -47,7 +47,7 @@ def line_chart(training: Points, validation: Points, kind: str, description: str
     for step, value in validation:
         label = f"<title>validation loss {value:.3f} at step {step:g}</title>"
         parts.append(f'<circle class="dot {kind}" cx="{x(step):.1f}" cy="{y(value):.1f}" r="4">{label}</circle>')
-    return _svg(WIDTH, HEIGHT, parts, description)
+    return svg(WIDTH, HEIGHT, parts, description)
 
 
 def bar_chart(groups: Mapping[str, Mapping[str, tuple[float, float]]], description: str) -> str:
@@ -76,7 +76,7 @@ def bar_chart(groups: Mapping[str, Mapping[str, tuple[float, float]]], descripti
             parts.append(f'<text class="value" x="{left + span + 8}" y="{top + 11}">{share:.0%}</text>')
             top += bar + 3
         top += gap
-    return _svg(WIDTH, top - gap + 2, parts, description)
+    return svg(WIDTH, top - gap + 2, parts, description)
 
 
 def nice_ticks(low: float, high: float, wanted: int = 5) -> list[float]:
@@ -93,7 +93,7 @@ def _finite(points: Points) -> list[tuple[float, float]]:
     return [(a, b) for a, b in points if math.isfinite(a) and math.isfinite(b)]
 
 
-def _svg(width: float, height: float, parts: Sequence[str], description: str) -> str:
+def svg(width: float, height: float, parts: Sequence[str], description: str) -> str:
     """An SVG that screen readers announce by its description."""
     text = escape(description)
     return f'<svg viewBox="0 0 {width:g} {height:g}" role="img" aria-label="{text}">{"".join(parts)}</svg>'

@@ -1,0 +1,43 @@
+"""All benchmarks with one command."""
+
+import subprocess
+from types import SimpleNamespace
+
+import pytest
+
+import benchmarks.__main__ as driver
+
+
+@pytest.fixture
+def started(monkeypatch):
+    """The commands that would run; `rows` fails, `repro` is missing."""
+    commands = []
+
+    def run(command, cwd):
+        commands.append(command[2:])
+        return SimpleNamespace(returncode=int(command[2] == "benchmarks.rows"))
+
+    monkeypatch.setattr(subprocess, "run", run)
+    monkeypatch.setattr(driver.importlib.util, "find_spec", lambda name: None if "repro" in name else name)
+    return commands
+
+
+def test_one_that_fails_or_is_missing_stops_no_other(started, capsys):
+    with pytest.raises(SystemExit) as ended:
+        driver.main(["--quick"])
+    assert ended.value.code == 1
+    assert [command[0] for command in started] == [f"benchmarks.{name}" for name in driver.NAMES[:-1]]
+    assert all(command[1:] == ["--quick"] for command in started)
+    shown = capsys.readouterr()
+    assert shown.err == "error: failed: rows\n" and "benchmarks.repro: not there" in shown.out
+
+
+def test_those_named_run_alone(started):
+    driver.main(["step", "generation"])
+    assert started == [["benchmarks.step"], ["benchmarks.generation"]]
+
+
+def test_an_unknown_name_is_refused(started, capsys):
+    with pytest.raises(SystemExit):
+        driver.main(["steps"])
+    assert "steps is none of step, loader" in capsys.readouterr().err and not started

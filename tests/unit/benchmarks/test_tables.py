@@ -1,0 +1,84 @@
+"""The tables of docs/performance.md are those of benchmarks/results/."""
+
+import copy
+
+import pytest
+
+from benchmarks.record import RESULTS, record
+from benchmarks.tables import BLOCKS, DOCUMENT, blocks, filled
+from minivlm.errors import UserError
+
+ROWS = {
+    "validate": [{"rows": 10_000, "seconds": 2.5, "rows_per_second": 4000.0, "peak_memory_bytes": 300 << 20}],
+    "train": [{"rows": 1_000_000, "seconds": 9.0, "rows_per_second": 1.0, "peak_memory_bytes": 400 << 20}],
+}
+LOADER = {
+    "decoding": [{"picture": "224 x 224", "milliseconds": 1.234, "pictures_per_second": 810.4}],
+    "loading": [
+        {"stage": "sft", "workers": 2, "rows_per_second": 900.0, "consumed_per_second": None, "ratio": None}
+    ],
+}
+GENERATION = {
+    "models": [
+        {"model": "26m-random", "batch": 8, "cache": True, "first_token_seconds": 0.25, "tokens_per_second": 123.4}
+    ]
+}
+REPRO = {"commands": [{"command": "dvc repro", "seconds": 2.345}], "parts": [{"part": "imports", "share": 0.5}]}
+
+
+@pytest.fixture
+def results(tmp_path, found):
+    for name, figures in {"rows": ROWS, "loader": LOADER, "generation": GENERATION, "repro": REPRO}.items():
+        record(name, figures, directory=tmp_path)
+    record("step", found, repeats=2, directory=tmp_path)
+    return tmp_path
+
+
+def test_every_file_makes_its_tables(results):
+    made = blocks(results)
+    assert "| validate | 10,000 | 2.5 | 4,000 | 300 |" in made["rows"]
+    assert "| train | 1,000,000 | 9 |  | 400 |" in made["rows"]  # a few steps are no rows a second
+    assert "| sft | 2 | 900 | – | – |" in made["loader"] and "| 224 x 224 | 1.23 | 810 |" in made["loader"]
+    assert "| 26m-random | 8 | on | 250 | 123 |" in made["generation"]
+    assert "| dvc repro | 2.35 |" in made["repro"] and "| imports | 50% |" in made["repro"]
+    assert "fp32; the reference in fp32; " in made["step"]
+    assert made["step_gpu"] == "Not measured yet: `python -m benchmarks.step --device cuda`.\n"
+
+
+def test_steps_are_shown_with_ratio_counts_and_parts(results, found):
+    made = blocks(results)["step"]
+    for stage in ("pretrain", "sft"):
+        assert f"**{found[stage]['ratio']:.1f}**" in made
+        for side in ("this project", "reference"):
+            assert made.count(f"| {stage} | {side} |") == 2
+
+
+def test_the_schedule_stands_beside_the_published_hours(results, found):
+    made = blocks(results)["schedule"]
+    assert "| the original, as published | RTX 4090 | 2.5 | 2 | 4.5 |" in made
+    assert made.count("| projected |") == made.count("| at the peak, computed |") == 3
+    assert "| this project |" not in made  # nothing was measured on a GPU
+    gpu = copy.deepcopy(found)
+    gpu["schedule"]["measured"] = {
+        "device": "NVIDIA H200",
+        "ours_hours": {"pretrain": 0.2, "sft": 0.1, "total": 0.3},
+        "reference_hours": {"pretrain": 2.0, "sft": 1.0, "total": 3.0},
+        "mfu": {"pretrain": 0.31, "sft": 0.42},
+    }
+    record("step_gpu", gpu, directory=results)
+    made = blocks(results)["schedule"]
+    assert "| this project | NVIDIA H200 | 0.2 | 0.1 | 0.3 | 0.31, 0.42 |" in made
+    assert "| reference | NVIDIA H200 | 2 | 1 | 3 |  |" in made
+
+
+def test_only_what_stands_between_the_markers_is_replaced():
+    text = "before\n<!-- a:begin -->\nold | x\n<!-- a:end -->\nafter\n"
+    assert filled(text, {"a": "new\n"}, "x.md") == "before\n<!-- a:begin -->\nnew\n<!-- a:end -->\nafter\n"
+    with pytest.raises(UserError, match=r"x\.md: needs one line <!-- b:begin -->"):
+        filled(text, {"b": ""}, "x.md")
+
+
+def test_the_committed_document_is_current():
+    text = DOCUMENT.read_text(encoding="utf-8")
+    assert filled(text, blocks(RESULTS), DOCUMENT.name) == text, "run `python -m benchmarks.tables --write`"
+    assert text.count(":begin -->") == len(BLOCKS)
