@@ -30,6 +30,8 @@ from minivlm.planning.work import Lengths, Work, work_assumed, work_of_store
 TRAININGS = ("pretrain", "sft")
 DRIFT = Factor("time", 0.9, 1.25, "a minute stands for the whole run (clocks, other work on the machine): assumed")
 
+CACHED = Factor("feature cache", 0.75, 1.35, "the probe computes the tower, whose rate is not the rest's: assumed")
+
 
 def estimate(params: Params, present: Present, asked: Asked) -> dict[str, Any]:
     """The estimate. UserError for a device that no peak is known of, and for what is stated and cannot be."""
@@ -92,12 +94,13 @@ def _training(stage: str, params: Params, present: Present, asked: Asked) -> Sec
     config = llava_config(tower.config, llm.config, params.base.vision_feature_layer, token)
     counter = OperationCounter(config, section.freeze)
     patches = image_tokens(tower).value or 0
+    cached = params.runtime.feature_cache
     known = None
     if meta is not None and stage not in asked.rows and stage not in asked.tokens:
         from minivlm.data.store import TokenStore
 
         known = TokenStore(present.paths.tokens(stage))
-        work = work_of_store(known, section, params.seed, counter, present.name(known.directory))
+        work = work_of_store(known, section, params.seed, counter, present.name(known.directory), cached)
         lengths = Lengths(work.tokens / work.samples, 0, 0, work.source)
     else:
         rows, source = stated_rows(stage, params, present, asked)
@@ -107,7 +110,16 @@ def _training(stage: str, params: Params, present: Present, asked: Asked) -> Sec
         fraction = params.tokenize.validation_fraction
         longest = params.tokenize.max_length
         work = work_assumed(
-            rows, lengths, patches, longest, fraction, section, params.seed, counter, f"{source}; {lengths.source}"
+            rows,
+            lengths,
+            patches,
+            longest,
+            fraction,
+            section,
+            params.seed,
+            counter,
+            f"{source}; {lengths.source}",
+            cached,
         )
     details = _details(work, section, lengths)
     factors = []
@@ -169,8 +181,8 @@ def _probed(
             details["probe_rows"] = f"drawn: random words, drawn pictures of {size} x {size} as JPEG (assumed)"
         timed = probe(
             config, section, rows, precision=resolve_precision(section.precision, device), device=device,
-            threads=params.threads, workers=params.runtime.workers or hardware.cores(), seed=params.seed,
-            seconds=asked.seconds,
+            threads=params.threads, workers=params.runtime.workers or hardware.cores(), samples=work.samples,
+            seed=params.seed, seconds=asked.seconds,
         )  # fmt: skip
     training, validation = rate(timed.steps), rate(timed.validation)
     seconds = training.expected * work.flops + validation.expected * work.validation_flops
@@ -180,7 +192,7 @@ def _probed(
         training.high / training.expected,
         f"95 % of resamples of {len(timed.steps)} timed steps",
     )
-    factors += [spread, DRIFT]
+    factors += [spread, DRIFT, *([CACHED] if params.runtime.feature_cache else [])]
     rows_per_step = work.samples / work.steps
     per_step = sum(seconds for seconds, _ in timed.steps) / len(timed.steps)
     details |= {

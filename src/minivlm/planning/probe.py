@@ -58,15 +58,20 @@ class Rows:
 
 def probe(
     config: Any, section: Training, rows: Rows, *, precision: str, device: str, threads: int, workers: int,
-    seed: int, seconds: float,
+    samples: int, seed: int, seconds: float,
 ) -> Timed:  # fmt: skip
     """Train about `seconds` seconds of steps of a stage, from random weights, and validate a few batches.
 
-    `config`: of the LLaVA model; `device` as torch names it. What the training prints goes to stderr.
+    `config`: of the LLaVA model; `device` as torch names it; `samples`: rows of the whole stage, which decide
+    whether worker processes decode. What the training prints goes to stderr.
     """
+    import torch
     from transformers import LlavaForConditionalGeneration
 
-    from minivlm.data.batches import Batches
+    from minivlm.data.batches import PREFETCHED, Batches
+    from minivlm.model.frozen import frozen_in
+    from minivlm.model.layers import compile_layers
+    from minivlm.model.resize import resizer
     from minivlm.model.vision_language import VisionLanguageLoss
     from minivlm.training.device import loader_workers, seed_everything
     from minivlm.training.operations import OperationCounter
@@ -76,11 +81,14 @@ def probe(
     seed_everything(seed, threads)
     model = LlavaForConditionalGeneration(config)
     freeze(model, section.freeze)
-    objective = VisionLanguageLoss(model, _IMAGE_MEAN, _IMAGE_STD)
+    if section.compile:
+        compile_layers(model)
+    objective = VisionLanguageLoss(model, _IMAGE_MEAN, _IMAGE_STD, rows.preparation)
     counter = OperationCounter(config, section.freeze)
     planned = planned_steps(rows.tokens, section, seed)
-    # As many as the stage would have: it has them only where many rows are to be decoded.
-    decoding = loader_workers(workers, threads, device, len(rows.tokens))
+    decoding = loader_workers(workers, threads, device, samples)
+    # Batches that were made while the first one was waited for say nothing of how fast they are made.
+    waiting = 1 + PREFETCHED * decoding
 
     def batches(plan: Sequence[Sequence[npt.NDArray[np.integer]]]) -> Iterator[list[Any]]:
         made = Batches(
@@ -92,6 +100,7 @@ def probe(
             batch_tokens=section.batch_tokens,
             workers=decoding,
             pin_memory=device.startswith("cuda"),
+            left_to_device=resizer(rows.preparation) if device.startswith("cuda") else None,
         )
         return regroup(made, plan)
 
@@ -101,10 +110,11 @@ def probe(
         _fit(objective, clock.watch(batches(plan)), len(plan), section, precision, device)
         return clock.steps()
 
-    with contextlib.redirect_stdout(sys.stderr):
+    frozen = frozen_in(model, torch.bfloat16) if precision == "bf16" else contextlib.nullcontext()
+    with contextlib.redirect_stdout(sys.stderr), frozen:
         *_, (last, _) = train(WARM_UP)
         count = max(FEWEST, min(MOST, round(seconds / max(last, 1e-6))))
-        timed = train(count + 1)[1:]  # the first one of each run starts the loader
+        timed = train(count + waiting)[waiting:]
         checks = next(batches([list(itertools.islice(planned.batches, 3))]))
         validation = _validate(objective, checks, counter, precision, device)
     return Timed(timed, validation, hardware.peak_memory())
@@ -141,7 +151,7 @@ def _fit(
     from minivlm.training.loop import fit
 
     values = section.model_dump()
-    for name in ("freeze", "epochs", "batch_tokens", "accumulation"):
+    for name in ("freeze", "epochs", "batch_tokens", "accumulation", "compile"):
         del values[name]
     values |= {"precision": precision, "learning_rate": 1e-7}  # random weights must not diverge
     fit(

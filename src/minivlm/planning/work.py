@@ -102,8 +102,10 @@ def shape_of(store: TokenStore, rows: npt.NDArray[np.integer], batch_tokens: int
     )
 
 
-def work_of_store(store: TokenStore, section: Training, seed: int, counter: OperationCounter, source: str) -> Work:
-    """What a stage will compute over its token store, exactly."""
+def work_of_store(
+    store: TokenStore, section: Training, seed: int, counter: OperationCounter, source: str, cached: bool = False
+) -> Work:
+    """What a stage will compute over its token store, exactly; `cached`: features are read, not computed."""
     from minivlm.data.batch_plan import plan_batches
     from minivlm.training.schedule import evenly_spaced
 
@@ -120,8 +122,8 @@ def work_of_store(store: TokenStore, section: Training, seed: int, counter: Oper
         samples=sum(batch.rows for batch in batches),
         tokens=sum(batch.tokens for batch in batches),
         padded_tokens=sum(batch.padded for batch in batches),
-        flops=sum(flops_of(counter, batch) for batch in batches),
-        validation_flops=passes * sum(flops_of(counter, batch, backward=False) for batch in validated),
+        flops=sum(flops_of(counter, batch, cached=cached) for batch in batches),
+        validation_flops=passes * sum(flops_of(counter, batch, False, cached) for batch in validated),
         source=source,
         exact=True,
     )
@@ -129,13 +131,13 @@ def work_of_store(store: TokenStore, section: Training, seed: int, counter: Oper
 
 def work_assumed(
     rows: int, lengths: Lengths, image_tokens: int, longest: int, validation_fraction: float,
-    section: Training, seed: int, counter: OperationCounter, source: str,
+    section: Training, seed: int, counter: OperationCounter, source: str, cached: bool = False,
 ) -> Work:  # fmt: skip
     """What a stage would compute over `rows` rows of one picture each, of at most `longest` tokens."""
     kept = round(rows * validation_fraction)
     sizes = {"rows": max(1, rows - kept), "image_tokens": image_tokens, "longest": longest}
     middle, low, high = (
-        _epoch(mean, section, seed, counter, **sizes) for mean in (lengths.mean, lengths.low, lengths.high)
+        _epoch(mean, section, seed, counter, cached, **sizes) for mean in (lengths.mean, lengths.low, lengths.high)
     )
     steps = max(1, math.floor(section.epochs * math.ceil(middle["batches"] / section.accumulation) + 1e-9))
     share = section.epochs
@@ -164,14 +166,14 @@ def draw_lengths(mean: float, count: int, image_tokens: int, longest: int, seed:
     return np.clip(image_tokens + np.rint(text), image_tokens + 2, longest).astype(np.int64)
 
 
-def flops_of(counter: OperationCounter, shape: Shape, backward: bool = True) -> int:
+def flops_of(counter: OperationCounter, shape: Shape, backward: bool = True, cached: bool = False) -> int:
     """Operations of a micro-batch."""
-    return counter.shapes(shape.rows, shape.length, shape.positions, shape.pictures, backward)
+    return counter.shapes(shape.rows, shape.length, shape.positions, shape.pictures, backward, cached)
 
 
 def _epoch(
-    mean: float, section: Training, seed: int, counter: OperationCounter, *, rows: int, image_tokens: int,
-    longest: int,
+    mean: float, section: Training, seed: int, counter: OperationCounter, cached: bool, *, rows: int,
+    image_tokens: int, longest: int,
 ) -> dict[str, Any]:  # fmt: skip
     """An epoch's batches, tokens and operations, from a sample of the rows."""
     from minivlm.data.batch_plan import padded_count, padded_length, plan_batches
@@ -188,6 +190,6 @@ def _epoch(
         "batches": scale * len(shapes),
         "tokens": scale * sum(shape.tokens for shape in shapes),
         "padded": scale * sum(shape.padded for shape in shapes),
-        "flops": scale * sum(flops_of(counter, shape) for shape in shapes),
-        "forward": scale * sum(flops_of(counter, shape, backward=False) for shape in shapes),
+        "flops": scale * sum(flops_of(counter, shape, True, cached) for shape in shapes),
+        "forward": scale * sum(flops_of(counter, shape, False, cached) for shape in shapes),
     }
