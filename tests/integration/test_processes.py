@@ -46,6 +46,7 @@ class Stage:
         self.values = YAML(typ="safe", pure=True).load(ROOT / "params.yaml")
         self.values["pretrain"] = dict(OPTIONS)
         self.values["threads"] = 1
+        self.values["runtime"]["device"] = "cpu"
         self.set()
 
     def set(self, **runtime):
@@ -54,7 +55,6 @@ class Stage:
         for name, value in runtime.items():
             section = "pretrain" if name in OPTIONS else "runtime"
             self.values[section][name] = value
-        self.values["runtime"]["device"] = "cpu"
         with (self.root / "params.yaml").open("w") as stream:
             YAML(typ="safe", pure=True).dump(self.values, stream)
         return self
@@ -72,7 +72,10 @@ class Stage:
     def run(self, *command):
         """(exit code, output, errors) of the stage."""
         process = self.start(*command)
-        output, errors = process.communicate(timeout=300)
+        try:
+            output, errors = process.communicate(timeout=240)
+        finally:
+            process.kill()
         return process.returncode, output, errors
 
     def history(self):
@@ -140,6 +143,29 @@ def test_two_processes_have_the_losses_of_one(stage, alone, runtime):
         assert ours.keys() == theirs.keys()
         for key, tensor in theirs.items():
             torch.testing.assert_close(ours[key], tensor, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("sharding", ["none", "full"])
+def test_processes_agree_where_a_batch_without_a_picture_trains_nothing(inputs, tmp_path, sharding):
+    one = Stage(tmp_path / "one", inputs).set(freeze="projector")
+    two = Stage(tmp_path / "two", inputs).set(freeze="projector", launcher=TORCHRUN, sharding=sharding)
+    for stage in (one, two):
+        code, _, errors = stage.run()
+        assert (code, errors) == (0, "")
+    assert_same_losses(two, one)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("sharding", ["none", "full"])
+def test_two_gpus_have_the_losses_of_one(inputs, tmp_path, sharding):
+    if torch.cuda.device_count() < 2:
+        pytest.skip("needs two GPUs")
+    one = Stage(tmp_path / "one", inputs).set(device="cuda")
+    two = Stage(tmp_path / "two", inputs).set(device="cuda", launcher=TORCHRUN, sharding=sharding)
+    for stage in (one, two):
+        code, _, errors = stage.run()
+        assert code == 0, errors
+    assert_same_losses(two, one)
 
 
 def test_fewer_micro_batches_than_processes_is_one_line(stage):

@@ -160,14 +160,19 @@ def join(processes: Processes, device: str) -> None:
     """Let the processes reach each other: numbers through gloo, gradients on GPUs through NCCL."""
     if processes is ALONE:
         return
+    from datetime import timedelta
+
     import torch
     from torch import distributed
 
+    # The first process may prepare something for hours; one that has died is noticed by the launcher.
+    patience = timedelta(days=1)
     if device.startswith("cuda"):
         torch.cuda.set_device(device)
-        distributed.init_process_group("cpu:gloo,cuda:nccl", device_id=torch.device(device))
+        gpu = torch.device(device)
+        distributed.init_process_group("cpu:gloo,cuda:nccl", timeout=patience, device_id=gpu)
     else:
-        distributed.init_process_group("gloo")
+        distributed.init_process_group("gloo", timeout=patience)
 
 
 def leave(processes: Processes) -> None:

@@ -24,6 +24,7 @@ def in_company(
     """
     if processes.size == 1:
         return objective
+    objective.register_forward_hook(_reach_all)  # before FSDP's own, which cut the parameters up again
     if sharded is None:
         return nn.parallel.DistributedDataParallel(
             _Weighted(objective), forward_sync_buffers=False, gradient_as_bucket_view=True
@@ -33,13 +34,15 @@ def in_company(
 
     mesh = init_device_mesh(device.type, (processes.size,))
     for module in sharded:
-        fully_shard(module, mesh=mesh)
+        # Backward does not reach a frozen module in a process whose batch has no picture: nobody may gather it then.
+        is_reached = all(parameter.requires_grad for parameter in module.parameters())
+        fully_shard(module, mesh=mesh, reshard_after_forward=is_reached)
     fully_shard(objective, mesh=mesh)
     return _Weighted(objective)
 
 
 class _Weighted(nn.Module):
-    """The objective as processes call it that have to agree on which parameters have a gradient."""
+    """The objective of micro-batches and repeats."""
 
     def __init__(self, objective: nn.Module) -> None:
         super().__init__()
@@ -47,13 +50,23 @@ class _Weighted(nn.Module):
 
     def forward(self, batch: Any) -> torch.Tensor:
         """The batch's loss; of a Repeat, zero."""
-        repeated = isinstance(batch, Repeat)
-        loss: torch.Tensor = self.objective(batch.batch if repeated else batch) * (0 if repeated else 1)
-        # A batch without a picture does not reach the projector, whose gradient the others would wait for.
-        for parameter in trained_parameters(self.objective).values():
-            if not is_part(parameter):
-                loss = loss + 0 * parameter.reshape(-1)[0]
+        loss: torch.Tensor = (
+            self.objective(batch.batch) * 0 if isinstance(batch, Repeat) else self.objective(batch)
+        )
         return loss
+
+
+def _reach_all(objective: nn.Module, batch: Any, loss: torch.Tensor) -> torch.Tensor:
+    """A forward hook that lets the loss depend on every trained parameter, whatever the batch holds.
+
+    Without a picture it would not reach the projector, whose gradient the other processes would wait for.
+    """
+    if not torch.is_grad_enabled():
+        return loss
+    for parameter in trained_parameters(objective).values():
+        if not is_part(parameter):  # a layer that is cut up again by now: no batch is without it
+            loss = loss + 0 * parameter.reshape(-1)[0]
+    return loss
 
 
 def is_part(tensor: torch.Tensor) -> bool:
