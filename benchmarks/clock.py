@@ -47,11 +47,11 @@ class Meter:
         """Count a step of this project; the batch itself is not kept."""
         self._done.update(steps=1, rows=batch.samples, tokens=batch.tokens, padded_tokens=batch.padded_tokens)
 
-    def stop(self, operations: int = 0) -> Segment:
-        """What was counted, and the seconds it took; `operations`: of the rows, for the record."""
+    def stop(self) -> Segment:
+        """What was counted, and the seconds it took."""
         seconds = now(self._device) - self._start
         memory = torch.cuda.max_memory_allocated(self._device) if self._device.startswith("cuda") else None
-        return Segment(seconds, memory, operations=operations, **self._done)
+        return Segment(seconds, memory, **self._done)
 
 
 class Phases:

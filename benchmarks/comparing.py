@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -107,8 +108,10 @@ def interleaved(stage: str, ours: Ours, theirs: Theirs, options: Options) -> lis
     seed_everything(0, torch.get_num_threads())
     times: list[tuple[Segment, Segment]] = []
     steps, repeats = options.steps[stage], options.repeats + 1
-    warm_up = options.warm_up  # at the start of every segment: what workers have waiting is not steady work
-    plan = ours.plan(steps + warm_up, repeats)
+    # At the start of a segment: what workers have waiting then is not steady work. As many batches follow its end,
+    # so that they do not run out of work while it is timed.
+    warm_up = options.warm_up
+    plan = ours.plan(warm_up + steps + warm_up, repeats)
     random = np.random.default_rng(0)
 
     def stream() -> Iterator[list[Any]]:
@@ -117,10 +120,14 @@ def interleaved(stage: str, ours: Ours, theirs: Theirs, options: Options) -> lis
             for _ in range(warm_up):
                 yield [next(batches)]
             meter = Meter(options.device)
-            for batch in batches:
+            for _ in range(steps):
+                batch = next(batches)
                 meter.add(batch)
                 yield [batch]
-            measured = meter.stop(sum(map(ours.operations, plan[repeat][warm_up:])))
+            measured = meter.stop()
+            del batches  # and with them the worker processes, before the other side's start
+            timed = plan[repeat][warm_up : warm_up + steps]
+            measured = replace(measured, operations=sum(map(ours.operations, timed)))
             rows = random.permutation(np.concatenate(plan[repeat])).tolist()
             times.append((measured, _reference_segment(theirs, rows, options)))
             if repeat:
@@ -155,11 +162,12 @@ def _reference_segment(theirs: Theirs, rows: Sequence[int], options: Options) ->
     from benchmarks.clock import Meter
 
     torch.use_deterministic_algorithms(False)  # the original does not ask for them
-    batches = theirs.batches(theirs.rows(options.reference_steps + options.warm_up, rows))
-    theirs.steps(next(batches) for _ in range(options.warm_up))
+    steps, warm_up = options.reference_steps, options.warm_up
+    batches = theirs.batches(theirs.rows(warm_up + steps + warm_up, rows))
+    theirs.steps(islice(batches, warm_up))
     meter = Meter(options.device)
-    done = theirs.steps(batches)
-    segment = replace(meter.stop(), rows=done, steps=options.reference_steps)
+    done = theirs.steps(islice(batches, steps))
+    segment = replace(meter.stop(), rows=done, steps=steps)
     torch.use_deterministic_algorithms(True, warn_only=True)
     return segment
 

@@ -94,13 +94,13 @@ class Ours:
 
         config = self.model.config
         llm, vision = LlamaShape.of(config.text_config), VisionShape.of(config.vision_config)
-        whole = FREEZE[self._stage] == "llm"
+        whole, lengths = FREEZE[self._stage] == "llm", self.tokens.lengths
         return sum(
             step_flops(
                 llm,
                 vision,
                 batch=1,
-                length=int(self.tokens.lengths[row]),
+                length=int(lengths[row]),
                 supervised=int(self.tokens.supervised[row]),
                 trained_layers=llm.layers if whole else 0,
                 trained_logits=whole,
@@ -193,7 +193,7 @@ class Theirs:
         return self.reference, "features"
 
     def rows(self, steps: int, of: Sequence[int] | None = None) -> list[int]:
-        """The rows of that many batches: of the store, or of some rows of it; from the first on if they are few."""
+        """The rows of that many batches: of the store, or of some rows of it, over and over if they are few."""
         chosen = range(len(self.tokens)) if of is None else of
         return [int(chosen[i % len(chosen)]) for i in range(steps * self.defaults.batch_size)]
 

@@ -30,14 +30,7 @@ def speed(step: Values) -> str:
     """Samples a second of both sides and their ratio; what is computed for a row; where the time goes."""
     stages = {stage: step[stage] for stage in STAGES if stage in step}
     speeds = _table(
-        (
-            "stage",
-            "this project, samples/s",
-            "reference, samples/s",
-            "ratio",
-            "ratio of single repeats",
-            "padding",
-        ),
+        ("stage", "this project, samples/s", "reference", "ratio", "of single repeats", "padding", "TFLOP/s"),
         [
             (
                 stage,
@@ -46,18 +39,14 @@ def speed(step: Values) -> str:
                 f"**{each['ratio']:.1f}**",
                 " to ".join(f"{ratio:.1f}" for ratio in each["ratio_range"]),
                 f"{each['padding_share']:.1%}",
+                _n(each["operations_per_second"] / 1e12),
             )
             for stage, each in stages.items()
         ],
     )
+    speeds += _memory(stages)
     counts = _table(
-        (
-            "counted for a row",
-            "side",
-            "tokens with padding",
-            "logits per supervised token",
-            "tower runs per picture",
-        ),
+        ("counted", "side", "tokens a row, padded", "logits per supervised token", "tower runs per picture"),
         [
             (
                 stage,
@@ -79,6 +68,17 @@ def speed(step: Values) -> str:
         ],
     )
     return f"{_about(step)}\n\n{speeds}\n{times}\n{counts}"
+
+
+def _memory(stages: Mapping[str, Values]) -> str:
+    """Peak memory of a GPU, both models included; empty for a CPU."""
+    if not any(each["peak_memory_bytes"] for each in stages.values()):
+        return ""
+    peaks = [
+        (stage, *(_n(each[key] / 2**30) for key in ("peak_memory_bytes", "reference_peak_memory_bytes")))
+        for stage, each in stages.items()
+    ]
+    return "\n" + _table(("peak memory, GiB", "this project", "reference"), peaks)
 
 
 def schedule(step: Values) -> str:

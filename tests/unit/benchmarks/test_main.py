@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 import benchmarks.__main__ as driver
+from benchmarks import generation, step, tables
 
 
 @pytest.fixture
@@ -41,3 +42,10 @@ def test_an_unknown_name_is_refused(started, capsys):
     with pytest.raises(SystemExit):
         driver.main(["steps"])
     assert "steps is none of step, loader" in capsys.readouterr().err and not started
+
+
+@pytest.mark.parametrize("command", [driver.main, step.main, generation.main, tables.main])
+def test_help_says_what_is_measured(command, capsys):
+    with pytest.raises(SystemExit) as ended:
+        command(["--help"])
+    assert ended.value.code == 0 and "python -m benchmarks" in capsys.readouterr().out

@@ -65,7 +65,10 @@ def test_the_schedule_stands_beside_the_published_hours(results, found):
         "reference_hours": {"pretrain": 2.0, "sft": 1.0, "total": 3.0},
         "mfu": {"pretrain": 0.31, "sft": 0.42},
     }
+    for stage in ("pretrain", "sft"):
+        gpu[stage] |= {"peak_memory_bytes": 30 << 30, "reference_peak_memory_bytes": 6 << 30}
     record("step_gpu", gpu, directory=results)
+    assert "| sft | 30 | 6 |" in blocks(results)["step_gpu"]
     made = blocks(results)["schedule"]
     assert "| this project | NVIDIA H200 | 0.2 | 0.1 | 0.3 | 0.31, 0.42 |" in made
     assert "| reference | NVIDIA H200 | 2 | 1 | 3 |  |" in made

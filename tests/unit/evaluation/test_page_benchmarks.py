@@ -31,6 +31,12 @@ ROWS = ABOUT | {
         for rows in (1_000_000, 10_000)
     ]
 }
+LOADER = ABOUT | {
+    "loading": [
+        {"stage": "sft", "workers": 0, "rows_per_second": 50.0, "consumed_per_second": 100.0, "ratio": 0.5},
+        {"stage": "sft", "workers": 2, "rows_per_second": 200.0, "consumed_per_second": 100.0, "ratio": 2.0},
+    ]
+}
 GENERATION = ABOUT | {
     "models": [
         {"model": "a<b", "batch": 8, "cache": False, "first_token_seconds": 0.25, "tokens_per_second": 31.0}
@@ -73,6 +79,24 @@ def test_lines_run_over_rows_in_order_with_memory_in_mebibytes():
     places = [float(point.split(",")[0]) for point in points.split()]
     assert places == sorted(places) and len(places) == 2
     assert drawn(html)
+
+
+def test_the_loader_s_bars_stand_beside_what_a_step_consumes():
+    html = benchmarks.loader(LOADER)
+    alone, two = widths(html, "sft")
+    assert two == pytest.approx(4 * alone, abs=0.2)
+    places = re.findall(r'<rect class="tick" x="([\d.]+)"', html)
+    assert len(places) == 2 and float(places[0]) == pytest.approx(150 + two / 2 - 1, abs=0.2)
+    unknown = [row | {"consumed_per_second": None} for row in LOADER["loading"]]
+    assert "tick" not in benchmarks.loader({"loading": unknown})
+    assert drawn(html)
+
+
+def test_nothing_to_do_is_told_in_seconds_and_shares():
+    shares = [{"part": "git", "share": 0.004}, {"part": "imports", "share": 0.6}]
+    html = benchmarks.repro({"seconds": 2.345, "parts": shares})
+    assert ">2.35 <" in html or ">2.34 <" in html
+    assert "imports 60%" in html and "git" not in html
 
 
 def test_each_panel_names_its_machine_and_nothing_measured_is_markup():

@@ -58,7 +58,9 @@ def section(results: Mapping[str, Values]) -> str:
     panels += [
         _panel("Rows a second", lines(read, "rows_per_second", "rows a second", 1), rows),
         _panel("Peak memory, MiB", lines(rows, "peak_memory_bytes", "MiB at the peak", 1 << 20), rows),
+        _panel("Rows loaded a second", loader(results.get("loader", {})), results.get("loader", {})),
         _panel("Answers", generation(results.get("generation", {})), results.get("generation", {})),
+        _panel("Nothing to do: dvc repro", repro(results.get("repro", {})), results.get("repro", {})),
     ]
     return f'<div class="panels">{"".join(panels)}</div>' if any(panels) else ""
 
@@ -154,6 +156,45 @@ def lines(rows: Values, figure: str, unit: str, divisor: float) -> str:
             )
     key = _key({name: label for name, label in SERIES.items() if series[name]})
     return key + svg(WIDTH, HEIGHT, shapes, f"{unit} over the number of rows.")
+
+
+def loader(values: Values) -> str:
+    """A bar for each stage and number of worker processes; a tick marks what a training step consumes."""
+    measured = [row for row in values.get("loading", ()) if row["stage"] in STAGES]
+    if not measured:
+        return ""
+    left, right, bar, top = 150, 66, 15, 4.0
+    span = WIDTH - left - right
+    most = max(max(row["rows_per_second"], row["consumed_per_second"] or 0) for row in measured)
+    shapes = []
+    for row in measured:
+        width = max(span * row["rows_per_second"] / most, 1.0)
+        said = f"{STAGES[row['stage']]}, {row['workers'] or 'no'} worker{'' if row['workers'] < 2 else 's'}"
+        shapes.append(
+            f'<text class="name" x="0" y="{top + 12}">{said}</text>'
+            f'<rect class="{row["stage"]}" x="{left}" y="{top}" width="{width:.1f}" height="{bar}" rx="2">'
+            f"<title>{said}: {_short(row['rows_per_second'])} rows a second</title></rect>"
+        )
+        if consumed := row["consumed_per_second"]:
+            place = left + span * consumed / most - 1
+            shapes.append(f'<rect class="tick" x="{place:.1f}" y="{top - 2}" width="2.5" height="{bar + 4}"/>')
+        shapes.append(
+            f'<text class="value" x="{left + span + 10}" y="{top + 12}">{_short(row["rows_per_second"])}</text>'
+        )
+        top += bar + 6
+    ticked = any(row["consumed_per_second"] for row in measured)
+    key = '<div class="key"><span><i class="tick"></i>what a training step consumes</span></div>' if ticked else ""
+    return key + svg(WIDTH, top, shapes, "Rows that the loader makes a second, by worker processes.")
+
+
+def repro(values: Values) -> str:
+    """Seconds of `dvc repro` with nothing to do, and the shares of what takes them."""
+    if "seconds" not in values:
+        return ""
+    shares = sorted(values.get("parts", ()), key=lambda row: -row["share"])
+    named = ", ".join(f"{escape(row['part'])} {row['share']:.0%}" for row in shares if row["share"] >= 0.01)
+    figure = f'<div class="figure">{_short(values["seconds"])} <small>s</small></div>'
+    return figure + (f"<div>{named}</div>" if named else "")
 
 
 def generation(values: Values) -> str:
