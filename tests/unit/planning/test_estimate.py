@@ -84,6 +84,17 @@ def test_a_probe_without_a_store_says_what_it_assumed(with_profile, as_it_was):
     assert found["total"]["seconds"] == seconds and found["total"]["without"] == []
 
 
+@pytest.mark.gpu
+def test_a_gpu_is_probed_with_its_own_memory(with_profile, as_it_was):
+    params, present = with_profile("tiny")
+    params = params.model_copy(update={"runtime": params.runtime.model_copy(update={"device": "cuda"})})
+    found = estimate(params, present, Asked(stages=("sft",), seconds=0.5))
+    stage = found["stages"]["sft"]
+    assert found["device"] == torch.cuda.get_device_name()
+    assert stage["seconds"]["low"] < stage["seconds"]["high"]
+    assert stage["probe_peak_memory_bytes"]["gpu_allocated"] <= stage["gpu_memory"]["high"]
+
+
 def test_on_paper_the_original_is_operations_over_peak_and_share(with_profile):
     params, present = with_profile("4090")
     found = estimate(params, present, Asked(stages=STAGES, paper=True, **STATED))
