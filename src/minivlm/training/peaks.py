@@ -96,7 +96,7 @@ def measured_peak(device: str, precision: str, seconds: float = 0.5) -> Peak:
         best, side, runs = _fastest_product(device, precision, threads, seconds)
     finally:
         torch.set_num_threads(before)
-    on = "" if device.startswith("cuda") else f", {threads} threads"
+    on = "" if device.startswith("cuda") else f", {threads} thread{'s' if threads > 1 else ''}"
     return Peak(
         2 * side**3 / best,
         f"measured here: the fastest of {runs} products of {side} x {side} matrices in {precision}{on}",

@@ -67,7 +67,7 @@ def test_a_chip_of_a_like_name_is_another(name):
 def test_a_device_without_an_entry_is_measured():
     peak = peak_of("AMD EPYC", "cpu", "fp32")
     assert peak.source.startswith("measured here: the fastest of ")
-    assert f"{torch.get_num_threads()} threads" in peak.source
+    assert f", {torch.get_num_threads()} thread" in peak.source
     assert 1e8 < peak.flops < 1e15
     assert peak_of("NVIDIA H200", "cuda:0", "bf16").flops == BOARDS["H200"].flops
 
@@ -75,7 +75,7 @@ def test_a_device_without_an_entry_is_measured():
 def test_the_processes_of_a_machine_share_its_peak(monkeypatch):
     threads, there = torch.get_num_threads(), peaks.cores()
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
-    assert f", {min(there, 2 * threads)} threads" in measured_peak("cpu", "fp32", seconds=0.0).source
+    assert f", {min(there, 2 * threads)} thread" in measured_peak("cpu", "fp32", seconds=0.0).source
     assert torch.get_num_threads() == threads
 
 
