@@ -179,8 +179,10 @@ def _money(amount: Mapping[str, float] | None) -> str:
 
 
 def _digits(number: float) -> str:
-    """Two digits, but every one before the point."""
-    return f"{number:,.0f}" if number >= 10 else f"{number:.2g}"
+    """Two digits, but every one before the point; one below a hundredth, none below a thousandth."""
+    if number >= 10:
+        return f"{number:,.0f}"
+    return f"{number:.2g}" if number >= 0.01 else f"{number:.1g}" if number >= 0.001 else "0"
 
 
 def _bytes(room: Mapping[str, Any] | None) -> str:

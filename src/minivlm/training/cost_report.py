@@ -66,13 +66,9 @@ class Spent:
 
 
 def money(seconds: float, device_name: str, prices: Prices, devices: int = 1) -> float | None:
-    """What `seconds` of a device cost in `prices.currency`; None for a GPU without a price.
-
-    GPUs are paid each; a CPU is paid as a machine, however many processes it runs.
-    """
+    """What `seconds` of some GPUs, or of machines without one, cost in `prices.currency`; None without a price."""
     price = hardware.price_per_hour(device_name, prices)
-    count = devices if hardware.is_gpu(device_name) else 1
-    return None if price is None else price * count * seconds / 3600
+    return None if price is None else price * devices * seconds / 3600
 
 
 def cost_report(
@@ -85,7 +81,7 @@ def cost_report(
     memory: Mapping[str, int],
     devices: int = 1,
 ) -> dict[str, Any]:
-    """What a training took on `devices` devices of that name, and its projections.
+    """What a training took on `devices` GPUs of that name, or machines with that CPU, and its projections.
 
     `mfu`: the model's operations (training and validation) over what the devices' peaks allow in that time.
     """
@@ -109,7 +105,7 @@ def cost_report(
         "peak_flops_per_second": peak.flops * devices,
         "peak_source": peak.source,
         "peak_memory_bytes": dict(memory),
-        "energy": energy.fields(spent.seconds),
+        "energy": energy.fields(),
         "projected": projections(spent.all_flops, spent.steps, prices, share if on_known_gpu else None),
     }
 

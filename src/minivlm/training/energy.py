@@ -29,19 +29,21 @@ POWER_SECONDS = 0.2
 
 @dataclass(frozen=True)
 class Energy:
-    """Joules with their source, or None with the reason."""
+    """Joules with their source and the seconds they were measured over, or None with the reason."""
 
     joules: float | None
     source: str | None
     why: str | None = None
+    seconds: float = 0.0
 
-    def fields(self, seconds: float) -> dict[str, Any]:
-        """Its entry in cost.json; `seconds`: the time it was measured over."""
+    def fields(self) -> dict[str, Any]:
+        """Its entry in cost.json."""
         known = self.joules is not None
         return {
             "joules": self.joules,
             "watt_hours": self.joules / 3600 if self.joules is not None else None,
-            "mean_watts": self.joules / seconds if self.joules is not None and seconds > 0 else None,
+            "mean_watts": self.joules / self.seconds if self.joules is not None and self.seconds > 0 else None,
+            "seconds": self.seconds if known else None,
             "source": self.source,
             **({} if known else {"why": self.why}),
         }
@@ -112,7 +114,7 @@ class measured_energy:  # noqa: N801  (a context manager, used like a function)
         meter = self._meter
         try:
             meter.read()
-            self.energy = Energy(meter.joules, meter.source)
+            self.energy = Energy(meter.joules, meter.source, seconds=self.seconds)
         except UnavailableError as error:
             self._give_up(error)
             self.energy = Energy(None, None, self._why)

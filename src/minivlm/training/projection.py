@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 DEVICES = ("RTX 3090", "RTX 4090", "H200")
 """The devices that a training's cost is projected to: the original's, the one before it, a data centre's."""
 
-ASSUMED_MFU, LOWEST_MFU, HIGHEST_MFU = 0.4, 0.25, 0.55
-"""Shares of the peak assumed where none was measured: 0.38 to 0.57 is what well-tuned trainings of large language
-models report (PaLM, table 3 and appendix B); a model of 26 M parameters fills a GPU less."""
+ASSUMED_MFU, LOWEST_MFU, HIGHEST_MFU = 0.4, 0.25, 0.5
+"""Shares of the peak assumed where none was measured. PaLM's table 3 has 0.21 to 0.46 for large language models on
+thousands of chips; one GPU has no network to wait for, but a model of 26 M parameters fills it less."""
 
 CARRIED_LOW, CARRIED_HIGH, CARRIED_MOST = 0.6, 1.4, 0.7
 """An MFU measured on one GPU, carried to another: times 0.6 to 1.4, and 0.7 at most. Faster chips have less memory

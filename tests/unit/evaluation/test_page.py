@@ -205,7 +205,11 @@ def test_cost_is_shown_with_its_projections_and_why_energy_is_missing():
 def test_measured_energy_and_a_gpus_memory_are_shown():
     memory = {"process": 1 << 30, "gpu_allocated": 2 << 30, "gpu_reserved": 5 << 30}
     shown = cost(
-        {"sft": cost_of(energy=Energy(12_520.0, "NVML: total energy counter of 1 GPU board"), memory=memory)}
+        {
+            "sft": cost_of(
+                energy=Energy(12_520.0, "NVML: total energy counter of 1 GPU board", seconds=125.2), memory=memory
+            )
+        }
     )
     assert "12.5 kJ<small>100 W on average" in shown and "NVML" in shown and "GPU 5.00 GiB" in shown
 

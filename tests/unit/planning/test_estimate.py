@@ -17,6 +17,7 @@ from minivlm.planning.estimate import estimate
 from minivlm.planning.present import Present
 from minivlm.training import cost
 from minivlm.training.projection import HIGHEST_MFU, LOWEST_MFU
+from tests.contract.imports import ROOT
 from tests.unit.planning.toys import STAGES, train_stage, write_checkout
 
 COUNTS = ("steps", "samples", "tokens", "padded_tokens", "flops", "validation_flops")
@@ -81,6 +82,17 @@ def test_a_probe_without_a_store_says_what_it_assumed(with_profile, as_it_was):
     assert seconds["low"] < seconds["expected"] < seconds["high"]
     assert stage["money"]["expected"] == pytest.approx(0.2 * seconds["expected"] / 3600)
     assert found["total"]["seconds"] == seconds and found["total"]["without"] == []
+
+
+@pytest.mark.gpu
+def test_a_gpu_is_probed_with_its_own_memory(with_profile, as_it_was):
+    params, present = with_profile("tiny")
+    params = params.model_copy(update={"runtime": params.runtime.model_copy(update={"device": "cuda"})})
+    found = estimate(params, present, Asked(stages=("sft",), seconds=0.5))
+    stage = found["stages"]["sft"]
+    assert found["device"] == torch.cuda.get_device_name()
+    assert stage["seconds"]["low"] < stage["seconds"]["high"]
+    assert stage["probe_peak_memory_bytes"]["gpu_allocated"] <= stage["gpu_memory"]["high"]
 
 
 def test_on_paper_the_original_is_operations_over_peak_and_share(with_profile):
@@ -203,6 +215,16 @@ def test_the_command_shows_a_table_of_eighty_columns_with_its_reasons(command):
     assert " min (" in line and "GiB" in line
     assert "--rows pretrain=595000 (assumed)" in " ".join(output.split())
     assert "download\n  time unknown" in output
+
+
+def test_the_documented_output_is_what_the_command_prints(command):
+    """docs/cost.md, between the command in a comment and the end of its block."""
+    text = (ROOT / "docs" / "cost.md").read_text(encoding="utf-8")
+    options, _, rest = text.partition("<!-- minivlm estimate ")[2].partition(" -->\n```\n")
+    code, output = command(*options.split())
+    assert code == 0
+    printed = [line.rstrip() for line in output.splitlines()]
+    assert rest.partition("\n```")[0].rstrip().splitlines() == printed
 
 
 def test_the_command_speaks_json(command):

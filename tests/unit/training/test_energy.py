@@ -58,8 +58,9 @@ def test_the_body_is_measured(powercap):
         turn(powercap, 0, 800)
     assert measured.energy.joules == pytest.approx(300e-6)
     assert "RAPL" in measured.energy.source
-    fields = measured.energy.fields(2.0)
-    assert fields["mean_watts"] == pytest.approx(150e-6)
+    fields = measured.energy.fields()
+    assert fields["mean_watts"] == pytest.approx(300e-6 / measured.seconds)
+    assert fields["seconds"] == measured.seconds > 0
     assert "why" not in fields
 
 
@@ -81,8 +82,9 @@ def test_without_a_meter_there_is_a_reason_and_no_figure(tmp_path):
         pass
     assert measured.energy.joules is None
     assert "has no RAPL package" in measured.energy.why
-    assert measured.energy.fields(1.0) == {
-        "joules": None, "watt_hours": None, "mean_watts": None, "source": None, "why": measured.energy.why
+    assert measured.energy.fields() == {
+        "joules": None, "watt_hours": None, "mean_watts": None, "seconds": None, "source": None,
+        "why": measured.energy.why,
     }  # fmt: skip
 
 

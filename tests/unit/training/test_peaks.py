@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from minivlm.training import peaks
 from minivlm.training.peaks import BOARDS, find_board, measured_peak, peak_of
 
 # Streaming multiprocessors, operations of each in a clock (bf16 in, fp32 accumulation, dense), boost clock in GHz.
@@ -66,9 +67,16 @@ def test_a_chip_of_a_like_name_is_another(name):
 def test_a_device_without_an_entry_is_measured():
     peak = peak_of("AMD EPYC", "cpu", "fp32")
     assert peak.source.startswith("measured here: the fastest of ")
-    assert f"{torch.get_num_threads()} threads" in peak.source
+    assert f", {torch.get_num_threads()} thread" in peak.source
     assert 1e8 < peak.flops < 1e15
     assert peak_of("NVIDIA H200", "cuda:0", "bf16").flops == BOARDS["H200"].flops
+
+
+def test_the_processes_of_a_machine_share_its_peak(monkeypatch):
+    threads, there = torch.get_num_threads(), peaks.cores()
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    assert f", {min(there, 2 * threads)} thread" in measured_peak("cpu", "fp32", seconds=0.0).source
+    assert torch.get_num_threads() == threads
 
 
 def test_the_measured_peak_is_more_than_a_single_product_gives():
