@@ -1,8 +1,8 @@
 """Tables of any number of rows within seconds: few drawn pictures, conversations that are all distinct.
 
-Every picture and caption comes from the drawn world, as the download stage makes them. A caption gets the number of
-its row at the end, so that no two conversations are the same; every 64 rows in a line share a picture, so that the
-file stays small. What a stage does with a row is all there; only decoding is done once for each distinct picture.
+Every picture and caption comes from the drawn world, as the download stage makes them. A caption gets the number
+of its row at the end, so that no two conversations are the same; every 64 rows in a line share a picture, so that
+the file stays small. What a stage does with a row is all there; decoding is done once for each distinct picture.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 PICTURES = 256  # distinct ones
 SIDE = 64  # pixels
 TOGETHER = 64  # rows in a line that share a picture
-HELDOUT = 60  # rows of the held-out file
+SFT, HELDOUT = 200, 60  # rows of these files
 _WORDINGS = 8  # of each picture
 _SEED = 7
 _GROUP = 100_000  # rows in memory while writing
@@ -24,13 +24,12 @@ _GROUP = 100_000  # rows in memory while writing
 def write_tables(folder: Path, rows: int) -> None:
     """`pretrain.parquet` and `sft.parquet` with together `rows` rows, `heldout.parquet` with other pictures.
 
-    pretrain has all rows but 200, which are those of sft: the stages need every file, and one is enough to measure.
+    pretrain has all rows but the 200 of sft: the stages need every file, and one is enough to measure.
     """
     folder.mkdir(parents=True, exist_ok=True)
     drawn = [_draw(number) for number in range(PICTURES)]
-    few = 200
-    _write(folder / "pretrain.parquet", drawn, 0, rows - few)
-    _write(folder / "sft.parquet", drawn, rows - few, few)
+    _write(folder / "pretrain.parquet", drawn, 0, rows - SFT)
+    _write(folder / "sft.parquet", drawn, rows - SFT, SFT)
     _write(folder / "heldout.parquet", [_draw(PICTURES + number) for number in range(HELDOUT)], 0, HELDOUT)
 
 

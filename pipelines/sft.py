@@ -18,6 +18,7 @@ def run(stage: StageRun) -> None:
             artifacts=stage.artifacts,
             reports=stage.reports,
             state=paths.state / "sft",
+            features=paths.state / "features" if runtime.feature_cache else None,
         ),
         machine=Machine(
             runtime.device,

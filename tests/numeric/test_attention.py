@@ -83,10 +83,31 @@ def test_every_family_computes_in_bf16_what_it_computes_with_its_own_attention(n
         if change:
             attention.use_matmul_attention(model)
             plain = model.config.model_type in attention.PLAIN
-            assert (model.config._attn_implementation == attention.NAME) is plain is (name != "gpt_neox")
+            taken = model.config._attn_implementation in (attention.NAME, attention.MASKED)
+            assert taken is plain is (name != "gpt_neox")
+            window = getattr(model.config, "sliding_window", None)
+            assert (model.config._attn_implementation == attention.MASKED) is bool(plain and window)
         ids = torch.randint(4, 300, (2, 60), generator=torch.Generator().manual_seed(0))
         with torch.autocast("cpu", torch.bfloat16):
             outputs.append(model(ids, use_cache=False).last_hidden_state)
     # The median token, because a router's choice between experts may turn on the last bit.
     apart = (outputs[0] - outputs[1]).norm(dim=-1) / outputs[0].norm(dim=-1)
     assert apart.median() < 0.03
+
+
+def test_no_batch_is_searched_for_packed_rows(monkeypatch, tmp_path):
+    from transformers import masking_utils
+
+    searched = []
+    search = masking_utils.find_packed_sequence_indices
+    monkeypatch.setattr(
+        masking_utils, "find_packed_sequence_indices", lambda ids: searched.append(1) or search(ids)
+    )
+    llm = assemble(write_base(tmp_path / "base"), seed=1).model.language_model
+    ids = torch.arange(20)[None]
+    before = llm(ids, use_cache=False).last_hidden_state
+    assert searched
+    attention.use_matmul_attention(llm)
+    searched.clear()
+    torch.testing.assert_close(llm(ids, use_cache=False).last_hidden_state, before)
+    assert not searched

@@ -77,8 +77,8 @@ def test_a_vision_towers_training_with_its_captions_and_phrases():
         image_size=32, patch_size=8, hidden_size=48, layers=3, text_layers=2, heads=4, intermediate_size=96,
         projection_size=40, vocabulary=50, text_length=12, pad_token_id=0,
     )  # fmt: skip
-    clip.config._attn_implementation = "eager"
     objective = TowerLoss(clip, torch.full((30,), 0.1), 0.25, 0.0, (0.5,) * 3, (0.3,) * 3)
+    clip.set_attn_implementation("eager")
     batch = PairBatch(
         pixels=torch.randint(0, 255, (6, 3, 32, 32), dtype=torch.uint8),
         input_ids=torch.randint(3, 50, (6, 12)),

@@ -55,6 +55,18 @@ def test_loss_and_gradients_are_transformers_own(model, policy):
         assert (gradients[name] - gradient).norm() <= 1e-5 * gradient.norm(), name
 
 
+@pytest.mark.parametrize("policy", ["projector", "llm"])
+def test_rows_without_pictures_alone_are_a_batch_too(model, policy):
+    """The loss is transformers' own; the projector has no part in it, and its gradient is nothing but there."""
+    some = [row for row in rows(9, seed=3) if not row.pictures]
+    freeze(model, policy)
+    model.zero_grad()
+    loss = VisionLanguageLoss(model, MEAN, STD).train()(collate(some))
+    loss.backward()
+    assert loss.item() == pytest.approx(transformers_loss(model, some).item(), rel=1e-5)
+    assert model.get_parameter(PROJECTOR).grad.count_nonzero() == 0
+
+
 def test_padding_changes_neither_loss_nor_gradient(model):
     some = rows(5, seed=4)
     freeze(model, "llm")

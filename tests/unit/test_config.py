@@ -49,6 +49,26 @@ def test_an_unknown_key_names_the_nearest_known_one(values, key, near):
         parse_params(put(values, key, 1))
 
 
+@pytest.mark.parametrize(
+    ("launcher", "reason"),
+    [
+        ("mpirun -n 2", "'mpirun -n 2' does not start with torchrun or accelerate launch"),
+        ("accelerate test", "'accelerate test' does not start with"),
+        ("torchrun --log-dir 'a", '"torchrun --log-dir \'a": No closing quotation'),
+    ],
+)
+def test_an_unknown_launcher_is_one_line_with_key_and_value(values, launcher, reason):
+    with pytest.raises(UserError, match=f"params.yaml: runtime.launcher: {re.escape(reason)}"):
+        parse_params(put(values, "runtime.launcher", launcher))
+
+
+@pytest.mark.parametrize(
+    "launcher", ["", "torchrun --standalone --nproc-per-node 2", "accelerate launch --multi_gpu"]
+)
+def test_known_launchers_are_taken(values, launcher):
+    assert parse_params(put(values, "runtime.launcher", launcher)).runtime.launcher == launcher
+
+
 def test_an_unknown_key_like_no_other_lists_the_valid_ones(values):
     with pytest.raises(UserError, match=r"valid keys: .*freeze"):
         parse_params(put(values, "sft.zzzzz", 1))

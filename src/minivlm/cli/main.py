@@ -5,7 +5,7 @@ Each module imports what is heavy inside its function, so that `minivlm --help` 
 
 import typer
 
-from minivlm.cli import caption, check_data, export, import_checkpoint, pin, profile, readme, report, ui
+from minivlm.cli import caption, check_data, estimate, export, import_checkpoint, pin, profile, readme, report, ui
 
 app = typer.Typer(
     help="Tools around the minivlm pipeline; the pipeline itself is run with `make repro` or `dvc repro`.",
@@ -15,6 +15,7 @@ app = typer.Typer(
 )
 app.command("caption")(caption.command)
 app.command("check-data")(check_data.command)
+app.command("estimate")(estimate.command)
 app.command("export")(export.command)
 app.command("import-checkpoint")(import_checkpoint.command)
 app.command("pin")(pin.command)

@@ -49,6 +49,9 @@ class Runtime(Section):
     launcher: str = Field(
         default="", description="what starts the processes of pretrain and sft; empty = one; see docs/scale.md"
     )
+    feature_cache: bool = Field(
+        default=False, description="keep the vision tower's features on disk: 301 KB a picture at full size"
+    )
     sharding: Literal["none", "full"] = Field(
         default="none", description="full = parameters and optimizer are shared out over the processes (FSDP)"
     )

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
 WINDOW = 64  # batches whose rows are sorted together: more waste less padding and mix the rows less
-_LEAST_STEP = 8  # tokens; matrix units and attention kernels work in multiples of it
+_LEAST_STEP = 4  # tokens; rows of a picture with 196 tokens get multiples of 8, as matrix units like them
 _STEPS = 16  # lengths between two powers of two: more waste less padding and make more shapes
 _COUNT_STEP = 64  # positions
 
@@ -28,7 +28,7 @@ IGNORED = -100
 def padded_length(length: int, most: int | None = None) -> int:
     """The length that a batch is padded to when its longest row has `length` tokens; never beyond `most`.
 
-    Multiples of 8 up to 256, of 16 up to 512, of 32 up to 1,024, and so on.
+    Multiples of 4 up to 128, of 8 up to 256, of 16 up to 512, of 32 up to 1,024, and so on.
     """
     length = int(length)  # NumPy's have no bit_length
     step = max(_LEAST_STEP, (1 << length.bit_length() >> 1) // _STEPS)

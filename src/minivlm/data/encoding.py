@@ -172,7 +172,8 @@ class ChatEncoder:
                     text = text.lstrip()
                 if i + 1 < len(parts) and self._flag(parts[i + 1], "lstrip"):
                     text = text.rstrip()
-                part = part._replace(text=text)
+                if text is not part.text:
+                    part = part._replace(text=text)
             fitted.append(part)
         return fitted
 

@@ -118,6 +118,12 @@ class TokenStore:
         at = np.arange(counts.sum()) + np.repeat(starts - before, counts)
         return self._pictures[at]
 
+    def distinct_pictures(self) -> npt.NDArray[np.int32]:
+        """The pictures of all rows, each once, ascending."""
+        import numpy as np
+
+        return np.unique(self._pictures)
+
     def training_rows(self) -> npt.NDArray[np.int64]:
         """Indices of the rows to train on, in the order of the file."""
         import numpy as np

@@ -7,6 +7,7 @@ out and listed by its id; more than a bounded share of them fails the whole step
 from __future__ import annotations
 
 import hashlib
+from array import array
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -157,7 +158,7 @@ class _SplitWriter:
 
     def __init__(self, tokens: TokenWriter, pictures: PictureWriter, rules: _Rules) -> None:
         self.tokens, self._pictures, self._rules = tokens, pictures, rules
-        self.places: list[float] = []
+        self.places = array("d")
         self.linked: set[bytes] = set()  # sha256 of the pictures of rows with several
         self.truncated = 0
         self.quarantine = Quarantine()

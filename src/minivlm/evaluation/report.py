@@ -37,7 +37,7 @@ def write_report(paths: Paths) -> Path:
     images = {e["file"]: data_uri(folder / e["file"]) for e in entries if (folder / e["file"]).exists()}
     charts = [_loss_panel(stage, paths.reports(stage)) for stage in figures.STAGES]
     validation = {split: _json(paths.reports("validate") / f"{split}.json") or {} for split in SPLITS}
-    costs = {stage: _json(paths.reports(stage) / "cost.json") for stage in figures.STAGES}
+    costs = {stage: _json(paths.reports(stage) / "cost.json") for stage in tables.COSTED}
     page = document(
         {
             "": figures.cards(metrics),

@@ -18,6 +18,7 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
 NAME = "minivlm_matmul"
+MASKED = f"{NAME}_masked"  # the same for models that need a mask
 # transformers' families (model_type) whose attention is nothing but this: no soft cap, no sinks, no position bias.
 PLAIN = (
     *("llama", "mistral", "qwen2", "qwen2_moe", "qwen3", "qwen3_moe"),
@@ -29,13 +30,16 @@ LONGEST = 512  # tokens
 def use_matmul_attention(model: Any) -> None:
     """Let a transformers model of a PLAIN family attend by `matmul_attention`; what is saved stays the same.
 
-    Others keep their own. A window narrower than a row comes as an attention mask, which `sdpa` gets.
+    Others keep their own. It is for rows that are padded on the right at most: a mask given to the model is not
+    looked at, and none is made. transformers would otherwise look for packed rows in every batch, for which a GPU
+    has to be waited for. A window narrower than a row does come as a mask, which `sdpa` gets.
     """
     if model.config.model_type not in PLAIN:
         return
     AttentionInterface.register(NAME, matmul_attention)
-    AttentionMaskInterface.register(NAME, sdpa_mask)
-    model.set_attn_implementation(NAME)
+    AttentionInterface.register(MASKED, matmul_attention)
+    AttentionMaskInterface.register(MASKED, sdpa_mask)
+    model.set_attn_implementation(MASKED if getattr(model.config, "sliding_window", None) else NAME)
 
 
 def matmul_attention(

@@ -20,6 +20,12 @@ def layer_stack(decoder: nn.Module, layers: int) -> str:
     return min(found, key=lambda name: name.count("."))  # within a layer there may be lists too: of experts
 
 
+def decoder_layers(model: Any) -> list[nn.Module]:
+    """The layers of a LLaVA's language model."""
+    decoder = model.model.language_model
+    return list(decoder.get_submodule(layer_stack(decoder, model.config.text_config.num_hidden_layers)))
+
+
 def compile_layers(model: Any) -> None:
     """Let torch.compile make the kernels of a LLaVA's layers, once for each kind of layer and for all shapes.
 
@@ -27,7 +33,5 @@ def compile_layers(model: Any) -> None:
     pictures as unknowns (`dynamic`), so that the number of kernels does not depend on the data. What is saved
     stays the same. Kernels are made in the first steps, which take longer by that.
     """
-    text = model.model.language_model
-    decoder: Any = text.get_submodule(layer_stack(text, model.config.text_config.num_hidden_layers))
-    for layer in (*model.model.vision_tower.encoder.layers, *decoder):
+    for layer in (*model.model.vision_tower.encoder.layers, *decoder_layers(model)):
         layer.compile(dynamic=True)

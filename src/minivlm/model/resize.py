@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import torch
 
@@ -34,6 +34,12 @@ def can_resize(height: int, width: int, side: int, edge: int | None, resample: i
         2 * math.ceil(support * max(1.0, before / after)) + 1 <= _WIDEST
         for before, after in ((height, rows), (width, columns))
     )
+
+
+def resizer(preparation: tuple[int, int | None, int]) -> Callable[[int, int], bool]:
+    """`can_resize` as a question about height and width alone, for worker processes."""
+    side, edge, resample = preparation
+    return partial(can_resize, side=side, edge=edge, resample=resample)
 
 
 def resize(pixels: torch.Tensor, side: int, edge: int | None, resample: int = BICUBIC) -> torch.Tensor:

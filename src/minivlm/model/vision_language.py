@@ -88,7 +88,9 @@ class VisionLanguageLoss(nn.Module):
         """(B, T, D): the tokens' embeddings, with the pictures' projected features where `<image>` stands."""
         embeddings = self.model.get_input_embeddings()(input_ids)
         if not len(picture_index):
-            return embeddings
+            # The projector is reached all the same: of rows without pictures alone a loss would have no gradient.
+            nothing = self.project(self.scale.new_zeros(1, self.model.config.vision_config.hidden_size))
+            return embeddings + 0 * nothing.to(embeddings.dtype)
         features = self.picture_features(pixels) if features is None else features
         features = self.project(features).index_select(0, picture_index)  # (I, P, D)
         is_image = (input_ids == self.model.config.image_token_id).unsqueeze(-1)

@@ -8,17 +8,26 @@ cannot be known yet is null: with a bound (`steps_at_most`), or with the reason 
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from minivlm.config import Params
 from minivlm.errors import UserError
 from minivlm.paths import STAGES, Paths
 
+if TYPE_CHECKING:
+    from minivlm.planning.present import Present
+
 
 def plan(stage: str, params: Params, paths: Paths) -> dict[str, Any]:
     """The plan of a stage, ready for JSON. UserError for a damaged upstream artifact, or no such stage."""
-    from minivlm.planning import base, data, evaluation, training
     from minivlm.planning.present import Present
+
+    return plan_with(stage, params, Present(paths))
+
+
+def plan_with(stage: str, params: Params, present: Present) -> dict[str, Any]:
+    """The same, of artifacts that were looked at already."""
+    from minivlm.planning import base, data, evaluation, training
 
     plans = {
         "download": data.download,
@@ -31,4 +40,4 @@ def plan(stage: str, params: Params, paths: Paths) -> dict[str, Any]:
     }
     if stage not in plans:
         raise UserError(f"no stage {stage!r}; there are: {', '.join(STAGES)}")
-    return plans[stage](params, Present(paths))
+    return plans[stage](params, present)

@@ -2,14 +2,14 @@
 
 import math
 
-_WINDOW = 64  # batches that minivlm.data.batches sorts together: each window may end in a batch that is not full
+from minivlm.data.batch_plan import padded_length
 
 
 def most_batches(rows: int, longest: int, batch_tokens: int) -> int:
     """Batches of an epoch at most, when no row has more than `longest` tokens.
 
-    A batch holds q = batch_tokens // longest rows or more, but for the last of each window of rows that is sorted
-    together; a window has 64 q rows at least.
+    A batch holds batch_tokens // longest rows or more, `longest` rounded up as a batch's length is; but for the
+    last of the epoch.
     """
-    full = max(1, batch_tokens // longest)
-    return math.ceil(rows / full) + math.ceil(rows / (_WINDOW * full))
+    full = max(1, batch_tokens // padded_length(longest, max(longest, batch_tokens)))
+    return math.ceil(rows / full) + 1

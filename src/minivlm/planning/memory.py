@@ -9,10 +9,11 @@ In bytes:
     weights       4 all          gradients  4 trained      optimizer  8 trained (AdamW's two averages)
     kept states   8 trained      (the best and the last weights, on the CPU)
     low precision 2 all          (bf16 alone: autocast keeps a copy of each matrix for the backward pass)
-    activations   L n (16 D + c (8 D + 2 K + 4 F) + 4 H + c H T')
-        what a Llama layer keeps for its backward pass: two norms with input and result in fp32; inputs of its
-        products, queries, keys, values; gate, its SiLU, up, their product; the attention's log-sums; T' is T, at
-        most 512, with bf16 on a CPU, where shorter rows keep their scores (minivlm.model.attention), else 0
+    activations   L n (16 D + c (8 D + 2 K + 4 F) + 4 H + c H T'), with bf16 8 D for the 16 D
+        what a Llama layer keeps for its backward pass: two norms with input and result in fp32, or with bf16 the
+        normalized input alone (minivlm.model.norms); inputs of its products, queries, keys, values; gate, its
+        SiLU, up, their product; the attention's log-sums; T' is T, at most 512, with bf16 on a CPU, where shorter
+        rows keep their scores (minivlm.model.attention), else 0
     backward      n (16 D + 16 F + c H T')                   one layer's gradients, at its widest
     logits        S V (12 + 2 c)                             logits, in fp32, their log-softmax and gradients
     pictures      N (27 s² + (P + 1) (20 W + 2 c (4 W + 2 G))) + N P (4 + c) (W + D)
@@ -54,7 +55,7 @@ def training_memory(
     n, width, layers = batch.tokens, llm.hidden_size, llm.num_hidden_layers
     heads, inner = llm.num_attention_heads, feed_forward(llm)
     kept = c * heads * scores
-    layer = 16 * width + c * (8 * width + 2 * key_width(llm) + 4 * inner) + 4 * heads + kept
+    layer = (8 if low else 16) * width + c * (8 * width + 2 * key_width(llm) + 4 * inner) + 4 * heads + kept
     return {
         "weights": 4 * saved,
         "gradients": 4 * trained,

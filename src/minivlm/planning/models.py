@@ -118,22 +118,30 @@ class Weights:
         }
 
 
-def weights(tower: Any, llm: Any, layer: int, policy: FreezePolicy) -> Weights:
-    """Count the weights of the LLaVA model of two configurations, and those that a freeze policy trains."""
-    import torch
-    from transformers import LlavaConfig, LlavaForConditionalGeneration
+def llava_config(tower: Any, llm: Any, layer: int, image_token_id: int | None = None) -> Any:
+    """The configuration of the LLaVA model of a tower and a language model; without an id the last token stands
+    for pictures."""
+    from transformers import LlavaConfig
 
-    from minivlm.training.optimizer import freeze
-
-    config = LlavaConfig(
+    return LlavaConfig(
         vision_config=tower,
         text_config=llm,
+        image_token_index=llm.vocab_size - 1 if image_token_id is None else image_token_id,
         projector_hidden_act="linear",
         vision_feature_layer=layer,
         multimodal_projector_bias=False,
     )
+
+
+def weights(tower: Any, llm: Any, layer: int, policy: FreezePolicy) -> Weights:
+    """Count the weights of the LLaVA model of two configurations, and those that a freeze policy trains."""
+    import torch
+    from transformers import LlavaForConditionalGeneration
+
+    from minivlm.training.optimizer import freeze
+
     with torch.device("meta"):
-        model = LlavaForConditionalGeneration(config)
+        model = LlavaForConditionalGeneration(llava_config(tower, llm, layer))
     model.tie_weights()
     parts = model.model
     projector: Any = parts.multi_modal_projector

@@ -29,8 +29,11 @@ AFTER = {
 class Present:
     """The artifacts of a checkout; reading nothing until it is asked."""
 
-    def __init__(self, paths: Paths) -> None:
+    def __init__(self, paths: Paths, values: dict[str, Any] | None = None) -> None:
+        """`values`: parameters to compare with instead of those in params.yaml, as plain values."""
         self.paths = paths
+        if values is not None:
+            self._values = values
 
     def has(self, stage: str) -> bool:
         """Whether `stage` has artifacts of the present parameters."""

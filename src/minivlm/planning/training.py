@@ -37,6 +37,18 @@ def sft(params: Params, present: Present) -> dict[str, Any]:
     return _plan("sft", params, params.sft, present)
 
 
+def memory_on(stage: str, params: Params, present: Present, board: int | None) -> dict[str, Any]:
+    """`memory` and `gpu_memory` of a training stage on a GPU of `board` bytes that need not be here, in bf16."""
+    section: Training = getattr(params, stage)
+    tower, llm = tower_config(params, present), llm_config(params, present)
+    if tower.config is None or llm.config is None:
+        why = tower.source if tower.config is None else llm.source
+        return {"memory": None, "memory_why": why, "gpu_memory": None, "gpu_memory_why": why}
+    _, batch = _steps(stage, params, section, present, image_tokens(tower))
+    found = weights(tower.config, llm.config, params.base.vision_feature_layer, section.freeze)
+    return _memory(tower, llm, found, batch, "bf16", "cuda", board)
+
+
 def _plan(stage: str, params: Params, section: Training, present: Present) -> dict[str, Any]:
     tower, llm = tower_config(params, present), llm_config(params, present)
     counted, batch = _steps(stage, params, section, present, image_tokens(tower))
@@ -106,30 +118,22 @@ def _exact(
     stage: str, params: Params, section: Training, present: Present, per_picture: int
 ) -> tuple[dict[str, Any], Batch]:
     from minivlm.data.store import TokenStore
-    from minivlm.training.steps import plan_steps
+    from minivlm.planning.work import planned_steps, shape_of
 
     store = TokenStore(present.paths.tokens(stage))
-    rows, lengths, source = store.training_rows(), store.lengths, present.name(store.directory)
-    steps = plan_steps(
-        rows,
-        lengths[rows],
-        batch_tokens=section.batch_tokens,
-        accumulation=section.accumulation,
-        epochs=section.epochs,
-        seed=params.seed,
-    )
-    batches = [batch for step in steps for batch in step]
-    padded = [int(lengths[batch].max()) * len(batch) for batch in batches]
+    source, steps = present.name(store.directory), planned_steps(store, section, params.seed)
+    batches = [shape_of(store, batch, section.batch_tokens) for batch in steps.batches]
     counted = {
-        **Figure(len(rows), source).fields("rows"),
+        **Figure(len(store.training_rows()), source).fields("rows"),
         **Figure(len(store.validation_rows()), source).fields("validation_rows"),
         **Figure(len(steps), source).fields("steps"),
-        **Figure(sum(map(len, batches)), source).fields("samples"),
-        **Figure(sum(int(lengths[batch].sum()) for batch in batches), source).fields("tokens"),
-        **Figure(sum(padded), source).fields("padded_tokens"),
+        **Figure(sum(batch.rows for batch in batches), source).fields("samples"),
+        **Figure(sum(batch.tokens for batch in batches), source).fields("tokens"),
+        **Figure(sum(batch.padded for batch in batches), source).fields("padded_tokens"),
     }
-    supervised = max(int(store.supervised[batch].sum()) for batch in batches)
-    return counted, Batch(max(padded), supervised, int(lengths.max()), max(1, max(padded) // per_picture))
+    largest, longest = max(batch.padded for batch in batches), max(batch.length for batch in batches)
+    positions = max(batch.positions for batch in batches)
+    return counted, Batch(largest, positions, longest, max(1, largest // per_picture))
 
 
 def _parameters(found: Weights, exact: bool) -> dict[str, Any]:
@@ -138,7 +142,13 @@ def _parameters(found: Weights, exact: bool) -> dict[str, Any]:
 
 
 def _memory(
-    tower: FoundConfig, llm: FoundConfig, found: Weights, batch: Batch, precision: str, device: str
+    tower: FoundConfig,
+    llm: FoundConfig,
+    found: Weights,
+    batch: Batch,
+    precision: str,
+    device: str,
+    board: int | None = None,
 ) -> dict[str, Any]:
     try:
         amounts = training_memory(
@@ -156,5 +166,5 @@ def _memory(
         return {"memory": memory(amounts, hardware.memory_bytes())}
     return {
         "memory": memory(beside_device(amounts), hardware.memory_bytes()),
-        "gpu_memory": memory(on_device(amounts), gpu_bytes(device)),
+        "gpu_memory": memory(on_device(amounts), board or gpu_bytes(device)),
     }

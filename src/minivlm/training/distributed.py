@@ -146,8 +146,8 @@ def check_share(processes: Processes, stage: str, accumulation: int, sharding: s
     """UserError when the steps of a stage cannot be shared out, or there is nobody to share a model with."""
     if accumulation < processes.size:
         raise UserError(
-            f"{stage}.accumulation {accumulation}: a step has so many micro-batches, for {processes.size} processes "
-            f"to share; set it to {processes.size} or a multiple, and lower {stage}.batch_tokens as much"
+            f"{stage}.accumulation {accumulation}: so many micro-batches make a step, for {processes.size} "
+            f"processes; set it to {processes.size} or a multiple, and lower {stage}.batch_tokens as much"
         )
     if sharding != "none" and processes.size == 1:
         raise UserError(

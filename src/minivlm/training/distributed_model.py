@@ -13,7 +13,7 @@ from minivlm.training.optimizer import trained_parameters
 
 
 def in_company(
-    objective: nn.Module, accelerator: Any, processes: Processes, sharded: Sequence[nn.Module] | None
+    objective: nn.Module, device: torch.device, processes: Processes, sharded: Sequence[nn.Module] | None
 ) -> nn.Module:
     """The module to call in a training step instead of `objective`, which lies on its device.
 
@@ -25,12 +25,13 @@ def in_company(
     if processes.size == 1:
         return objective
     if sharded is None:
-        copies: nn.Module = accelerator.prepare(_Weighted(objective))
-        return copies
+        return nn.parallel.DistributedDataParallel(
+            _Weighted(objective), forward_sync_buffers=False, gradient_as_bucket_view=True
+        )
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import fully_shard
 
-    mesh = init_device_mesh(accelerator.device.type, (processes.size,))
+    mesh = init_device_mesh(device.type, (processes.size,))
     for module in sharded:
         fully_shard(module, mesh=mesh)
     fully_shard(objective, mesh=mesh)

@@ -8,11 +8,14 @@ batches or where it was stopped.
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from minivlm.data.batches import load
-from minivlm.data.features import FeatureStore
+from minivlm.data.features import FeatureStore, features_key
+from minivlm.data.pictures import Preparation
 from minivlm.data.pixels import PixelReader
+from minivlm.data.store import PictureStore, TokenStore
 
 if TYPE_CHECKING:
     import numpy as np
@@ -22,6 +25,37 @@ if TYPE_CHECKING:
 
 BATCH = 64  # pictures; fixed, because a number's last bit may depend on it
 _FLUSHED = 60.0  # seconds between two points that a killed run goes on from
+
+
+def open_features(
+    folder: Path,
+    tower: Path,
+    tokens: TokenStore,
+    pictures: PictureStore,
+    objective: VisionLanguageLoss,
+    *,
+    precision: str,
+    device: str,
+    workers: int,
+) -> FeatureStore:
+    """The features of the pictures of `tokens`, below `folder`, completed where some are missing.
+
+    `tower`: the directory that the objective's tower and its picture preparation are from; the objective is on
+    `device`. UserError when a picture cannot be decoded, or the disk has no room.
+    """
+    config = objective.model.config
+    key = features_key(tower, pictures.directory, config.vision_feature_layer, precision)
+    shape = (config.image_seq_length, config.vision_config.hidden_size)
+    store = FeatureStore(folder / key, len(pictures), shape, precision)
+    reader = PixelReader(pictures, Preparation.read(tower))
+    wanted, start = tokens.distinct_pictures(), time.monotonic()
+    computed = fill_features(store, wanted, objective, reader, precision=precision, device=device, workers=workers)
+    print(
+        f"features of {len(wanted):,} pictures are in {store.directory}, {computed:,} of them computed now "
+        f"in {time.monotonic() - start:.0f} s",
+        flush=True,
+    )
+    return store
 
 
 def fill_features(

@@ -93,7 +93,7 @@ def fit(
         ) as progress,
     ):
         objective.to(accelerator.device).train()
-        module = in_company(objective, accelerator, processes, sharded)
+        module = in_company(objective, accelerator.device, processes, sharded)
         prepared = accelerator.prepare(optimizer(objective, weight_decay))
         if resume:
             put_back(resume, objective, prepared)
@@ -175,9 +175,14 @@ def _gradients(
         with accelerator.no_sync(module) if number < len(batches) else nullcontext():
             with accelerator.autocast():
                 loss = module(batch.to(accelerator.device))
-            accelerator.backward(loss * processes.size / count)  # the exchange divides by the processes
+            if loss.requires_grad:  # not of rows without a picture, where the projector alone is trained
+                accelerator.backward(loss * processes.size / count)  # the exchange divides by the processes
         total += loss.detach()
-    norm = accelerator.clip_grad_norm_(trained_parameters(module).values(), max_grad_norm)
+    trained = trained_parameters(module).values()
+    for parameter in trained:
+        if parameter.grad is None:  # no row had a picture: the optimizer is to see the zero that it is
+            parameter.grad = torch.zeros_like(parameter)
+    norm = accelerator.clip_grad_norm_(trained, max_grad_norm)
     # The one point of a step at which the CPU waits for the device.
     nats, grad_norm = torch.stack((total, whole(norm))).tolist()
     return processes.sum(nats)[0], grad_norm
@@ -213,16 +218,12 @@ def mean_loss(objective: nn.Module, batches: Iterable[Batch], processes: Process
 def _accelerator(device: str, precision: str) -> Iterator[Any]:
     """An Accelerator for one training; its global state is taken down, so that the next may choose otherwise."""
     import torch
-    from accelerate import Accelerator, DistributedDataParallelKwargs
+    from accelerate import Accelerator
     from accelerate.state import AcceleratorState
 
     if device.startswith("cuda"):
         torch.cuda.set_device(device)
     try:
-        yield Accelerator(
-            cpu=device == "cpu",
-            mixed_precision="bf16" if precision == "bf16" else "no",
-            kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False, gradient_as_bucket_view=True)],
-        )
+        yield Accelerator(cpu=device == "cpu", mixed_precision="bf16" if precision == "bf16" else "no")
     finally:
         AcceleratorState._reset_state(reset_partial_state=True)

@@ -1,7 +1,8 @@
 """Operations of a training, counted batch by batch as they pass (see `cost` for what is counted).
 
 Counted is what is computed: padding and padded-up logit positions are in it, a picture that several rows of a
-batch share is in it once, layers above the one that features are taken from are not.
+batch share is in it once; layers above the one that features are taken from are not, and the tower is not where
+its features are read from disk.
 """
 
 from __future__ import annotations
@@ -79,14 +80,21 @@ class OperationCounter(StepCounter["Batch"]):
         """FLOPs of a batch, each distinct picture computed once."""
         rows, length = batch.input_ids.shape
         # Not `count`: positions may be padded up to a round number, and are computed all the same.
-        return self.shapes(rows, length, int(batch.supervised.numel()), int(batch.pixels.shape[0]), backward)
+        positions, cached = int(batch.supervised.numel()), batch.features is not None
+        pictures = len(batch.pixels if batch.features is None else batch.features)
+        return self.shapes(rows, length, positions, pictures, backward, cached)
 
-    def shapes(self, rows: int, length: int, supervised: int, pictures: int, backward: bool = True) -> int:
-        """FLOPs of `rows` x `length` tokens, logits at `supervised` positions, and `pictures` pictures."""
+    def shapes(
+        self, rows: int, length: int, supervised: int, pictures: int, backward: bool = True, cached: bool = False
+    ) -> int:
+        """FLOPs of `rows` x `length` tokens, logits at `supervised` positions, and `pictures` pictures.
+
+        `cached`: the tower's features are read, not computed.
+        """
         llm, vision = self._llm, self._vision
         tokens = pictures * vision.patches
         forward = (
-            cost.vision_forward_flops(vision, pictures)
+            (0 if cached else cost.vision_forward_flops(vision, pictures))
             + cost.projector_flops(vision.hidden_size, llm.hidden_size, tokens, backward)
             + cost.llama_forward_flops(llm, rows, length, supervised)
         )

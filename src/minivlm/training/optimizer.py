@@ -58,14 +58,6 @@ def freeze(model: nn.Module, policy: FreezePolicy) -> dict[str, int]:
     return {name: p.numel() for name, p in model.named_parameters() if p.requires_grad}
 
 
-def decoder_layers(model: Any) -> list[nn.Module]:
-    """The layers of a LLaVA model's language model."""
-    from minivlm.model.layers import layer_stack
-
-    decoder = model.get_submodule(_LLM.rstrip("."))
-    return list(decoder.get_submodule(layer_stack(decoder, model.config.text_config.num_hidden_layers)))
-
-
 def trained_parameters(module: nn.Module) -> dict[str, nn.Parameter]:
     """Name → parameter of what is trained, in the module's order."""
     return {name: p for name, p in module.named_parameters() if p.requires_grad}

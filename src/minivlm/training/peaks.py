@@ -77,7 +77,7 @@ def peak_of(name: str, device: str, precision: str) -> Peak:
     return measured_peak(device, precision)
 
 
-def measured_peak(device: str, precision: str, seconds: float = 0.4) -> Peak:
+def measured_peak(device: str, precision: str, seconds: float = 0.5) -> Peak:
     """The best rate of square matrix products on `device` within about `seconds`: what a program gets at most.
 
     A CPU has no useful figure on paper: its clock depends on the load and a container may have part of it. On as

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import shutil
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from minivlm import hardware
+from minivlm.device import resolve_precision
 from minivlm.errors import TrainingError
 from minivlm.files import atomic_path, write_json
 from minivlm.training.device import loader_workers, seed_everything
@@ -23,7 +25,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Places:
-    """Where a stage reads and writes. `start`: the model it goes on from; None puts one together from `base`."""
+    """Where a stage reads and writes. `start`: the model it goes on from; None puts one together from `base`.
+    `features`: where the vision tower's features are kept, so that it sees each picture once; None: they are not.
+    """
 
     base: Path
     start: Path | None
@@ -32,6 +36,7 @@ class Places:
     artifacts: Path
     reports: Path
     state: Path
+    features: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -58,6 +63,7 @@ def train_vision_language(
     epochs: float,
     batch_tokens: int,
     accumulation: int,
+    compile: bool,
     **optimization: Any,
 ) -> None:
     """Train on the rows of a token store; `optimization` goes to `fit` as it is.
@@ -74,13 +80,16 @@ def train_vision_language(
     from minivlm.data.pictures import Preparation
     from minivlm.data.store import PictureStore, TokenStore
     from minivlm.model import checkpoint
+    from minivlm.model.layers import compile_layers, decoder_layers
+    from minivlm.model.resize import resizer
     from minivlm.training import report
     from minivlm.training.cost_report import report_stage
     from minivlm.training.distributed import check_share, find_processes, join, leave, own_device
     from minivlm.training.energy import measured_energy
+    from minivlm.training.feature_cache import open_features
     from minivlm.training.loop import fit, mean_loss
     from minivlm.training.operations import OperationCounter
-    from minivlm.training.optimizer import decoder_layers, restore_state
+    from minivlm.training.optimizer import restore_state
     from minivlm.training.resume import TrainingState, load_state, save_state
     from minivlm.training.resume_key import resume_key
     from minivlm.training.steps import plan_steps, regroup
@@ -94,6 +103,23 @@ def train_vision_language(
     objective, trained = _objective(places, freeze, seed)
     model = objective.model
     preparation = Preparation.read(places.base / "vision_tower")
+    if compile:
+        compile_layers(model)
+    precision = resolve_precision(optimization["precision"], device)
+    features = None
+    if folder := places.features:
+        features = processes.from_main(
+            lambda: open_features(
+                folder,
+                places.base / "vision_tower",
+                store,
+                pictures,
+                objective.to(device),
+                precision=precision,
+                device=device,
+                workers=machine.workers,
+            )
+        )
     rows, kept = store.training_rows(), store.validation_rows()
 
     def batches(plan: Any, rows: float) -> Batches:
@@ -106,11 +132,14 @@ def train_vision_language(
             batch_tokens=batch_tokens,
             workers=loader_workers(machine.workers, machine.threads, device, int(rows), processes.local_size),
             pin_memory=device.startswith("cuda"),
+            left_to_device=resizer(preparation) if device.startswith("cuda") else None,
+            features=features,
         )
 
     def state_file() -> Path:
         parameters = {"seed": seed, "threads": machine.threads, "freeze": freeze, "epochs": epochs}
-        parameters |= {"batch_tokens": batch_tokens, "accumulation": accumulation, **optimization}
+        parameters |= {"batch_tokens": batch_tokens, "accumulation": accumulation, "compile": compile}
+        parameters |= {"features": features is not None, **optimization}
         start = () if places.start is None else (places.start,)
         inputs = (places.base, *start, places.tokens, places.pictures)
         return places.state / resume_key(parameters, inputs) / "state.safetensors"
@@ -164,7 +193,7 @@ def train_vision_language(
         for row in before.history:
             tracker.log_metrics(row.curve(), row.step)
     try:
-        with measured_energy(device) as measured:
+        with measured_energy(device) as measured, _low_precision(model, precision, machine.sharding):
             result = fit(
                 objective,
                 counter.watch([*processes.weighted(step, len(whole))] for whole, step in loaded),
@@ -206,6 +235,7 @@ def train_vision_language(
 
 def _objective(places: Places, freeze: FreezePolicy, seed: int) -> tuple[VisionLanguageLoss, dict[str, int]]:
     """The model that the stage starts from, checked, as an objective; name and size of what it trains."""
+    from minivlm.data.pictures import Preparation
     from minivlm.model import checkpoint
     from minivlm.model.fingerprint import check_fingerprint
     from minivlm.model.llava import assemble
@@ -215,7 +245,17 @@ def _objective(places: Places, freeze: FreezePolicy, seed: int) -> tuple[VisionL
     model = checkpoint.load(places.start) if places.start else assemble(places.base, seed=seed)
     check_fingerprint(model, places.start or places.base)
     trained = freeze_parameters(model, freeze)
-    return VisionLanguageLoss(model, *checkpoint.normalization(places.base)), trained
+    preparation = Preparation.read(places.base / "vision_tower")
+    return VisionLanguageLoss(model, *checkpoint.normalization(places.base), preparation), trained
+
+
+def _low_precision(model: Any, precision: str, sharding: str) -> AbstractContextManager[None]:
+    """Frozen weights in the precision that they are multiplied in; FSDP wants all of one kind."""
+    import torch
+
+    from minivlm.model.frozen import frozen_in
+
+    return frozen_in(model, torch.bfloat16) if precision == "bf16" and sharding == "none" else nullcontext()
 
 
 def save_weights(path: Path, state: dict[str, torch.Tensor]) -> None:

@@ -154,15 +154,12 @@ def test_a_picture_that_cannot_be_decoded_is_named(tokens, pictures, monkeypatch
 
 
 def test_small_pictures_of_one_size_are_left_to_the_device_and_others_are_not(tokens, pictures):
-    from functools import partial
-
-    from minivlm.model.resize import can_resize, resize
+    from minivlm.model.resize import resize, resizer
 
     large = Preparation(2 * SIDE, 2 * SIDE)
-    able = partial(can_resize, side=large.side, edge=large.edge, resample=large.resample)
     ids = np.arange(4)
     here = PixelReader(pictures, large).read(ids)
-    left = PixelReader(pictures, large, able).read(ids)
+    left = PixelReader(pictures, large, resizer(large)).read(ids)
     assert here.shape == (4, 3, 2 * SIDE, 2 * SIDE) and left.nbytes < here.nbytes
     assert np.array_equal(resize(torch.from_numpy(left), *large).numpy(), here)
     never = PixelReader(pictures, large, lambda height, width: False)

@@ -10,6 +10,7 @@ from xml.etree import ElementTree
 import pytest
 from PIL import Image
 
+from minivlm.config import Prices
 from minivlm.errors import UserError
 from minivlm.evaluation.page.charts import bar_chart, line_chart, nice_ticks
 from minivlm.evaluation.page.figures import attributes, cards, table
@@ -17,6 +18,9 @@ from minivlm.evaluation.page.style import CSS
 from minivlm.evaluation.page.tables import captions, cost, data, duration
 from minivlm.evaluation.report import write_report
 from minivlm.paths import Paths
+from minivlm.training.cost_report import Spent, cost_report
+from minivlm.training.energy import Energy
+from minivlm.training.peaks import Peak
 from tests.unit.evaluation.toys import picture
 
 SCENE_TREE = {
@@ -172,22 +176,63 @@ def test_captions_of_scenes_list_what_is_wrong():
     assert shown.count("all right") == 1
 
 
-def test_data_and_cost_are_shown_as_people_read_them():
+def test_data_are_shown_as_people_read_them():
     validation = {
         "pretrain": {"present": True, "rows": 12000, "accepted": 11999, "rejected": 1, "expectations": []}
     }
     assert "11,999" in data(validation, {"pretrain.tokens": 812344.0})
     assert "812,344" in data(validation, {"pretrain.tokens": 812344.0})
-    report = {
-        "device": "RTX 4090", "seconds": 125.2, "currency": "CNY", "money": None, "samples": 5,
-        "samples_per_second": 2.0, "tokens_per_second": 3.0, "projected": {"seconds": 1.0, "money": 0.0005},
-    }  # fmt: skip
-    shown = cost({"sft": report})
-    assert "2 min 5 s" in shown and "no price known" in shown and "1.0 s, 0.0005 CNY" in shown
+
+
+def cost_of(**changes):
+    """cost.json of a stage on a CPU without a meter."""
+    energy = Energy(None, None, "no energy meter of the processor: /sys has no RAPL package")
+    spent = Spent(125.2, 10, 500, 9000, 10000, 8 * 10**12, 10**12, 0, "bf16")
+    prices = Prices(currency="CNY", cpu_hour=0.2, gpu_hour={"RTX 4090": 1.88})
+    values = {"device_name": "AMD <EPYC>", "prices": prices, "peak": Peak(2e11, "measured here"), "energy": energy}
+    return cost_report(spent, **(values | {"memory": {"process": 3 << 30}} | changes))
+
+
+def test_cost_is_shown_with_its_projections_and_why_energy_is_missing():
+    shown = cost({"sft": cost_of()})
+    for text in ("2 min 5 s", "AMD &lt;EPYC&gt;", "0.007 CNY", "not measured", "has no RAPL package", "9 TFLOP",
+                 "10.0%", "3.00 GiB", "measured here", "on an RTX 3090", "on an H200"):  # fmt: skip
+        assert text in shown, text
+    there = cost_of()["projected"]["RTX 4090"]
+    assert f"{duration(there['seconds_low'])} to {duration(there['seconds_high'])}" in shown
+
+
+def test_measured_energy_and_a_gpus_memory_are_shown():
+    memory = {"process": 1 << 30, "gpu_allocated": 2 << 30, "gpu_reserved": 5 << 30}
+    shown = cost(
+        {"sft": cost_of(energy=Energy(12_520.0, "NVML: total energy counter of 1 GPU board"), memory=memory)}
+    )
+    assert "12.5 kJ<small>100 W on average" in shown and "NVML" in shown and "GPU 5.00 GiB" in shown
+
+
+def test_the_base_shows_both_of_its_trainings():
+    part = {"samples_per_second": 321.0, "tokens_per_second": 4.0, "padding_share": 0.25}
+    base = {key: value for key, value in cost_of().items() if key not in part}
+    shown = cost({"base": base | {"parts": {"vision_tower": part, "llm": part}}, "sft": cost_of()})
+    assert "vision tower 321" in shown and "language model 25.0%" in shown
+    assert shown.index(">Base<") < shown.index(">SFT<")
+
+
+def test_a_cost_of_an_older_version_is_left_out():
+    assert cost({"pretrain": {"device": "CPU", "seconds": 1.0}}) == ""
+    assert ">Pretrain<" not in cost({"pretrain": {"device": "CPU"}, "sft": cost_of()})
 
 
 @pytest.mark.parametrize(
-    ("seconds", "said"), [(0.42, "0.4 s"), (48.3, "48 s"), (59.9, "60 s"), (4800, "1 h 20 min")]
+    ("seconds", "said"),
+    [
+        (0.0004, "under 1 ms"),
+        (0.042, "42 ms"),
+        (0.42, "0.4 s"),
+        (48.3, "48 s"),
+        (59.9, "60 s"),
+        (4800, "1 h 20 min"),
+    ],
 )
 def test_durations_are_said_in_words(seconds, said):
     assert duration(seconds) == said

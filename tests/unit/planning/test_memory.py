@@ -83,8 +83,8 @@ def test_what_is_kept_for_the_backward_pass_stays_within_the_bound(precision, po
     )
     most = sum(bound[name] for name in ("activations", "logits", "pictures", "low_precision"))
     assert sum(kept.values()) <= most
-    if policy == "llm":
-        assert sum(kept.values()) >= 0.4 * most
+    if policy == "llm":  # beside a row of more than 512 tokens there may be shorter ones, which keep their scores
+        assert sum(kept.values()) >= (0.4 if length <= 512 else 0.25) * most
 
 
 def test_a_batch_twice_as_large_needs_twice_the_activations_and_no_more_weights():

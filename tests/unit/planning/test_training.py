@@ -1,25 +1,17 @@
 """The plan of a training against that training: the same steps, tokens and weights, and room enough."""
 
-import io
 import shutil
 
-import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 from minivlm.config import load_params, parse_params
-from minivlm.data.store_writer import PictureWriter, TokenWriter
 from minivlm.errors import UserError
 from minivlm.files import read_json
-from minivlm.model.fingerprint import write_fingerprint
-from minivlm.model.llava import assemble
 from minivlm.paths import Paths
 from minivlm.planning import plan
 from minivlm.planning.rows import tree_bytes
-from minivlm.tracking import NullRun
-from minivlm.training.vision_language import Machine, Places, train_vision_language
-from tests.unit.model.tiny import IMAGE_ID, IMAGE_TOKENS, picture, rows, write_base
+from tests.unit.planning.toys import train_stage, write_checkout
 
 COMMITTED = Paths()
 STAGES = {
@@ -30,25 +22,7 @@ STAGES = {
 
 @pytest.fixture(scope="module")
 def checkout(tmp_path_factory):
-    """A checkout whose base and tokenize have run: 40 rows in each stage, every eighth for validation."""
-    paths = Paths(tmp_path_factory.mktemp("checkout"))
-    shutil.copy(COMMITTED.params, paths.params)
-    base = write_base(paths.artifacts("base"))
-    write_fingerprint(assemble(base, seed=0), base, seed=0)
-    pictures = PictureWriter(paths.tokens("pictures"))
-    for number in range(8):
-        stream = io.BytesIO()
-        Image.fromarray(picture(number).permute(1, 2, 0).numpy()).save(stream, "PNG")
-        pictures.add(stream.getvalue())
-    pictures.close()
-    torch.manual_seed(3)
-    for seed, stage in enumerate(STAGES):
-        tokens = TokenWriter(paths.tokens(stage), "uint16")
-        for number, row in enumerate(rows(40, seed=seed, pictures=8)):
-            tokens.add(number, np.array(row.ids), np.array(row.mask), row.pictures)
-        meta = {"image_token_id": IMAGE_ID, "image_tokens": IMAGE_TOKENS, "pad_token_id": 0}
-        tokens.close(np.arange(40) % 8 == 7, meta)
-    return paths
+    return write_checkout(tmp_path_factory.mktemp("checkout"))
 
 
 @pytest.fixture(scope="module")
@@ -66,23 +40,9 @@ def trained(checkout, params):
     found, threads = {}, torch.get_num_threads()
     for stage in STAGES:
         planned = plan(stage, params, checkout)
-        train_vision_language(
-            stage,
-            places=Places(
-                base=checkout.artifacts("base"),
-                start=None if stage == "pretrain" else checkout.model("pretrain"),
-                tokens=checkout.tokens(stage),
-                pictures=checkout.tokens("pictures"),
-                artifacts=checkout.artifacts(stage),
-                reports=checkout.reports(stage),
-                state=checkout.state / stage,
-            ),
-            machine=Machine("cpu", 1, 0, params.prices),
-            tracker=NullRun(),
-            seed=params.seed,
-            **params.section(stage).model_dump(),
-        )
-        found[stage] = planned, read_json(checkout.reports(stage) / "metrics.json")
+        train_stage(stage, params, checkout)
+        metrics = read_json(checkout.reports(stage) / "metrics.json")
+        found[stage] = planned, metrics | {"cost": read_json(checkout.reports(stage) / "cost.json")}
     torch.set_num_threads(threads)
     torch.use_deterministic_algorithms(False)
     return found
@@ -95,6 +55,7 @@ def test_steps_samples_and_tokens_are_those_of_the_training(trained, stage):
     assert {key: planned[key] for key in ("steps", "samples", "tokens")} == {
         key: metrics[key] for key in ("steps", "samples", "tokens")
     }
+    assert planned["padded_tokens"] == metrics["cost"]["padded_tokens"]
     assert (planned["rows"], planned["validation_rows"]) == (35, 5)
     assert planned["rows_from"] == planned["steps_from"] == f"artifacts/tokenize/{stage}"
 

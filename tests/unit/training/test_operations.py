@@ -1,5 +1,6 @@
 """Operations of a batch are those of the cost formulas, by what is computed and trained."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -50,7 +51,7 @@ def test_padded_up_logit_positions_are_computed_and_counted(base):
     counter = OperationCounter(assemble(base, seed=1).config, "projector")
     batch = collate(rows(2))
     more = SimpleNamespace(
-        input_ids=batch.input_ids, pixels=batch.pixels, supervised=torch.zeros(batch.count + 5), count=batch.count
+        input_ids=batch.input_ids, pixels=batch.pixels, features=None, supervised=torch.zeros(batch.count + 5)
     )
     width, vocabulary = 32, 272
     assert counter.batch(more) - counter.batch(batch) == 2 * (2 * 5 * width * vocabulary)
@@ -61,3 +62,13 @@ def test_a_picture_of_two_rows_is_computed_once(base):
     row = rows(1)[0]
     twice, once = counter.batch(collate([row, row])), counter.batch(collate([row]))
     assert once < twice < 2 * once
+
+
+def test_features_that_are_kept_leave_the_tower_out(base):
+    """What remains is projector and language model: the difference is the tower's forward pass."""
+    counter = OperationCounter(assemble(base, seed=1).config, "projector")
+    batch = collate(rows(4))
+    pictures = len(batch.pixels)
+    kept = replace(batch, pixels=batch.pixels[:0], features=torch.zeros(pictures, 4, 24))
+    tower = cost.VisionShape(hidden_size=24, layers=2, intermediate_size=48, image_size=16, patch_size=8)
+    assert counter.batch(batch) - counter.batch(kept) == cost.vision_forward_flops(tower, pictures)

@@ -1,27 +1,23 @@
 """A stage from stores to reports, and what it refuses to start with."""
 
 import csv
-import io
 import shutil
 
-import numpy as np
 import pytest
 import torch
-from PIL import Image
 from safetensors.torch import load_file
 
 from minivlm.config import Prices
-from minivlm.data.store_writer import PictureWriter, TokenWriter
 from minivlm.errors import TrainingError, UserError
 from minivlm.files import read_json, sha256_tree
 from minivlm.model import checkpoint
-from minivlm.model.fingerprint import write_fingerprint
 from minivlm.model.llava import assemble
 from minivlm.tracking import NullRun
 from minivlm.training.optimizer import copy_state
 from minivlm.training.result import DivergedError
 from minivlm.training.vision_language import Machine, Places, train_vision_language
-from tests.unit.model.tiny import IMAGE_ID, IMAGE_TOKENS, picture, rows
+from tests.unit.model.tiny import picture, rows
+from tests.unit.training.stores import write_inputs
 
 OPTIONS = dict(
     epochs=2.0,
@@ -33,6 +29,7 @@ OPTIONS = dict(
     precision="fp32",
     batch_tokens=128,
     accumulation=2,
+    compile=False,
     validations=2,
     log_steps=3,
 )
@@ -57,24 +54,8 @@ class Notes(NullRun):
 
 @pytest.fixture(scope="module")
 def root(base, tmp_path_factory):
-    """A base with its fingerprint, and stores of 24 rows over 6 pictures; every sixth row is for validation."""
     root = tmp_path_factory.mktemp("stage")
-    shutil.copytree(base, root / "base")
-    write_fingerprint(assemble(base, seed=0), root / "base", seed=0)
-    pictures = PictureWriter(root / "pictures")
-    for number in range(6):
-        stream = io.BytesIO()
-        Image.fromarray(picture(number).permute(1, 2, 0).numpy()).save(stream, "PNG")
-        pictures.add(stream.getvalue())
-    pictures.close()
-    torch.manual_seed(3)
-    tokens = TokenWriter(root / "tokens", "uint16")
-    for number, row in enumerate(rows(24, pictures=6)):
-        tokens.add(number, np.array(row.ids), np.array(row.mask), row.pictures)
-    tokens.close(
-        np.arange(24) % 6 == 5,
-        {"image_token_id": IMAGE_ID, "image_tokens": IMAGE_TOKENS, "pad_token_id": 0},
-    )
+    write_inputs(base, root / "base", root / "tokens", root / "pictures")
     return root
 
 

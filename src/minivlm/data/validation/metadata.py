@@ -6,6 +6,7 @@ the number of workers, so the frames are the same for one worker and for many.
 """
 
 import hashlib
+import sys
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -110,7 +111,11 @@ def read_metadata(
     rows = sum(table.count for table in tables.values())
     tasks = _tasks(tables, columns, max_side)
     for file, conversations, found in ordered_map(_inspect, tasks, min(workers, 1 + rows // _ROWS_PER_WORKER)):
-        columns[file].conversations += conversations
+        # Few roles in few orders: one text for all rows that have them.
+        columns[file].conversations += [
+            facts._replace(form=sys.intern(facts.form), roles=facts.roles and sys.intern(facts.roles))
+            for facts in conversations
+        ]
         pictures.update(found)
     trained_on: dict[bytes, str] = {}
     for file in (name for name in columns if name in train_files):
@@ -128,7 +133,7 @@ def _tasks(tables: Mapping[str, Rows], columns: dict[str, FileColumns], max_side
     """Record batches as tasks; what the parent knows of each row is noted in `columns` on the way."""
     import pyarrow as pa
 
-    seen: set[bytes] = set()
+    seen: dict[bytes, bytes] = {}  # each hash once, however many rows have it
     for file, table in tables.items():
         for batch in table.batches():
             new = []
@@ -137,9 +142,9 @@ def _tasks(tables: Mapping[str, Rows], columns: dict[str, FileColumns], max_side
                 digests = [_digest(data) for data in pictures[:MAX_PICTURES]]
                 for digest, data in zip(digests, pictures, strict=False):
                     if data is not None and digest not in seen:
-                        seen.add(digest)
                         new.append((digest, data))
-                columns[file].pictures.append(tuple(digests))
+                    seen.setdefault(digest, digest)
+                columns[file].pictures.append(tuple(seen[digest] for digest in digests))
                 columns[file].picture_counts.append(len(pictures))
                 columns[file].placeholders.append(not pictures and bool(value) and value != [None])
             for name, values in (("fault", columns[file].faults), ("origin", columns[file].origins)):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from html import escape
 from typing import Any
 
@@ -108,32 +108,105 @@ def data(validation: Mapping[str, Entry], tokenize: Mapping[str, Any]) -> str:
     return f'<div class="panels">{"".join(parts)}</div>' if parts else ""
 
 
+COSTED = {"base": "Base", **STAGES}
+PARTS = {"vision_tower": "vision tower", "llm": "language model"}
+
+
 def cost(reports: Mapping[str, Entry]) -> str:
-    """Time and money of each stage, here and as projected to the original's RTX 4090."""
-    columns = [stage for stage in STAGES if stage in reports]
-    if not columns:
+    """What each training took here, and what the same operations would take on other devices.
+
+    A report of an older version, without energy, is left out.
+    """
+    shown = {stage: reports[stage] for stage in COSTED if "energy" in reports.get(stage, {})}
+    if not shown:
         return ""
-    lines = {
-        "device": lambda r: escape(str(r["device"])),
-        "time": lambda r: duration(r["seconds"]),
-        "money": lambda r: _money(r["money"], r["currency"]),
-        "samples": lambda r: f"{r['samples']:,}",
-        "samples per second": lambda r: f"{r['samples_per_second']:,.0f}",
-        "tokens per second": lambda r: f"{r['tokens_per_second']:,.0f}",
-        "the same operations on an RTX 4090, at least": lambda r: (
-            f"{duration(r['projected']['seconds'])}, {_money(r['projected']['money'], r['currency'])}"
-        ),
+    devices = list(dict.fromkeys(device for report in shown.values() for device in report["projected"]))
+    lines: dict[str, Callable[[Entry], str]] = {
+        "device": lambda r: _cell(escape(str(r["device"])), escape(r["precision"])),
+        "time": lambda r: _cell(duration(r["seconds"])),
+        "money": lambda r: _cell(_money(r["money"], r["currency"])),
+        "energy": lambda r: _energy(r["energy"]),
+        "samples per second": lambda r: _each(r, lambda part: f"{part['samples_per_second']:,.0f}"),
+        "tokens per second": lambda r: _each(r, lambda part: f"{part['tokens_per_second']:,.0f}"),
+        "share of padding": lambda r: _each(r, lambda part: f"{part['padding_share']:.1%}"),
+        "operations": lambda r: _cell(f"{scaled(r['flops'] + r['validation_flops'])}FLOP"),
+        "share of the peak (MFU)": _share,
+        "peak memory": _memory,
     }
+    for device in devices:
+        lines[f"on an {escape(device)}"] = lambda r, device=device: _projected(r, device)  # type: ignore[misc]
     rows = [
-        f"<tr><th>{label}</th>{''.join(f'<td class=number>{show(reports[c])}</td>' for c in columns)}</tr>"
+        f"<tr><th>{label}</th>{''.join(show(report) for report in shown.values())}</tr>"
         for label, show in lines.items()
     ]
-    head = "".join(f'<th class="number">{STAGES[stage]}</th>' for stage in columns)
-    return _card("", f"<tr><th></th>{head}</tr>", rows)
+    head = "".join(f'<th class="number">{COSTED[stage]}</th>' for stage in shown)
+    meters = dict.fromkeys(each["energy"]["source"] or each["energy"]["why"] for each in shown.values())
+    note = (
+        f'<p class="note">Energy: {escape("; ".join(meters))}. The last lines are projections, no measurements: '
+        "the same operations at an assumed share of the device's peak, and a range. At its high end a step takes "
+        "10 ms at least: kernels have to be launched, which rules where models are small. Base trains two models, "
+        "which may run side by side.</p>"
+    )
+    return _card("", f"<tr><th></th>{head}</tr>", rows) + note
+
+
+def _cell(text: str, small: str = "") -> str:
+    return f"<td class=number>{text}{f'<small>{small}</small>' if small else ''}</td>"
+
+
+def _each(report: Entry, show: Callable[[Entry], str]) -> str:
+    """A figure of a stage, or of each of base's parts."""
+    if "parts" not in report:
+        return _cell(show(report))
+    return _cell("<br>".join(f"{PARTS[name]} {show(part)}" for name, part in report["parts"].items()))
+
+
+def _energy(energy: Entry) -> str:
+    if energy["joules"] is None:
+        return _cell("not measured")
+    return _cell(f"{scaled(energy['joules'])}J", f"{energy['mean_watts']:,.0f} W on average")
+
+
+def _share(report: Entry) -> str:
+    measured = report["peak_source"].startswith("measured")
+    source = "measured here" if measured else "as its maker states"
+    return _cell(f"{report['mfu']:.1%}", f"of {scaled(report['peak_flops_per_second'])}FLOP/s, {source}")
+
+
+def _memory(report: Entry) -> str:
+    peak = report["peak_memory_bytes"]
+    gpu = f"GPU {_gibibytes(peak['gpu_reserved'])}" if "gpu_reserved" in peak else ""
+    return _cell(_gibibytes(peak["process"]), gpu)
+
+
+def _projected(report: Entry, device: str) -> str:
+    there = report["projected"].get(device)
+    if there is None:
+        return _cell("")
+    between = f"{duration(there['seconds_low'])} to {duration(there['seconds_high'])}"
+    paid = ""
+    if there["money"] is not None:
+        low, high = (_money(there[f"money_{end}"], report["currency"]) for end in ("low", "high"))
+        paid = f"; {low}" if low == high else f"; {low} to {high}"
+    return _cell(duration(there["seconds"]), f"{between}{paid}")
+
+
+def scaled(count: float) -> str:
+    """1234567 → 1.23 M, with a space before the unit that follows."""
+    for size, prefix in ((1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if count >= size:
+            return f"{count / size:.3g} {prefix}"
+    return f"{count:.3g} "
+
+
+def _gibibytes(count: int) -> str:
+    return f"{count / (1 << 30):.2f} GiB"
 
 
 def duration(seconds: float) -> str:
-    """A time as people say it: 0.4 s, 48 s, 2 min 5 s, 1 h 20 min."""
+    """A time as people say it: 2 ms, 0.4 s, 48 s, 2 min 5 s, 1 h 20 min."""
+    if seconds < 0.1:
+        return f"{1000 * seconds:.0f} ms" if seconds >= 0.001 else "under 1 ms"
     if seconds < 10:
         return f"{seconds:.1f} s"
     if seconds < 60:
@@ -145,6 +218,8 @@ def duration(seconds: float) -> str:
 def _money(amount: float | None, currency: str) -> str:
     if amount is None:
         return "no price known"
+    if 0 < amount < 0.001:
+        return f"under 0.001 {escape(currency)}"
     return (
         f"{amount:.2f} {escape(currency)}" if amount >= 0.1 or amount == 0 else f"{amount:.2g} {escape(currency)}"
     )

@@ -81,3 +81,10 @@ def test_a_file_damaged_between_header_and_footer_is_named(tmp_path):
     with pytest.raises(UserError, match=r"sft\.parquet: damaged Parquet file") as error:
         frames({"sft": path})
     assert "\n" not in str(error.value)
+
+
+def test_every_repeat_names_the_first_row_of_its_kind(tmp_path):
+    kinds = [("a", 1), ("b", 1), ("a", 1), ("a", 2), ("b", 1), ("a", 1)]
+    tables = write_splits(tmp_path, pretrain=[(caption(text), picture(number)) for text, number in kinds])
+    found = frames({"pretrain": tables["pretrain"]})["pretrain"]["duplicate_of"]
+    assert found.fillna("").tolist() == ["", "", "pretrain:0", "", "pretrain:1", "pretrain:0"]

@@ -1,0 +1,244 @@
+"""A training stage as several processes: the losses of one, one line for an error, no orphan."""
+
+import csv
+import os
+import re
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from contextlib import closing
+from pathlib import Path
+
+import psutil
+import pytest
+import torch
+from ruamel.yaml import YAML
+from safetensors.torch import load_file
+
+from minivlm.files import read_json, sha256_tree
+from tests.unit.model.tiny import write_base
+from tests.unit.training.stores import write_inputs
+
+pytestmark = pytest.mark.slow
+ROOT = Path(__file__).resolve().parents[2]
+TORCHRUN = "torchrun --standalone --nproc-per-node 2"
+ACCELERATE = (
+    "accelerate launch --multi_gpu --num_processes 2 --num_machines 1 --mixed_precision no --dynamo_backend no"
+)
+OPTIONS = {
+    "freeze": "llm", "learning_rate": 1e-2, "precision": "fp32", "validations": 3, "log_steps": 1,
+    # An epoch has 14 micro-batches, some of them without a picture: steps of 13, an odd number, and of 1.
+    "epochs": 6.0, "batch_tokens": 48, "accumulation": 13,
+}  # fmt: skip
+
+
+class Stage:
+    """A checkout with inputs for pretrain, which trains all of the language model."""
+
+    def __init__(self, root, inputs):
+        self.root = root
+        for name in ("src", "pipelines"):
+            shutil.copytree(ROOT / name, root / name, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(inputs, root / "artifacts")
+        self.values = YAML(typ="safe", pure=True).load(ROOT / "params.yaml")
+        self.values["pretrain"] = dict(OPTIONS)
+        self.values["threads"] = 1
+        self.set()
+
+    def set(self, **runtime):
+        """Values of `runtime`, and of `pretrain` where it has them; whether MLflow `tracking` is on."""
+        self.values["tracking"]["enabled"] = runtime.pop("tracking", False)
+        for name, value in runtime.items():
+            section = "pretrain" if name in OPTIONS else "runtime"
+            self.values[section][name] = value
+        self.values["runtime"]["device"] = "cpu"
+        with (self.root / "params.yaml").open("w") as stream:
+            YAML(typ="safe", pure=True).dump(self.values, stream)
+        return self
+
+    def start(self, *command):
+        # Nothing of a launch that these tests may run under, and as many threads as the stage has.
+        unset = ("RANK", "WORLD_SIZE", "LOCAL_", "MASTER_", "MINIVLM_", "OMP_", "DVC_", "MLFLOW_")
+        own = {name: value for name, value in os.environ.items() if not name.startswith(unset)}
+        own["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{own['PATH']}"
+        return subprocess.Popen(
+            command or (sys.executable, "-m", "pipelines.pretrain"), cwd=self.root, env=own, text=True,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        )  # fmt: skip
+
+    def run(self, *command):
+        """(exit code, output, errors) of the stage."""
+        process = self.start(*command)
+        output, errors = process.communicate(timeout=300)
+        return process.returncode, output, errors
+
+    def history(self):
+        with (self.root / "reports/pretrain/loss.csv").open(newline="") as stream:
+            return [{key: float(value or "nan") for key, value in row.items()} for row in csv.DictReader(stream)]
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("inputs")
+    base = write_base(tmp_path_factory.mktemp("base") / "base", layer=-2)
+    write_inputs(base, folder / "base", folder / "tokenize/pretrain", folder / "tokenize/pictures")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def alone(inputs, tmp_path_factory):
+    """What one process writes."""
+    stage = Stage(tmp_path_factory.mktemp("alone"), inputs)
+    code, _, errors = stage.run()
+    assert code == 0, errors
+    return stage
+
+
+@pytest.fixture
+def stage(inputs, tmp_path):
+    return Stage(tmp_path / "checkout", inputs)
+
+
+def assert_same_losses(stage, alone):
+    assert len(alone.history()) > 10
+    for row, expected in zip(stage.history(), alone.history(), strict=True):
+        assert row == pytest.approx(expected, rel=1e-5, nan_ok=True)
+    figures = read_json(stage.root / "reports/pretrain/metrics.json")
+    assert figures == pytest.approx(read_json(alone.root / "reports/pretrain/metrics.json"), rel=1e-5)
+
+
+def assert_nobody_left(stage, within=20.0):
+    """No process works in the checkout any longer."""
+    end = time.monotonic() + within
+    while left := [each for each in psutil.process_iter() if works_in(each, stage.root)]:
+        assert time.monotonic() < end, [each.cmdline() for each in left]
+        time.sleep(0.1)
+
+
+def works_in(process, folder):
+    try:
+        return process.status() != psutil.STATUS_ZOMBIE and process.cwd() == str(folder)
+    except psutil.Error:
+        return False
+
+
+@pytest.mark.parametrize(
+    "runtime",
+    [{"launcher": TORCHRUN}, {"launcher": ACCELERATE}, {"launcher": TORCHRUN, "sharding": "full"}],
+    ids=["torchrun", "accelerate", "sharded"],
+)
+def test_two_processes_have_the_losses_of_one(stage, alone, runtime):
+    code, output, errors = stage.set(**runtime).run()
+    assert (code, errors) == (0, "")
+    assert_same_losses(stage, alone)
+    assert output.count("pretrain: trains") == output.count("step 12/12") == 1 and "2 processes" in output
+    for name in ("last.safetensors", "model/model.safetensors"):
+        ours, theirs = (load_file(each.root / "artifacts/pretrain" / name) for each in (stage, alone))
+        assert ours.keys() == theirs.keys()
+        for key, tensor in theirs.items():
+            torch.testing.assert_close(ours[key], tensor, rtol=1e-3, atol=1e-4)
+
+
+def test_fewer_micro_batches_than_processes_is_one_line(stage):
+    code, output, errors = stage.set(launcher=TORCHRUN, accumulation=1).run()
+    assert (code, output) == (2, "")
+    assert re.fullmatch(
+        r"error: pretrain\.accumulation 1: .* set it to 2 .*pretrain\.batch_tokens as much\n", errors
+    )
+    assert_nobody_left(stage)
+
+
+def test_a_picture_that_one_process_cannot_decode_ends_both_in_one_line(stage):
+    pictures = stage.root / "artifacts/tokenize/pictures/pictures.bin"
+    pictures.write_bytes(bytes(pictures.stat().st_size))
+    code, _, errors = stage.set(launcher=TORCHRUN, tracking=True).run()
+    assert code == 2 and re.fullmatch(r"error: \S+pictures: picture \d cannot be decoded: .*\n", errors)
+    assert_nobody_left(stage)
+    assert runs_in_mlflow(stage) == {"pretrain": "FAILED", "reproduction": "FAILED"}
+
+
+def runs_in_mlflow(stage):
+    """Stage or None → status of each run in the checkout's store."""
+    with closing(sqlite3.connect(next((stage.root / "mlruns").glob("*.db")))) as store:
+        query = "select value, status from runs join tags using (run_uuid) where key = 'stage'"
+        return dict(store.execute(query))
+
+
+def test_dvc_drives_them_and_one_of_them_tracks(stage, alone):
+    stage.set(launcher=TORCHRUN, tracking=True)
+    outs = ["artifacts/pretrain/model", "artifacts/pretrain/last.safetensors"]
+    pretrain = {"cmd": "python -m pipelines.pretrain", "deps": ["artifacts/tokenize"], "outs": outs}
+    with (stage.root / "dvc.yaml").open("w") as stream:
+        YAML(typ="safe", pure=True).dump({"stages": {"pretrain": pretrain}}, stream)
+    for command in ("init --no-scm --quiet", "config core.analytics false", "repro"):
+        code, output, errors = stage.run("dvc", *command.split())
+        assert code == 0, errors
+    assert output.count("pretrain: trains") == 1 and "2 processes" in output
+    assert_same_losses(stage, alone)
+    assert runs_in_mlflow(stage) == {"pretrain": "FINISHED", "reproduction": "FINISHED"}
+    assert "are up to date" in stage.run("dvc", "repro")[1]
+
+
+def started(stage):
+    """A stage of two processes that has begun to train, and will not soon be done."""
+    process = stage.set(launcher=TORCHRUN, epochs=10_000.0, validations=1, log_steps=10_000).start()
+    assert process.stdout.readline().startswith("pretrain: trains")
+    return process
+
+
+@pytest.mark.parametrize(
+    ("number", "code", "line"), [(signal.SIGINT, 130, "interrupted\n"), (signal.SIGTERM, 143, "")]
+)
+def test_a_signal_ends_all(stage, number, code, line):
+    process = started(stage)
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=60)
+    assert (process.returncode, errors) == (code, line)
+    assert_nobody_left(stage)
+
+
+def test_processes_end_with_a_starter_that_is_killed(stage):
+    process = started(stage)
+    process.kill()
+    process.communicate(timeout=60)
+    assert_nobody_left(stage)
+
+
+# Runs the stage until its state has been saved after five steps.
+STOPPED = """
+import pipelines.pretrain as stage
+from minivlm.training import resume
+
+save_state = resume.save_state
+
+def save_and_stop(path, state):
+    save_state(path, state)
+    if state.result.steps == 5:
+        raise KeyboardInterrupt
+
+resume.save_state = save_and_stop
+stage.app()
+"""
+
+
+@pytest.mark.parametrize(("first", "second"), [(1, 1), (1, 2), (2, 1)])
+def test_a_stopped_training_goes_on_with_another_number_of_processes(stage, alone, first, second):
+    stage.set(save_minutes=0.0)
+    (stage.root / "stopped.py").write_text(STOPPED)
+    launcher = ["-m", "torch.distributed.run", *TORCHRUN.split()[1:]] if first == 2 else []
+    code, output, errors = stage.run(sys.executable, *launcher, "stopped.py")
+    assert code == (1 if launcher else 130) and "interrupted" in errors and "goes on" not in output
+    states = stage.root / ".state/pretrain"
+    assert [path.name for path in states.glob("*/*")] == ["state.safetensors"]
+    assert not (stage.root / "artifacts/pretrain").exists()
+
+    code, output, errors = stage.set(launcher=TORCHRUN if second == 2 else "").run()
+    assert (code, errors) == (0, "") and "goes on after step 5" in output
+    assert list(states.iterdir()) == []
+    assert_same_losses(stage, alone)
+    if first == second == 1:
+        for name in ("artifacts/pretrain", "reports/pretrain/loss.csv", "reports/pretrain/metrics.json"):
+            assert sha256_tree(stage.root / name) == sha256_tree(alone.root / name)

@@ -1,0 +1,32 @@
+"""The loader's benchmark: every row is loaded, and compared with what a step consumes where that is known."""
+
+import pytest
+
+from benchmarks import loader
+from minivlm.files import write_json
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("stores")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loader, "DRAWN", 2)
+        loader.write_stores(folder, 24, (32, 24))
+    return folder
+
+
+def test_every_row_decodes_a_picture_of_its_own(folder):
+    batches = list(loader.batches(folder, "pretrain", 0, 2048, epoch=0))
+    assert sum(batch.samples for batch in batches) == sum(len(batch.pixels) for batch in batches) == 24
+    assert {tuple(batch.pixels.shape[1:]) for batch in batches} == {(3, 224, 224)}
+    assert all(batch.padded_tokens <= 2048 for batch in batches)
+
+
+def test_the_ratio_is_to_the_rows_that_a_step_consumes(folder, tmp_path):
+    write_json(tmp_path / "step.json", {"pretrain": {"samples_per_second": 10.0, "ratio": 5.0}})
+    consumed = loader.consumption(tmp_path / "step.json")
+    assert consumed == {"pretrain": 10.0} and loader.consumption(tmp_path / "none.json") == {}
+    [line] = loader.loading(folder, "pretrain", [0], 2048, 1, consumed["pretrain"])
+    assert line["ratio"] == pytest.approx(line["rows_per_second"] / 10)
+    [line] = loader.loading(folder, "sft", [0], 2048, 1, None)
+    assert line["ratio"] is None and line["rows_per_second"] > 0
