@@ -13,10 +13,12 @@ import io
 import statistics
 import tempfile
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    import torch
     from PIL import Image
 
     from benchmarks.setting import Setting
@@ -47,56 +49,83 @@ def measure(
     for batch in batches:
         shown = [pictures[i % len(pictures)] for i in range(batch)]
         for cache in (True, False):
-
-            def answer(count: int, shown: Sequence[Any] = shown, cache: bool = cache) -> int:
-                return generate(model, processor, shown, count, cache)
-
-            first, all_of_them = (_seconds(answer, count, repeats, str(model.device)) for count in (1, tokens))
+            answers = [generate(model, processor, shown, tokens, cache) for _ in range(repeats + 1)][1:]
             rows.append(
                 {
                     "model": name,
                     "parameters": sum(p.numel() for p in model.parameters()),
                     "batch": batch,
                     "cache": cache,
-                    "first_token_seconds": first,
-                    "tokens_per_second": batch * (tokens - 1) / max(all_of_them - first, 1e-9),
+                    "first_token_seconds": statistics.median(answer.first for answer in answers),
+                    "tokens_per_second": statistics.median(answer.later / answer.rest for answer in answers),
                 }
             )
     return rows
 
 
-def generate(model: Any, processor: Any, pictures: Sequence[Image.Image], tokens: int, cache: bool) -> int:
-    """Caption pictures with exactly `tokens` tokens each; returns how many came in all."""
+@dataclass(frozen=True)
+class Answer:
+    """Seconds until the first tokens of a batch, and those of the rest; all new tokens, (B, tokens)."""
+
+    first: float
+    rest: float
+    ids: torch.Tensor
+
+    @property
+    def later(self) -> int:
+        """Tokens after the first ones."""
+        return int(self.ids[:, 1:].numel())
+
+
+def generate(model: Any, processor: Any, pictures: Sequence[Image.Image], tokens: int, cache: bool) -> Answer:
+    """Caption pictures with exactly `tokens` tokens each, the most probable one at every step."""
     import torch
 
+    from benchmarks.clock import now
     from minivlm.evaluation.prompts import build_prompt, embed, one_question, picture_features
 
+    device = str(model.device)
+    times: list[float] = []
+
+    def look(ids: torch.Tensor, scores: Any, **_: Any) -> torch.Tensor:
+        """A stopping criterion that never stops: transformers asks it after every token."""
+        if not times:
+            times.append(now(device))
+        return torch.zeros(len(ids), dtype=torch.bool, device=ids.device)
+
+    start = now(device)
     features = picture_features(model, processor, pictures)
     prompt = build_prompt(processor, one_question(QUESTION), features.shape[1])
     embeddings, mask = embed(model, [prompt] * len(features), features)
     with torch.inference_mode():
-        ids = model.generate(
-            inputs_embeds=embeddings,
-            attention_mask=mask,
-            do_sample=False,
-            num_beams=1,
-            use_cache=cache,
-            min_new_tokens=tokens,
-            max_new_tokens=tokens,
-        )
-    return int(ids.numel())
+        if cache:
+            ids = model.generate(
+                inputs_embeds=embeddings,
+                attention_mask=mask,
+                do_sample=False,
+                num_beams=1,
+                use_cache=True,
+                max_new_tokens=tokens,
+                eos_token_id=[],  # no end: the length is given
+                stopping_criteria=[look],
+            )
+        else:
+            ids = _without_cache(model, embeddings, tokens, look)
+    return Answer(times[0] - start, now(device) - times[0], ids)
 
 
-def _seconds(answer: Callable[[int], int], tokens: int, repeats: int, device: str) -> float:
-    from benchmarks.clock import now
+def _without_cache(model: Any, embeddings: torch.Tensor, tokens: int, look: Callable[..., Any]) -> torch.Tensor:
+    """The same tokens with everything computed anew for each: transformers' `generate` keeps its cache whatever it
+    is told, once it is given embeddings."""
+    import torch
 
-    answer(tokens)
-    times = []
-    for _ in range(repeats):
-        start = now(device)
-        answer(tokens)
-        times.append(now(device) - start)
-    return statistics.median(times)
+    ids: list[torch.Tensor] = []
+    while len(ids) < tokens:
+        logits = model(inputs_embeds=embeddings, use_cache=False, logits_to_keep=1).logits  # (B, 1, vocabulary)
+        ids.append(logits.argmax(-1))
+        look(ids[-1], None)
+        embeddings = torch.cat((embeddings, model.get_input_embeddings()(ids[-1])), dim=1)
+    return torch.cat(ids, dim=1)
 
 
 def write_random(folder: Path, base: Any) -> tuple[Path, Setting]:

@@ -111,15 +111,19 @@ class Ours:
     def batches(self, plan: Sequence[Any], workers: int | None = None) -> Iterator[Any]:
         """The batches of a plan, on the CPU."""
         from minivlm.data.batches import Batches
+        from minivlm.model.resize import resizer
 
+        is_gpu = self.device.startswith("cuda")
         made = Batches(
             plan,
             self.tokens,
             self._pictures,
             preparation=self._preparation,
             image_token_id=self.model.config.image_token_id,
+            batch_tokens=self._batch_tokens,
             workers=self._workers if workers is None else workers,
-            pin_memory=self.device.startswith("cuda"),
+            pin_memory=is_gpu,
+            left_to_device=resizer(self._preparation) if is_gpu else None,
         )
         return iter(made)
 

@@ -213,7 +213,8 @@ def _about(values: Values) -> str:
     if not precision:
         return said
     compiled = ", compiled layers" if on.get("compile") else ""
-    return f"{said} {precision}{compiled}; the reference in {on['reference_precision']}; {on['threads']} threads."
+    threads = "1 thread" if on["threads"] == 1 else f"{on['threads']} threads"
+    return f"{said} {precision}{compiled}; the reference in {on['reference_precision']}; {threads}."
 
 
 def _n(value: float | None) -> str:

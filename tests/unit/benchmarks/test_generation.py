@@ -17,8 +17,18 @@ def test_answers_have_the_length_asked_for(made, cache):
 
     model, processor = load_model(made[0])
     pictures = open_pictures(made[1])[:3]
-    assert generate(model, processor, pictures, 5, cache) == 15
-    assert generate(model, processor, pictures[:1], 1, cache) == 1
+    answer = generate(model, processor, pictures, 5, cache)
+    assert answer.later == 3 * 4 and answer.first > 0 and answer.rest > 0
+    assert generate(model, processor, pictures[:1], 2, cache).later == 1
+
+
+def test_the_cache_changes_no_token(made):
+    from minivlm.evaluation.captions import load_model
+
+    model, processor = load_model(made[0])
+    pictures = open_pictures(made[1])[:2]
+    cached, anew = (generate(model, processor, pictures, 6, cache).ids for cache in (True, False))
+    assert cached.shape == (2, 6) and cached.tolist() == anew.tolist()
 
 
 def test_a_row_for_every_batch_and_for_the_cache_on_and_off(made):
