@@ -86,13 +86,18 @@ def place_tables(root: Path, rows: int, cache: Path | None) -> None:
 
 def stages(root: Path, rows: int) -> Any:
     """Run validate, tokenize and pretrain: (name, figures) of each; the base is made when it is missing."""
+    from minivlm.files import read_json
+
     write_params(root, epochs=1.0)
     yield "validate", _run(root, "validate", rows)
     if not (root / "artifacts" / "base").exists():
         _run(root, "base", rows)
     yield "tokenize", _run(root, "tokenize", rows)
     write_params(root, epochs=_epochs(root, rows))
-    yield "train", _run(root, "pretrain", rows) | {"steps": STEPS}
+    line = _run(root, "pretrain", rows)
+    # Not of all rows, but of those that the steps took, in the time that they took.
+    cost = read_json(root / "reports" / "pretrain" / "cost.json")
+    yield "train", line | {"rows_per_second": round(cost["samples"] / cost["seconds"], 1), "steps": STEPS}
 
 
 def write_params(root: Path, epochs: float) -> None:

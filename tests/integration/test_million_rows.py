@@ -23,21 +23,22 @@ SCRIPT = """
 import sys
 from pathlib import Path
 
-from minivlm.config import Prices
+from minivlm.config import load_params
 from minivlm.tracking import NullRun
 from minivlm.training.vision_language import Machine, Places, train_vision_language
 
 root, tokens, out, epochs = Path(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3]), float(sys.argv[4])
+params = load_params(Path("params.yaml"))
+options = params.pretrain.model_dump()
+options |= {"freeze": "projector", "epochs": epochs, "batch_tokens": BATCH_TOKENS, "validations": 1}
 train_vision_language(
     "pretrain",
     places=Places(
         base=root / "base", start=None, tokens=tokens, pictures=root / "pictures",
         artifacts=out / "artifacts", reports=out / "reports", state=out / "state",
     ),
-    machine=Machine("cpu", 1, 0, Prices(currency="CNY", cpu_hour=1.0, gpu_hour={"RTX 4090": 2.0})),
-    tracker=NullRun(), seed=4, freeze="projector", epochs=epochs, learning_rate=1e-2, min_learning_rate_ratio=0.1,
-    warmup_ratio=0.1, weight_decay=0.01, max_grad_norm=1.0, precision="fp32", batch_tokens=BATCH_TOKENS,
-    accumulation=1, validations=1, log_steps=5,
+    machine=Machine("cpu", 1, 0, params.prices),
+    tracker=NullRun(), seed=4, **(options | {"precision": "fp32"}),
 )
 status = Path("/proc/self/status").read_text()
 print("peak", int(status.split("VmHWM:")[1].split()[0]) << 10)

@@ -1,4 +1,4 @@
-"""Token and picture stores: flat binary files, read at random through memory maps.
+"""Token and picture stores: flat binary files, read at random.
 
 A token store, artifacts/tokenize/<split>/, holds for R rows of T tokens together, K pictures in all rows:
 
@@ -10,12 +10,14 @@ The picture store, artifacts/tokenize/pictures/, holds each distinct picture of 
 
     pictures.bin  uint8                    offsets.npy  int64 (N + 1)              hashes.npy  uint8 (N, 32)
 
-Memory does not grow with the rows: pages are read when they are needed and may be dropped again.
+Tokens, masks and pictures are read row by row; the other arrays, some thirty bytes a row, are memory maps. So
+memory hardly grows with the rows.
 """
 
 from __future__ import annotations
 
 import builtins
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,7 +34,7 @@ AGAIN = "make it again: dvc repro -f tokenize"
 
 
 class TokenStore:
-    """The rows of one split. Opening costs a few system calls; a copy sent to a worker opens its own maps."""
+    """The rows of one split. Opening costs a few system calls; a copy sent to a worker opens its own files."""
 
     def __init__(self, directory: Path) -> None:
         """UserError when `directory` holds no token store or a damaged one."""
@@ -43,8 +45,8 @@ class TokenStore:
         rows = self.meta["rows"]
         self._offsets = _offsets(self.directory, "offsets.npy", rows)
         self._picture_offsets = _offsets(self.directory, "picture_offsets.npy", rows)
-        self._tokens = _flat(self.directory, "tokens.bin", np.dtype(self.meta["dtype"]), int(self._offsets[-1]))
-        self._mask = _flat(self.directory, "mask.bin", np.dtype(np.uint8), int(self._offsets[-1]))
+        self._tokens = _Flat(self.directory / "tokens.bin", np.dtype(self.meta["dtype"]), int(self._offsets[-1]))
+        self._mask = _Flat(self.directory / "mask.bin", np.dtype(np.uint8), int(self._offsets[-1]))
         self._pictures = _array(self.directory, "pictures.npy", np.int32, (int(self._picture_offsets[-1]),))
         self.row_numbers = _array(self.directory, "rows.npy", np.int64, (rows,))
         self.supervised = _array(self.directory, "supervised.npy", np.int32, (rows,))
@@ -83,12 +85,12 @@ class TokenStore:
         return self._offsets[rows + 1] - self._offsets[rows]
 
     def tokens(self, i: int) -> npt.NDArray[np.integer]:
-        """The ids of row i, a view into the file."""
-        return self._tokens[self._offsets[i] : self._offsets[i + 1]]
+        """The ids of row i."""
+        return self._tokens.read(int(self._offsets[i]), int(self._offsets[i + 1]))
 
     def mask(self, i: int) -> npt.NDArray[np.bool_]:
         """Which tokens of row i are supervised."""
-        return self._mask[self._offsets[i] : self._offsets[i + 1]].astype(bool)
+        return self._mask.read(int(self._offsets[i]), int(self._offsets[i + 1])).astype(bool)
 
     def pictures(self, i: int) -> npt.NDArray[np.int32]:
         """The ids in the picture store of row i's pictures, in the order of their places in the text."""
@@ -100,13 +102,13 @@ class TokenStore:
         """Ids and supervised tokens of the rows, (B, length) each, filled up on the right; none may be longer."""
         import numpy as np
 
-        starts = self._offsets[rows]
-        is_token = np.arange(length) < (self._offsets[rows + 1] - starts)[:, None]
-        at = np.where(
-            is_token, starts[:, None] + np.arange(length), 0
-        )  # one gather instead of a copy for each row
-        ids = np.where(is_token, self._tokens[at], self.pad_token_id)
-        return ids.astype(np.int64), is_token & (self._mask[at] != 0)
+        ids = np.full((len(rows), length), self.pad_token_id, dtype=np.int64)
+        mask = np.zeros((len(rows), length), dtype=bool)
+        starts, stops = self._offsets[rows].tolist(), self._offsets[rows + 1].tolist()
+        for i, (start, stop) in enumerate(zip(starts, stops, strict=True)):
+            ids[i, : stop - start] = self._tokens.read(start, stop)
+            mask[i, : stop - start] = self._mask.read(start, stop)
+        return ids, mask
 
     def pictures_of(self, rows: npt.NDArray[np.integer]) -> npt.NDArray[np.int32]:
         """The pictures of the rows, one row after another."""
@@ -147,7 +149,7 @@ class PictureStore:
         self.directory = Path(directory)
         meta = _meta(self.directory, PICTURES)
         self._offsets = _offsets(self.directory, "offsets.npy", meta["pictures"])
-        self._data = _flat(self.directory, "pictures.bin", np.dtype(np.uint8), int(self._offsets[-1]))
+        self._data = _Flat(self.directory / "pictures.bin", np.dtype(np.uint8), int(self._offsets[-1]))
         self.hashes = _array(self.directory, "hashes.npy", np.uint8, (meta["pictures"], 32))
         self.sources: tuple[str, ...] = tuple(meta.get("sources", ()))  # whose rows these are; none: drawn here
 
@@ -159,7 +161,7 @@ class PictureStore:
 
     def bytes(self, i: int) -> builtins.bytes:
         """The file of picture i."""
-        return self._data[self._offsets[i] : self._offsets[i + 1]].tobytes()
+        return self._data.read_bytes(int(self._offsets[i]), int(self._offsets[i + 1]))
 
 
 def _meta(directory: Path, kind: str) -> dict[str, Any]:
@@ -205,17 +207,41 @@ def _offsets(directory: Path, name: str, count: int) -> Any:
     return offsets
 
 
-def _flat(directory: Path, name: str, dtype: np.dtype[Any], count: int) -> Any:
-    import numpy as np
+class _Flat:
+    """A file of numbers, read where it is asked for.
 
-    path = directory / name
-    try:
-        size = path.stat().st_size
-    except FileNotFoundError:
-        raise _damaged(path, "missing") from None
-    if size != count * dtype.itemsize:
-        raise _damaged(path, f"{size:,} bytes where {count * dtype.itemsize:,} are expected")
-    return np.memmap(path, dtype=dtype, mode="r").view(np.ndarray) if count else np.empty(0, dtype)
+    Not mapped: pages of a map that were read count as the process's memory, in pieces of up to 2 MiB, so that an
+    epoch would bring in the whole file.
+    """
+
+    def __init__(self, path: Path, dtype: np.dtype[Any], count: int) -> None:
+        """UserError when there are not `count` numbers in it."""
+        self._path, self._dtype, self._file = path, dtype, -1
+        try:
+            size = path.stat().st_size
+            self._file = os.open(path, os.O_RDONLY)
+        except FileNotFoundError:
+            raise _damaged(path, "missing") from None
+        if size != count * dtype.itemsize:
+            raise _damaged(path, f"{size:,} bytes where {count * dtype.itemsize:,} are expected")
+
+    def __del__(self) -> None:
+        if self._file >= 0:
+            os.close(self._file)
+
+    def read(self, start: int, stop: int) -> Any:
+        """The numbers from `start` to `stop`, an array that cannot be written to."""
+        import numpy as np
+
+        return np.frombuffer(self.read_bytes(start, stop), self._dtype)
+
+    def read_bytes(self, start: int, stop: int) -> bytes:
+        """The same as they lie in the file."""
+        size = self._dtype.itemsize
+        data = os.pread(self._file, (stop - start) * size, start * size)
+        if len(data) != (stop - start) * size:
+            raise _damaged(self._path, "it became shorter while it was read")
+        return data
 
 
 def _damaged(path: Path, what: str) -> UserError:
