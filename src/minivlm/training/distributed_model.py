@@ -34,7 +34,7 @@ def in_company(
 
     mesh = init_device_mesh(device.type, (processes.size,))
     for module in sharded:
-        # Backward does not reach a frozen module in a process whose batch has no picture: nobody may gather it then.
+        # Backward does not reach a frozen module in a process whose batch has no picture: nobody may gather then.
         is_reached = all(parameter.requires_grad for parameter in module.parameters())
         fully_shard(module, mesh=mesh, reshard_after_forward=is_reached)
     fully_shard(objective, mesh=mesh)
