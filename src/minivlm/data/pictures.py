@@ -79,7 +79,9 @@ def upright(image: Image.Image) -> Image.Image:
     """A picture as RGB, turned as its EXIF orientation says: what transformers' `load_image` makes of it."""
     from PIL import ImageOps
 
-    return ImageOps.exif_transpose(image).convert("RGB")
+    image.load()  # the caller may close the file
+    ImageOps.exif_transpose(image, in_place=True)
+    return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def decode(data: bytes, preparation: Preparation | int) -> npt.NDArray[np.uint8]:

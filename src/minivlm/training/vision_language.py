@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -19,8 +19,13 @@ if TYPE_CHECKING:
     import torch
 
     from minivlm.config import FreezePolicy, Prices
+    from minivlm.data.store import PictureStore, TokenStore
     from minivlm.model.vision_language import VisionLanguageLoss
     from minivlm.tracking import Run
+    from minivlm.training.distributed import Processes
+    from minivlm.training.feed import Loader
+    from minivlm.training.operations import OperationCounter
+    from minivlm.training.resume import TrainingState
 
 
 @dataclass(frozen=True)
@@ -37,6 +42,11 @@ class Places:
     reports: Path
     state: Path
     features: Path | None = None
+
+    @property
+    def inputs(self) -> tuple[Path, ...]:
+        """The directories that the training follows from."""
+        return (self.base, *(() if self.start is None else (self.start,)), self.tokens, self.pictures)
 
 
 @dataclass(frozen=True)
@@ -76,130 +86,76 @@ def train_vision_language(
     Started by torchrun it is one of several processes, of which the first alone writes. A training that was
     stopped goes on from the state in `places.state` that belongs to the same inputs, parameters and code.
     """
-    from minivlm.data.batches import Batches, plan_batches
-    from minivlm.data.pictures import Preparation
     from minivlm.data.store import PictureStore, TokenStore
     from minivlm.model import checkpoint
     from minivlm.model.layers import compile_layers, decoder_layers
-    from minivlm.model.resize import resizer
     from minivlm.training import report
     from minivlm.training.cost_report import report_stage
     from minivlm.training.distributed import check_share, find_processes, join, leave, own_device
     from minivlm.training.energy import measured_energy
-    from minivlm.training.feature_cache import open_features
+    from minivlm.training.feed import Feed
     from minivlm.training.loop import fit, mean_loss
     from minivlm.training.operations import OperationCounter
     from minivlm.training.optimizer import restore_state
-    from minivlm.training.resume import TrainingState, load_state, save_state
+    from minivlm.training.resume import load_state
     from minivlm.training.resume_key import resume_key
-    from minivlm.training.steps import plan_steps, regroup
 
     seed_everything(seed, machine.threads)
     processes = find_processes()
     check_share(processes, stage, accumulation, machine.sharding)
     device = own_device(machine.device, processes)
     join(processes, device)
+    plan: dict[str, Any] = {
+        "batch_tokens": batch_tokens,
+        "accumulation": accumulation,
+        "epochs": epochs,
+        "seed": seed,
+    }
+    parameters = plan | {"threads": machine.threads, "freeze": freeze, "compile": compile, **optimization}
+    parameters["features"] = places.features is not None
+    key = processes.from_main(lambda: resume_key(parameters, places.inputs))
+    file = places.state / key / "state.safetensors"
+    resume = processes.from_main(lambda: load_state(file))
+
     store, pictures = TokenStore(places.tokens), PictureStore(places.pictures)
     objective, trained = _objective(places, freeze, seed)
     model = objective.model
-    preparation = Preparation.read(places.base / "vision_tower")
     if compile:
         compile_layers(model)
     precision = resolve_precision(optimization["precision"], device)
-    features = None
-    if folder := places.features:
-        features = processes.from_main(
-            lambda: open_features(
-                folder,
-                places.base / "vision_tower",
-                store,
-                pictures,
-                objective.to(device),
-                precision=precision,
-                device=device,
-                workers=machine.workers,
-            )
-        )
-    rows, kept = store.training_rows(), store.validation_rows()
-
-    def batches(plan: Any, rows: float) -> Batches:
-        return Batches(
-            plan,
-            store,
-            pictures,
-            preparation=preparation,
-            image_token_id=model.config.image_token_id,
-            batch_tokens=batch_tokens,
-            workers=loader_workers(machine.workers, machine.threads, device, int(rows), processes.local_size),
-            pin_memory=device.startswith("cuda"),
-            left_to_device=resizer(preparation) if device.startswith("cuda") else None,
-            features=features,
-        )
-
-    def state_file() -> Path:
-        parameters = {"seed": seed, "threads": machine.threads, "freeze": freeze, "epochs": epochs}
-        parameters |= {"batch_tokens": batch_tokens, "accumulation": accumulation, "compile": compile}
-        parameters |= {"features": features is not None, **optimization}
-        start = () if places.start is None else (places.start,)
-        inputs = (places.base, *start, places.tokens, places.pictures)
-        return places.state / resume_key(parameters, inputs) / "state.safetensors"
-
-    steps = plan_steps(
-        rows, store.lengths[rows], batch_tokens=batch_tokens, accumulation=accumulation, epochs=epochs, seed=seed
-    )
-    file = processes.from_main(state_file)
-    resume = processes.from_main(lambda: load_state(file))
-    before = replace(resume.result) if resume else FitResult()
-    left = steps[before.steps :]
-    share = left.of_rank(processes.rank, processes.size)
-    loaded = zip(left, regroup(batches(share.batches, epochs * len(rows) / processes.size), share), strict=True)
-    validation_plan = [kept[batch] for batch in plan_batches(store.lengths[kept], batch_tokens, seed, 0)]
-    validation = batches(processes.share(validation_plan), len(kept) / processes.size)
+    load = _loader(places, machine, store, pictures, objective, precision, device, batch_tokens, processes)
+    feed = Feed(store, load, processes, **plan)
     counter = OperationCounter(model.config, freeze)
-
-    def validate() -> float:
-        weighted = processes.weighted(validation, len(validation_plan))
-        return mean_loss(objective, counter.watch_validation(weighted), processes)
-
-    def counted(result: FitResult) -> FitResult:
-        result.flops, result.validation_flops = (
-            earlier + int(number)
-            for earlier, number in zip(
-                (before.flops, before.validation_flops),
-                processes.sum(counter.flops, counter.validation_flops),
-                strict=True,
-            )
-        )
-        return result
-
-    def save(state: TrainingState) -> None:
-        counted(state.result)
-        if processes.is_main:
-            save_state(file, state)
+    counted = _Counted(counter, processes, resume.result if resume else FitResult())
 
     name = hardware.device_name(device)
     devices = processes.size if device.startswith("cuda") else processes.size // processes.local_size
     price = hardware.price_per_hour(name, machine.prices)
+    done = resume.result.steps if resume else 0
     if processes.is_main:
         print(
             f"{stage}: trains {sum(trained.values()):,} of {sum(p.numel() for p in model.parameters()):,} weights "
-            f"(freeze: {freeze}) in {len(steps):,} steps over {len(rows):,} rows, on {name}"
+            f"(freeze: {freeze}) in {len(feed.steps):,} steps over {len(feed.rows):,} rows, on {name}"
             + (f", {processes.size} processes" if processes.size > 1 else "")
-            + (f"; goes on after step {before.steps:,}, from {file}" if resume else ""),
+            + (f"; goes on after step {done:,}, from {file}" if done else ""),
             flush=True,
         )
         report.write_trained_parameters(places.reports / "trained_parameters.json", freeze, trained)
         tracker.log_artifact(places.reports / "trained_parameters.json", stage)
-        for row in before.history:
+        for row in resume.result.history if resume else ():
             tracker.log_metrics(row.curve(), row.step)
+
+    def validate() -> float:
+        return mean_loss(objective, counter.watch_validation(feed.validation()), processes)
+
     try:
         with measured_energy(device) as measured, _low_precision(model, precision, machine.sharding):
             result = fit(
                 objective,
-                counter.watch([*processes.weighted(step, len(whole))] for whole, step in loaded),
-                total_steps=len(steps),
+                counter.watch(feed.after(done)),
+                total_steps=len(feed.steps),
                 device=device,
-                validate=validate if len(kept) else None,
+                validate=validate if feed.validates else None,
                 on_log=lambda step, metrics: tracker.log_metrics(metrics, step),
                 label=stage,
                 price_per_hour=None if price is None else price * devices,
@@ -208,7 +164,7 @@ def train_vision_language(
                 sharded=decoder_layers(model) if machine.sharding == "full" else None,
                 resume=resume,
                 save_every=None if machine.save_minutes is None else 60 * machine.save_minutes,
-                on_save=save,
+                on_save=lambda state: _save(file, state, counted),
                 **optimization,
             )
     except DivergedError as error:
@@ -231,6 +187,71 @@ def train_vision_language(
         stage, places.reports / "cost.json", result, name, machine.prices, measured.energy, tracker, devices
     )
     shutil.rmtree(file.parent, ignore_errors=True)
+
+
+class _Counted:
+    """Writes the operations of all processes into a result, with those from before it was resumed."""
+
+    def __init__(self, counter: OperationCounter, processes: Processes, before: FitResult) -> None:
+        self._counter, self.processes = counter, processes
+        self._before = before.flops, before.validation_flops  # the result goes on counting from here
+
+    def __call__(self, result: FitResult) -> None:
+        now = self.processes.sum(self._counter.flops, self._counter.validation_flops)
+        result.flops, result.validation_flops = (
+            earlier + int(number) for earlier, number in zip(self._before, now, strict=True)
+        )
+
+
+def _save(file: Path, state: TrainingState, counted: _Counted) -> None:
+    """Keep a state; all processes take part, the first one writes."""
+    from minivlm.training.resume import save_state
+
+    counted(state.result)
+    if counted.processes.is_main:
+        save_state(file, state)
+
+
+def _loader(
+    places: Places,
+    machine: Machine,
+    store: TokenStore,
+    pictures: PictureStore,
+    objective: VisionLanguageLoss,
+    precision: str,
+    device: str,
+    batch_tokens: int,
+    processes: Processes,
+) -> Loader:
+    """What makes batches of the stage's rows; the tower's features are completed first, where they are kept."""
+    from minivlm.data.batches import Batches
+    from minivlm.data.pictures import Preparation
+    from minivlm.model.resize import resizer
+    from minivlm.training.feature_cache import open_features
+
+    tower = places.base / "vision_tower"
+    preparation, is_gpu = Preparation.read(tower), device.startswith("cuda")
+    features = None
+    if folder := places.features:
+        objective.to(device)
+        features = processes.from_main(
+            lambda: open_features(
+                folder, tower, store, pictures, objective,
+                precision=precision, device=device, workers=machine.workers,
+            )
+        )  # fmt: skip
+    return lambda plan, rows: Batches(
+        plan,
+        store,
+        pictures,
+        preparation=preparation,
+        image_token_id=objective.model.config.image_token_id,
+        batch_tokens=batch_tokens,
+        workers=loader_workers(machine.workers, machine.threads, device, int(rows), processes.local_size),
+        pin_memory=is_gpu,
+        left_to_device=resizer(preparation) if is_gpu else None,
+        features=features,
+    )
 
 
 def _objective(places: Places, freeze: FreezePolicy, seed: int) -> tuple[VisionLanguageLoss, dict[str, int]]:

@@ -1,0 +1,65 @@
+"""What a stage trains on: the steps of its rows, this process's share of each, and the rows for validation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from minivlm.data.batch_plan import plan_batches
+from minivlm.training.steps import plan_steps, regroup
+
+if TYPE_CHECKING:
+    from minivlm.data.batches import Batches
+    from minivlm.data.store import TokenStore
+    from minivlm.training.distributed import Processes
+
+    Loader = Callable[[Any, float], Batches]
+
+
+class Feed:
+    """The rows of a token store as steps of micro-batches.
+
+    `load(plan, rows)` makes the batches of a plan of about so many rows. Every process is fed as many
+    micro-batches of a step as the others; those that another one counts come as `Repeat`.
+    """
+
+    def __init__(
+        self,
+        store: TokenStore,
+        load: Loader,
+        processes: Processes,
+        *,
+        batch_tokens: int,
+        accumulation: int,
+        epochs: float,
+        seed: int,
+    ) -> None:
+        self._load, self._processes, self._epochs = load, processes, epochs
+        self.rows, kept = store.training_rows(), store.validation_rows()
+        self.steps = plan_steps(
+            self.rows,
+            store.lengths[self.rows],
+            batch_tokens=batch_tokens,
+            accumulation=accumulation,
+            epochs=epochs,
+            seed=seed,
+        )
+        self._kept = [kept[batch] for batch in plan_batches(store.lengths[kept], batch_tokens, seed, 0)]
+        self._validation = load(processes.share(self._kept), len(kept) / processes.size)
+
+    @property
+    def validates(self) -> bool:
+        """Whether rows are kept for validation."""
+        return bool(self._kept)
+
+    def after(self, step: int) -> Iterator[list[Any]]:
+        """This process's micro-batches of each step after the first `step` steps."""
+        left, size = self.steps[step:], self._processes.size
+        share = left.of_rank(self._processes.rank, size)
+        loaded = regroup(self._load(share.batches, self._epochs * len(self.rows) / size), share)
+        for whole, batches in zip(left, loaded, strict=True):
+            yield [*self._processes.weighted(batches, len(whole))]
+
+    def validation(self) -> Iterator[Any]:
+        """This process's share of the validation batches, once."""
+        return self._processes.weighted(self._validation, len(self._kept))
