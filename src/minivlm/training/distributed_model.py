@@ -34,7 +34,7 @@ def in_company(
 
     mesh = init_device_mesh(device.type, (processes.size,))
     for module in sharded:
-        # Backward does not reach a frozen module in a process whose batch has no picture: nobody may gather then.
+        # A frozen module is not reached in a process whose batch has no picture: so none gathers it in backward.
         is_reached = all(parameter.requires_grad for parameter in module.parameters())
         fully_shard(module, mesh=mesh, reshard_after_forward=is_reached)
     fully_shard(objective, mesh=mesh)
@@ -50,10 +50,9 @@ class _Weighted(nn.Module):
 
     def forward(self, batch: Any) -> torch.Tensor:
         """The batch's loss; of a Repeat, zero."""
-        loss: torch.Tensor = (
-            self.objective(batch.batch) * 0 if isinstance(batch, Repeat) else self.objective(batch)
-        )
-        return loss
+        repeated = isinstance(batch, Repeat)
+        loss: torch.Tensor = self.objective(batch.batch if repeated else batch)
+        return loss * 0 if repeated else loss
 
 
 def _reach_all(objective: nn.Module, batch: Any, loss: torch.Tensor) -> torch.Tensor:
