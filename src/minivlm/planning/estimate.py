@@ -42,6 +42,8 @@ def estimate(params: Params, present: Present, asked: Asked) -> dict[str, Any]:
             raise UserError(f"no peak is known of {asked.device!r}; known are: {', '.join(BOARDS)}")
         name, precision = asked.device, "bf16"
         price = params.prices.gpu_hour.get(name)
+        # Nothing runs here: the GPU that params.yaml asks for need not be in this machine.
+        params = params.model_copy(update={"runtime": params.runtime.model_copy(update={"device": "cpu"})})
     else:
         device = resolve_device(params.runtime.device)
         name = hardware.device_name(device)

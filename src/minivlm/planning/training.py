@@ -38,7 +38,10 @@ def sft(params: Params, present: Present) -> dict[str, Any]:
 
 
 def memory_on(stage: str, params: Params, present: Present, board: int | None) -> dict[str, Any]:
-    """`memory` and `gpu_memory` of a training stage on a GPU of `board` bytes that need not be here, in bf16."""
+    """`memory` and `gpu_memory` of a training stage on a GPU of `board` bytes that need not be here, in bf16.
+
+    `board` None: a GPU that is sold with several sizes of memory; whether it is enough is then left open.
+    """
     section: Training = getattr(params, stage)
     tower, llm = tower_config(params, present), llm_config(params, present)
     if tower.config is None or llm.config is None:
@@ -78,7 +81,7 @@ def _plan(stage: str, params: Params, section: Training, present: Present) -> di
     return entry | {
         **_parameters(found, exact=vocabulary(params, present).exact),
         "parameters_from": ", ".join(dict.fromkeys((tower.source, llm.source))),
-        **_memory(tower, llm, found, batch, precision, device),
+        **_memory(tower, llm, found, batch, precision, device, None if device == "cpu" else gpu_bytes(device)),
         "disk": disk(needed, present.paths.artifacts(stage)),
     }
 
@@ -148,7 +151,7 @@ def _memory(
     batch: Batch,
     precision: str,
     device: str,
-    board: int | None = None,
+    board: int | None,
 ) -> dict[str, Any]:
     try:
         amounts = training_memory(
@@ -166,5 +169,5 @@ def _memory(
         return {"memory": memory(amounts, hardware.memory_bytes())}
     return {
         "memory": memory(beside_device(amounts), hardware.memory_bytes()),
-        "gpu_memory": memory(on_device(amounts), board or gpu_bytes(device)),
+        "gpu_memory": memory(on_device(amounts), board),
     }

@@ -16,6 +16,7 @@ from minivlm.planning.assumptions import Asked
 from minivlm.planning.estimate import estimate
 from minivlm.planning.present import Present
 from minivlm.training import cost
+from minivlm.training.peaks import BOARDS
 from minivlm.training.projection import HIGHEST_MFU, LOWEST_MFU
 from tests.contract.imports import ROOT
 from tests.unit.planning.toys import STAGES, train_stage, write_checkout
@@ -111,6 +112,16 @@ def test_on_paper_the_original_is_operations_over_peak_and_share(with_profile):
         assert entry["gpu_memory"]["machine"] == 24 << 30 and entry["gpu_memory"]["enough"]
     hours = found["total"]["hours"]
     assert found["total"]["money"]["expected"] == pytest.approx(1.88 * hours["expected"])
+
+
+@pytest.mark.parametrize("device", BOARDS)
+def test_on_paper_every_known_gpu_is_calculated_without_having_it(with_profile, device):
+    """Also one that is sold with several sizes of memory, and where params.yaml asks for a GPU."""
+    params, present = with_profile("4090")
+    params = params.model_copy(update={"runtime": params.runtime.model_copy(update={"device": "cuda"})})
+    found = estimate(params, present, Asked(stages=("sft",), paper=True, device=device, **STATED))["stages"]["sft"]
+    assert found["seconds"]["expected"] > 0 and found["gpu_memory"]["high"] > 0
+    assert found["gpu_memory"].get("machine") == BOARDS[device].memory
 
 
 def test_more_steps_than_a_gpu_can_launch_show_in_the_high_end(with_profile):
