@@ -202,6 +202,18 @@ def test_the_base_takes_what_its_last_run_took(with_profile, checkout):
     assert "another device: another" in estimate(params, present, asked)["stages"]["base"]["why"]
 
 
+@pytest.mark.parametrize("text", ['{"device', "[]", "{}", '{"tokenize": [{"rows": 5}], "machine": "x"}'])
+def test_a_damaged_measurement_leaves_the_time_open(with_profile, checkout, text):
+    params, present = with_profile("")
+    for path in (checkout.root / "benchmarks" / "results" / "rows.json", checkout.reports("base") / "cost.json"):
+        path.parent.mkdir(parents=True)
+        path.write_text(text)
+    checkout.artifacts("base").mkdir(parents=True)
+    found = estimate(params, present, Asked(stages=("base", "tokenize")))["stages"]
+    assert found["base"]["why"] == "reports/base/cost.json is damaged"
+    assert "rows.json is " in found["tokenize"]["why"]
+
+
 @pytest.fixture
 def command(checkout, monkeypatch):
     """Run `minivlm estimate` in a checkout: (exit code, output)."""
