@@ -76,9 +76,11 @@ def print_tables(found: Mapping[str, Any]) -> None:
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command."""
     given = _parser().parse_args(arguments)
-    from benchmarks.record import record
+    from benchmarks.record import destination, record
     from benchmarks.reference import DEFAULTS
     from benchmarks.setting import FREEZE, profile
+
+    directory = destination(given.directory, given.quick)
 
     values = profile()
     options = choose(given, {stage: values[stage]["batch_tokens"] for stage in FREEZE})
@@ -87,7 +89,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print_tables(found)
     # A GPU's figures lie beside the CPU's, whose ratios other programs read.
     name = "step_gpu" if options.device.startswith("cuda") else "step"
-    print(record(name, found, repeats=options.repeats, directory=given.directory))
+    print(record(name, found, repeats=options.repeats, directory=directory))
 
 
 def choose(given: argparse.Namespace, batch_tokens: Mapping[str, int]) -> Options:
@@ -118,8 +120,6 @@ def choose(given: argparse.Namespace, batch_tokens: Mapping[str, int]) -> Option
 
 
 def _parser() -> argparse.ArgumentParser:
-    from benchmarks.record import RESULTS
-
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.step", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -132,7 +132,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--batch-tokens", type=int, help="tokens of a batch; the profile's on a CPU")
     parser.add_argument("--compile", action="store_true", help="torch.compile for this project's side")
     parser.add_argument("--quick", action="store_true", help="one repeat of few steps: to see that it runs")
-    parser.add_argument("--directory", type=Path, default=RESULTS, help="where step.json goes")
+    parser.add_argument("--directory", type=Path, help="where step.json goes: benchmarks/results by default")
     return parser
 
 
