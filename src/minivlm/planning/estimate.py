@@ -131,16 +131,17 @@ def _training(stage: str, params: Params, present: Present, asked: Asked) -> Sec
         ends = f"rows of {lengths.low:.0f} to {lengths.high:.0f} tokens on average"
         factors.append(Factor("lengths", work.low, work.high, ends))
     if asked.paper:
-        from minivlm.training.projection import STEP_SECONDS, projection
+        from minivlm.training.projection import LAUNCH_SECONDS, projection
 
-        there = projection(work.flops + work.validation_flops, work.steps, params.prices, asked.device)
+        there = projection(work.flops + work.validation_flops, work.batches, params.prices, asked.device)
         low, high = there["seconds_low"] / there["seconds"], there["seconds_high"] / there["seconds"]
         said = (
             f"MFU {there['mfu_low']:g} to {there['mfu_high']:g}, {there['assumed_mfu']:g} expected "
-            f"({there['mfu_from'].partition(':')[0]}); "
-            f"at the high end a step takes {1000 * STEP_SECONDS:.0f} ms at least"
+            f"({there['mfu_from'].partition(':')[0]}); a micro-batch takes "
+            f"{1000 * LAUNCH_SECONDS['_low']:g} to {1000 * LAUNCH_SECONDS['_high']:g} ms at least, "
+            f"{1000 * LAUNCH_SECONDS['']:g} expected"
         )
-        factors.append(Factor("MFU", low, high, said))
+        factors.append(Factor("MFU and launches", low, high, said))
         details["peak_flops_per_second"], details["peak_source"] = (
             there["peak_flops_per_second"],
             there["peak_source"],

@@ -52,7 +52,9 @@ class Lengths:
 
 @dataclass(frozen=True)
 class Work:
-    """The whole of a stage. `low` and `high`: factors of the operations that the range of the lengths gives.
+    """The whole of a stage; `batches`: micro-batches of all its steps.
+
+    `low` and `high`: factors of the operations that the range of the lengths gives.
 
     `exact`: counted from the token store, as the stage itself will count.
     """
@@ -60,6 +62,7 @@ class Work:
     rows: int
     validation_rows: int
     steps: int
+    batches: int
     samples: int
     tokens: int
     padded_tokens: int
@@ -119,6 +122,7 @@ def work_of_store(
         rows=len(store.training_rows()),
         validation_rows=len(kept),
         steps=len(steps),
+        batches=len(batches),
         samples=sum(batch.rows for batch in batches),
         tokens=sum(batch.tokens for batch in batches),
         padded_tokens=sum(batch.padded for batch in batches),
@@ -145,6 +149,7 @@ def work_assumed(
         rows=sizes["rows"],
         validation_rows=kept,
         steps=steps,
+        batches=max(steps, round(share * middle["batches"])),
         samples=round(share * sizes["rows"]),
         tokens=round(share * middle["tokens"]),
         padded_tokens=round(share * middle["padded"]),
