@@ -122,7 +122,7 @@ def interleaved(stage: str, ours: Ours, theirs: Theirs, options: Options) -> lis
             batches = ours.batches(plan[repeat])
             for _ in range(warm_up):
                 yield [next(batches)]
-            meter = Meter(options.device)
+            meter = Meter(options.device, beside=theirs.held())
             for _ in range(steps):
                 batch = next(batches)
                 meter.add(batch)
@@ -168,7 +168,9 @@ def _reference_segment(theirs: Theirs, rows: Sequence[int], options: Options) ->
     steps, warm_up = options.reference_steps, options.warm_up
     batches = theirs.batches(theirs.rows(warm_up + steps + warm_up, rows))
     theirs.steps(islice(batches, warm_up))
-    meter = Meter(options.device)
+    is_gpu = options.device.startswith("cuda")
+    here = torch.cuda.memory_allocated(options.device) if is_gpu else 0
+    meter = Meter(options.device, beside=here - theirs.held())
     done = theirs.steps(islice(batches, steps))
     segment = replace(meter.stop(), rows=done, steps=steps)
     torch.use_deterministic_algorithms(True, warn_only=True)

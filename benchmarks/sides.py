@@ -200,6 +200,17 @@ class Theirs:
         """What computes pictures' features: holder and name of the method."""
         return self.reference, "features"
 
+    def held(self) -> int:
+        """Bytes of weights, gradients and the optimizer's state: what stays on the device between two segments."""
+        weights = [*self.reference.parameters(), *self.reference.buffers()]
+        gradients = [weight.grad for weight in weights if weight.grad is not None]
+        states = [each for state in self.optimizer.state.values() for each in state.values()]
+        on_device = [
+            tensor for tensor in (*weights, *gradients, *states)
+            if isinstance(tensor, torch.Tensor) and tensor.device == weights[0].device
+        ]  # fmt: skip
+        return sum(tensor.nbytes for tensor in on_device)
+
     def rows(self, steps: int, of: Sequence[int] | None = None) -> list[int]:
         """The rows of that many batches: of the store, or of some rows of it, over and over if they are few."""
         chosen = range(len(self.tokens)) if of is None else of

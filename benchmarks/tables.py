@@ -71,7 +71,7 @@ def speed(step: Values) -> str:
 
 
 def _memory(stages: Mapping[str, Values]) -> str:
-    """Peak memory of a GPU, both models included; empty for a CPU."""
+    """Peak memory of a GPU, less what the other side holds there meanwhile; empty for a CPU."""
     if not any(each["peak_memory_bytes"] for each in stages.values()):
         return ""
     peaks = [

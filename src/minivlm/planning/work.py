@@ -55,7 +55,6 @@ class Work:
     """The whole of a stage; `batches`: micro-batches of all its steps.
 
     `low` and `high`: factors of the operations that the range of the lengths gives.
-
     `exact`: counted from the token store, as the stage itself will count.
     """
 

@@ -28,8 +28,8 @@ bandwidth and launch time per operation, slower ones more."""
 
 LAUNCH_SECONDS = {"_low": 0.0045, "": 0.0075, "_high": 0.015}
 """Launching the kernels of a micro-batch's forward and backward pass, by end of the range: at the original's sizes
-eager PyTorch has 1,400 operations in pretrain and 1,600 in sft (counted as they are dispatched, without views), at 3,
-5 and 10 microseconds each (assumed). However small the batch, it takes no less."""
+eager PyTorch has 1,400 operations in pretrain and 1,600 in sft (counted as they are dispatched, without views).
+They are taken at 3, 5 and 10 microseconds each (assumed). However small the batch, it takes no less."""
 
 
 def assumed_share(measured: float | None) -> dict[str, Any]:
@@ -52,7 +52,7 @@ def assumed_share(measured: float | None) -> dict[str, Any]:
 def projection(
     flops: float, batches: int, prices: Prices, device: str, measured_mfu: float | None = None
 ) -> dict[str, Any]:
-    """`flops` operations in `batches` micro-batches on one `device`: seconds, hours, money, with `_low` and `_high`.
+    """`flops` operations in `batches` micro-batches on one `device`: seconds, hours, money; ends `_low`, `_high`.
 
     Waiting for data, saving and setting up are not in it. KeyError for a device that `peaks` does not know.
     """

@@ -119,6 +119,24 @@ def test_the_original_s_schedule_is_counted_in_its_rows_and_epochs(setting, monk
     assert measured["mfu"]["sft"] == pytest.approx(60 / 989.4)
 
 
+def test_projecting_to_the_measured_device_gives_the_measured_hours(setting, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "NVIDIA H200")
+    slow = {"samples_per_second": 1000.0, "reference_samples_per_second": 100.0, "operations_per_second": 3e13}
+    fast = slow | {"samples_per_second": 4000.0, "operations_per_second": 2e14}
+    found = schedule({"pretrain": slow, "sft": fast}, setting.model().config, "cuda:0")
+    assert found["devices"]["H200"]["hours"] == pytest.approx(found["measured"]["ours_hours"]["total"])
+
+
+def test_what_the_reference_holds_is_its_weights_and_its_optimizer(setting):
+    theirs = Theirs(setting, "sft", device="cpu", defaults=DEFAULTS["sft"], workers=0)
+    weights = sum(p.numel() for p in theirs.model.parameters())
+    trained = sum(p.numel() for p in theirs.model.parameters() if p.requires_grad)
+    buffers = sum(buffer.nbytes for buffer in theirs.model.buffers())
+    assert theirs.held() == 4 * weights + buffers
+    theirs.steps(theirs.batches(theirs.rows(1)))
+    assert 4 * (weights + 2 * trained) + buffers <= theirs.held() <= 1.01 * 4 * (weights + 3 * trained) + buffers
+
+
 def test_devices_need_longer_than_their_peak_allows():
     found = devices(314 * 10**15, None)
     assert found["RTX 4090"]["hours_at_peak"] == pytest.approx(314e15 / 165.2e12 / 3600)
