@@ -60,7 +60,18 @@ def main(
         for stage in LENGTHS:
             choices = sorted(set(workers or (0, 1, 2, hardware.cores())))
             found += loading(Path(folder), stage, choices, batch_tokens, repeats, consumed.get(stage))
-    table(found, f"loading rows with pictures of {size} pixels")
+    shown = [
+        {
+            "stage": line["stage"],
+            "workers": line["workers"],
+            "rows/s": line["rows_per_second"],
+            "padding": line["padding_share"],
+            "a step": line["consumed_per_second"],
+            "ratio": line["ratio"],
+        }
+        for line in found
+    ]
+    table(shown, f"loading rows with pictures of {size} pixels")
     about = {"rows": rows, "batch_tokens": batch_tokens, "picture": size, "side": SIDE}
     print(record("loader", {"decoding": decoding, "loading": found, **about}, repeats=repeats, directory=results))
 

@@ -1,5 +1,6 @@
 """A training step against the reference, at toy size: what is counted is asserted, times are not."""
 
+import copy
 import json
 import subprocess
 import sys
@@ -60,9 +61,16 @@ def test_all_repeats_are_kept_and_none_beside_them(found):
     assert json.loads(json.dumps(found, allow_nan=False)) == found
 
 
-def test_the_tables_show_both_stages(found, capsys):
-    print_tables(found)
+def test_the_tables_show_both_stages(found, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    figures = copy.deepcopy(found)
+    for stage in ("pretrain", "sft"):
+        figures[stage] |= {"ratio": 11.659, "operations_per_sample": 101.665e9, "samples_per_second": 12345.6}
+        for parts in figures[stage]["parts"].values():
+            parts.update({name: 123.456 for name in parts})
+    print_tables(figures)
     shown = capsys.readouterr().out
+    assert "…" not in shown  # nothing is cut at 80 columns
     assert shown.count("reference") >= 4 and "backward" in shown and "logits/target" in shown
 
 
