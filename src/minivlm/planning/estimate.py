@@ -19,6 +19,7 @@ from minivlm.errors import UserError
 from minivlm.planning import plan_with
 from minivlm.planning.assumptions import Asked, expected_lengths, fewer_rows, stated_rows
 from minivlm.planning.elsewhere import Seconds, other_stage
+from minivlm.planning.feature_cache import features_disk, present_pictures
 from minivlm.planning.models import image_tokens, llava_config, llm_config, tower_config
 from minivlm.planning.present import Present
 from minivlm.planning.ranges import Factor, rate, with_factors
@@ -124,6 +125,18 @@ def _training(stage: str, params: Params, present: Present, asked: Asked) -> Sec
             cached,
         )
     details = _details(work, section, lengths)
+    if cached:
+        precision = (
+            "bf16" if asked.paper else resolve_precision(section.precision, resolve_device(params.runtime.device))
+        )
+        width = tower.config.hidden_size
+        # The store has room for the pictures of both stages.
+        held = work.pictures if known is None else max(work.pictures, present_pictures(present))
+        details["features"] = {
+            **features_disk(held, patches, width, precision, present),
+            "filled_pictures": work.pictures,
+            "fill_flops": work.fill_flops,
+        }
     factors = []
     if not work.exact:
         if stage not in asked.rows and (few := fewer_rows(params)) is not None:
@@ -133,7 +146,9 @@ def _training(stage: str, params: Params, present: Present, asked: Asked) -> Sec
     if asked.paper:
         from minivlm.training.projection import LAUNCH_SECONDS, projection
 
-        there = projection(work.flops + work.validation_flops, work.batches, params.prices, asked.device)
+        there = projection(
+            work.flops + work.validation_flops + work.fill_flops, work.batches, params.prices, asked.device
+        )
         low, high = there["seconds_low"] / there["seconds"], there["seconds_high"] / there["seconds"]
         said = (
             f"MFU {there['mfu_low']:g} to {there['mfu_high']:g}, {there['assumed_mfu']:g} expected "
@@ -146,6 +161,9 @@ def _training(stage: str, params: Params, present: Present, asked: Asked) -> Sec
             there["peak_flops_per_second"],
             there["peak_source"],
         )
+        if cached:
+            rate_there = there["peak_flops_per_second"] * there["assumed_mfu"]
+            details["features"]["fill_seconds"] = work.fill_flops / rate_there
         return Seconds(with_factors(there["seconds"], factors), factors, details=details)
     return _probed(stage, params, present, asked, work, config, known, lengths, factors, details)
 
@@ -188,7 +206,8 @@ def _probed(
             seed=params.seed, seconds=asked.seconds,
         )  # fmt: skip
     training, validation = rate(timed.steps), rate(timed.validation)
-    seconds = training.expected * work.flops + validation.expected * work.validation_flops
+    filling = training.expected * work.fill_flops
+    seconds = training.expected * work.flops + validation.expected * work.validation_flops + filling
     spread = Factor(
         "step times",
         training.low / training.expected,
@@ -196,6 +215,8 @@ def _probed(
         f"95 % of resamples of {len(timed.steps)} timed steps",
     )
     factors += [spread, DRIFT, *([CACHED] if params.runtime.feature_cache else [])]
+    if "features" in details:
+        details["features"]["fill_seconds"] = filling
     rows_per_step = work.samples / work.steps
     per_step = sum(seconds for seconds, _ in timed.steps) / len(timed.steps)
     details |= {

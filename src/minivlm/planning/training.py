@@ -10,6 +10,7 @@ from minivlm.config import Params
 from minivlm.config.training import Training
 from minivlm.device import resolve_device, resolve_precision
 from minivlm.planning.bounds import most_batches
+from minivlm.planning.feature_cache import features_disk, present_pictures
 from minivlm.planning.figures import Figure, disk, memory, unknown
 from minivlm.planning.memory import Batch, beside_device, gpu_bytes, on_device, training_memory
 from minivlm.planning.models import (
@@ -76,6 +77,14 @@ def _plan(stage: str, params: Params, section: Training, present: Present) -> di
             "disk": disk(needed, present.paths.artifacts(stage)),
         }
     found = weights(tower.config, llm.config, params.base.vision_feature_layer, section.freeze)
+    if params.runtime.feature_cache:
+        exact = store_meta(stage, present) is not None
+        pictures = present_pictures(present) if exact else counted.get("rows_at_most", counted.get("rows"))
+        patches, width = image_tokens(tower).value, tower.config.hidden_size
+        if pictures is None or patches is None:
+            entry |= {"features": None, "features_why": counted.get("rows_why", image_tokens(tower).source)}
+        else:
+            entry["features"] = features_disk(pictures, patches, width, precision, present)
     # The model, and beside it the trained weights after the last step.
     needed = Figure(4 * (found.saved + sum(found.trained.values())) + _FILES, "4 bytes a weight, and reports")
     return entry | {

@@ -10,8 +10,10 @@ from minivlm import hardware
 from minivlm import paths as project_paths
 from minivlm.cli.main import app
 from minivlm.config import load_params, parse_params
+from minivlm.data.store import TokenStore
 from minivlm.errors import UserError
 from minivlm.files import read_json, sha256_tree, write_json
+from minivlm.planning import plan_with
 from minivlm.planning.assumptions import Asked
 from minivlm.planning.estimate import estimate
 from minivlm.planning.present import Present
@@ -124,6 +126,44 @@ def test_on_paper_every_known_gpu_is_calculated_without_having_it(with_profile, 
     found = estimate(params, present, Asked(stages=("sft",), paper=True, device=device, **STATED))["stages"]["sft"]
     assert found["seconds"]["expected"] > 0 and found["gpu_memory"]["high"] > 0
     assert found["gpu_memory"].get("machine") == BOARDS[device].memory
+
+
+def cached(params):
+    return params.model_copy(update={"runtime": params.runtime.model_copy(update={"feature_cache": True})})
+
+
+def test_a_feature_cache_costs_a_pass_of_the_tower_and_disk(with_profile):
+    params, present = with_profile("4090")
+    asked = Asked(stages=STAGES, paper=True, **STATED)
+    without, found = (estimate(each, present, asked) for each in (params, cached(params)))
+    tower = cost.vision_forward_flops(cost.VisionShape(768, 12, 3072, 224, 16), 1)
+    for stage, rows in STATED["rows"].items():
+        entry = found["stages"][stage]
+        assert entry["features"]["fill_flops"] == rows * tower
+        assert entry["features"]["needed"]["bytes"] == rows * 196 * 768 * 2
+        seconds = (entry["flops"] + entry["validation_flops"] + rows * tower) / (165.2e12 * 0.4)
+        assert entry["seconds"]["expected"] == pytest.approx(max(seconds, 0.0075 * entry["steps"]), rel=1e-3)
+        assert entry["flops"] < without["stages"][stage]["flops"] and "features" not in without["stages"][stage]
+    shared = 595_000 * 196 * 768 * 2
+    assert found["total"]["disk"]["high"] == without["total"]["disk"]["high"] + shared
+    assert plan_with("sft", cached(params), present)["features"] is None  # rows are not known before the download
+
+
+def test_a_plan_has_the_feature_cache_s_disk(with_profile):
+    params, present = with_profile("")
+    planned = plan_with("sft", cached(params), present)
+    assert planned["features"]["pictures"] == planned["rows_at_most"] and planned["features"]["enough"]
+    assert "features" not in plan_with("sft", params, present)
+
+
+def test_the_pass_over_a_store_counts_each_of_its_pictures_once(tmp_path, as_it_was):
+    paths = write_checkout(tmp_path)
+    params = cached(toy_params(paths, epochs=1.0))
+    found = estimate(params, Present(paths), Asked(stages=("sft",), seconds=0.1))["stages"]["sft"]
+    shown = TokenStore(paths.tokens("sft")).distinct_pictures()
+    assert found["exact"] and found["features"]["pictures"] == 8 > len(shown)
+    assert found["features"]["filled_pictures"] == len(shown)
+    assert 0 < found["features"]["fill_seconds"] < found["seconds"]["expected"]
 
 
 def test_micro_batches_are_launched_however_few_steps_they_make(with_profile):
@@ -248,6 +288,18 @@ def test_the_command_shows_a_table_of_eighty_columns_with_its_reasons(command):
     assert " min (" in line and "GiB" in line
     assert "--rows pretrain=595000 (assumed)" in " ".join(output.split())
     assert "download\n  time unknown" in output
+
+
+def test_the_feature_cache_is_told_in_a_line(command, checkout):
+    text = checkout.params.read_text(encoding="utf-8")
+    checkout.params.write_text(text.replace("feature_cache: false", "feature_cache: true"), encoding="utf-8")
+    code, output = command(
+        "--paper", "--stage", "sft", "--rows", "sft=300000", "--tokens", "sft=400", "--profile", "4090"
+    )
+    assert code == 0
+    told = " ".join(output.split())
+    assert "feature cache: 300,000 pictures through the tower first, " in told
+    assert "84 GiB of disk, which both stages share" in told
 
 
 def test_the_documented_output_is_what_the_command_prints(command):
