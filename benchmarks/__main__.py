@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 from benchmarks.record import ROOT
 
-NAMES = ("step", "loader", "rows", "generation", "repro")
+NAMES = ("step", "features", "loader", "rows", "generation", "repro")
 """The most telling first, should somebody stop it half-way."""
 
 

@@ -36,8 +36,9 @@ class Segment:
 class Meter:
     """Time and, on a GPU, peak memory from its making to `stop`, and what was done in between."""
 
-    def __init__(self, device: str) -> None:
-        self._device = device
+    def __init__(self, device: str, beside: int = 0) -> None:
+        """`beside`: bytes on the GPU that are not of what is measured, and are left out of its peak memory."""
+        self._device, self._beside = device, beside
         if device.startswith("cuda"):
             torch.cuda.reset_peak_memory_stats(device)
         self._done: Counter[str] = Counter()
@@ -50,7 +51,8 @@ class Meter:
     def stop(self) -> Segment:
         """What was counted, and the seconds it took."""
         seconds = now(self._device) - self._start
-        memory = torch.cuda.max_memory_allocated(self._device) if self._device.startswith("cuda") else None
+        is_gpu = self._device.startswith("cuda")
+        memory = torch.cuda.max_memory_allocated(self._device) - self._beside if is_gpu else None
         return Segment(seconds, memory, **self._done)
 
 

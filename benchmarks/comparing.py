@@ -105,8 +105,8 @@ def interleaved(stage: str, ours: Ours, theirs: Theirs, options: Options) -> lis
     import torch
 
     from benchmarks.clock import Meter
+    from benchmarks.fitting import fit_stream
     from minivlm.training.device import seed_everything
-    from minivlm.training.loop import fit
 
     seed_everything(0, torch.get_num_threads())
     times: list[tuple[Segment, Segment]] = []
@@ -122,7 +122,7 @@ def interleaved(stage: str, ours: Ours, theirs: Theirs, options: Options) -> lis
             batches = ours.batches(plan[repeat])
             for _ in range(warm_up):
                 yield [next(batches)]
-            meter = Meter(options.device)
+            meter = Meter(options.device, beside=theirs.held())
             for _ in range(steps):
                 batch = next(batches)
                 meter.add(batch)
@@ -137,24 +137,9 @@ def interleaved(stage: str, ours: Ours, theirs: Theirs, options: Options) -> lis
                 _say(stage, repeat, options.repeats, *times[-1])
         yield list(ours.batches(plan[0][:1], workers=0))  # the loop asks for no step after its last one
 
-    fit(
-        ours.objective,
-        stream(),
-        total_steps=repeats * (steps + warm_up) + 1,
-        learning_rate=theirs.defaults.learning_rate,
-        min_learning_rate_ratio=0.1,
-        warmup_ratio=0.0,
-        weight_decay=0.01,
-        max_grad_norm=1.0,
-        precision=options.precision,  # type: ignore[arg-type]
-        device=options.device,
-        validate=None,
-        validations=1,
-        log_steps=repeats * (steps + warm_up) + 1,
-        on_log=lambda step, metrics: None,
-        label=f"{stage}, this project",
-        price_per_hour=None,
-    )
+    total = repeats * (steps + warm_up) + 1
+    rate = theirs.defaults.learning_rate
+    fit_stream(ours, stream(), total, learning_rate=rate, label=f"{stage}, this project")
     torch.use_deterministic_algorithms(False)
     return times[1:]
 
@@ -168,7 +153,9 @@ def _reference_segment(theirs: Theirs, rows: Sequence[int], options: Options) ->
     steps, warm_up = options.reference_steps, options.warm_up
     batches = theirs.batches(theirs.rows(warm_up + steps + warm_up, rows))
     theirs.steps(islice(batches, warm_up))
-    meter = Meter(options.device)
+    is_gpu = options.device.startswith("cuda")
+    here = torch.cuda.memory_allocated(options.device) if is_gpu else 0
+    meter = Meter(options.device, beside=here - theirs.held())
     done = theirs.steps(islice(batches, steps))
     segment = replace(meter.stop(), rows=done, steps=steps)
     torch.use_deterministic_algorithms(True, warn_only=True)

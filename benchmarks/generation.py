@@ -149,11 +149,12 @@ def open_pictures(setting: Setting) -> list[Image.Image]:
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command."""
     given = _parser().parse_args(arguments)
-    from benchmarks.record import record, table
+    from benchmarks.record import destination, record, table
     from benchmarks.setting import profile
     from minivlm.device import resolve_device
     from minivlm.paths import Paths
 
+    results = destination(given.directory, given.quick)
     device = resolve_device(given.device)
     tokens, repeats = (8, 1) if given.quick else (given.tokens, given.repeats)
     trained = given.model or Paths().model("sft")
@@ -169,7 +170,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             rows += measure(name, place, open_pictures(setting), device=device, tokens=tokens, repeats=repeats)
     table([_shown(row) for row in rows], f"Answers of {tokens} tokens")
     figures = {"models": rows, "tokens": tokens, "device": device}
-    print(record("generation", figures, repeats=repeats, directory=given.directory))
+    print(record("generation", figures, repeats=repeats, directory=results))
 
 
 def _shown(row: dict[str, Any]) -> dict[str, Any]:
@@ -183,8 +184,6 @@ def _shown(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def _parser() -> argparse.ArgumentParser:
-    from benchmarks.record import RESULTS
-
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.generation",
         description=__doc__,
@@ -195,7 +194,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--repeats", type=int, default=3, help="timed repeats")
     parser.add_argument("--model", type=Path, help="a LLaVA directory; artifacts/sft/model by default")
     parser.add_argument("--quick", action="store_true", help="one repeat of 8 tokens: to see that it runs")
-    parser.add_argument("--directory", type=Path, default=RESULTS, help="where generation.json goes")
+    parser.add_argument("--directory", type=Path, help="where generation.json goes: benchmarks/results by default")
     return parser
 
 

@@ -2,7 +2,8 @@
 
 Rows are as long as those of the original's two stages, and each has a JPEG of its own, so that every row decodes
 one (drawn scenes; copies of a few with other bytes behind the picture's end). Nothing is trained. The rate that is
-to be beaten is the training step's, of benchmarks/results/step.json.
+to be beaten is the training step's, of benchmarks/results/step.json or, with a GPU, step_gpu.json: there the
+loader also leaves to the device what a training leaves to it. On a CPU a step needs the same cores as the workers.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from benchmarks.record import RESULTS, record, table
+from benchmarks.record import RESULTS, destination, machine, record, run, table
 
 if TYPE_CHECKING:
     from minivlm.data.batches import Batches
@@ -39,9 +40,10 @@ def main(
     size: Annotated[str, typer.Option(help=f"Pictures to load: {', '.join(SIZES)}.")] = "224 x 224",
     repeats: Annotated[int, typer.Option(help="Measurements of each, interleaved; medians are told.")] = 3,
     quick: Annotated[bool, typer.Option("--quick", help="600 rows, twice, 0 and 1 workers.")] = False,
-    directory: Annotated[Path, typer.Option(help="Where loader.json goes.")] = RESULTS,
+    directory: Annotated[Path | None, typer.Option(help="Where loader.json goes; benchmarks/results.")] = None,
 ) -> None:
     """Measure, print, write loader.json."""
+    results = destination(directory, quick)
     import torch
 
     from minivlm import hardware
@@ -51,18 +53,27 @@ def main(
     torch.set_num_threads(1)
     decoding = [decoding_speed(name, repeats) for name in SIZES]
     table(decoding, f"decoding to {SIDE} x {SIDE}, one thread")
-    consumed = consumption(directory / "step.json")
+    consumed = consumption(directory or RESULTS)
     found = []
     with tempfile.TemporaryDirectory(prefix="loader-") as folder:
         write_stores(Path(folder), rows, SIZES[size])
         for stage in LENGTHS:
             choices = sorted(set(workers or (0, 1, 2, hardware.cores())))
             found += loading(Path(folder), stage, choices, batch_tokens, repeats, consumed.get(stage))
-    table(found, f"loading rows with pictures of {size} pixels")
+    shown = [
+        {
+            "stage": line["stage"],
+            "workers": line["workers"],
+            "rows/s": line["rows_per_second"],
+            "padding": line["padding_share"],
+            "a step": line["consumed_per_second"],
+            "ratio": line["ratio"],
+        }
+        for line in found
+    ]
+    table(shown, f"loading rows with pictures of {size} pixels")
     about = {"rows": rows, "batch_tokens": batch_tokens, "picture": size, "side": SIDE}
-    print(
-        record("loader", {"decoding": decoding, "loading": found, **about}, repeats=repeats, directory=directory)
-    )
+    print(record("loader", {"decoding": decoding, "loading": found, **about}, repeats=repeats, directory=results))
 
 
 def decoding_speed(name: str, repeats: int) -> dict[str, Any]:
@@ -151,21 +162,25 @@ def loading(
 
 def batches(folder: Path, stage: str, workers: int, batch_tokens: int, epoch: int) -> Batches:
     """An epoch's batches as a training loads them."""
+    import torch
+
     from minivlm.data.batch_plan import plan_batches
     from minivlm.data.batches import Batches
     from minivlm.data.pictures import Preparation
     from minivlm.data.store import PictureStore, TokenStore
+    from minivlm.model.resize import resizer
 
-    store = TokenStore(folder / stage)
+    store, preparation, is_gpu = TokenStore(folder / stage), Preparation(SIDE, SIDE), torch.cuda.is_available()
     return Batches(
         plan_batches(store.lengths, batch_tokens, 0, epoch),
         store,
         PictureStore(folder / "pictures"),
-        preparation=Preparation(SIDE, SIDE),
+        preparation=preparation,
         image_token_id=IMAGE_ID,
         batch_tokens=batch_tokens,
         workers=workers,
-        pin_memory=True,
+        pin_memory=is_gpu,
+        left_to_device=resizer(preparation) if is_gpu else None,
     )
 
 
@@ -181,16 +196,24 @@ def drain(loader: Batches) -> tuple[float, float]:
     return rows / (end - start), 1 - tokens / padded
 
 
-def consumption(path: Path) -> dict[str, float]:
-    """Samples a second of a training step by stage, where benchmarks.step has measured them."""
+def consumption(folder: Path) -> dict[str, float]:
+    """Samples a second of a training step by stage, where benchmarks.step measured them on a machine as this one.
+
+    With a GPU those of step_gpu.json. Rates of another processor, number of cores or GPU are not held against
+    this one's.
+    """
     from minivlm.files import read_json
 
-    try:
-        found = read_json(path)
-    except FileNotFoundError:
+    here = machine()
+    path = folder / ("step_gpu.json" if here["gpu"] else "step.json")
+    if not path.is_file():
+        return {}
+    found = read_json(path)
+    there = found.get("machine") or {}
+    if any(there.get(name) != here[name] for name in ("cpu", "cores", "gpu")):
         return {}
     return {stage: found[stage]["samples_per_second"] for stage in LENGTHS if stage in found}
 
 
 if __name__ == "__main__":
-    app()
+    run(app)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -17,6 +18,23 @@ RESULTS = ROOT / "benchmarks" / "results"
 _PACKAGES = ("torch", "transformers", "tokenizers", "accelerate", "numpy", "pillow", "pyarrow", "dvc")
 # Written by runs and benchmarks themselves: they must not make the commit look changed.
 _GENERATED = (":(exclude)dvc.lock", ":(exclude)reports", ":(exclude)benchmarks/results")
+
+
+def destination(directory: Path | None, quick: bool) -> Path:
+    """The folder that results go to: `directory`, else benchmarks/results, or a temporary one of a `quick` pass.
+
+    UserError for a quick pass into benchmarks/results: other programs and the documents take what lies there for
+    measurements.
+    """
+    from minivlm.errors import UserError
+
+    if not quick:
+        return directory or RESULTS
+    if directory is None:
+        return Path(tempfile.mkdtemp(prefix="minivlm-quick-"))
+    if directory.resolve() == RESULTS.resolve():
+        raise UserError(f"{directory}: a quick pass measures nothing; give it another --directory, or none")
+    return directory
 
 
 def record(

@@ -18,7 +18,7 @@ from typing import Annotated, Any
 
 import typer
 
-from benchmarks.record import RESULTS, ROOT, record, table
+from benchmarks.record import ROOT, destination, record, run, table
 
 _CLEAN = "up to date"  # what DVC says when no stage ran
 _PROFILED = """
@@ -48,9 +48,10 @@ def main(
     root: Annotated[Path, typer.Option(help="A checkout whose pipeline is up to date.")] = ROOT,
     repeats: Annotated[int, typer.Option(help="Runs; the median is told.")] = 7,
     quick: Annotated[bool, typer.Option("--quick", help="Two runs.")] = False,
-    directory: Annotated[Path, typer.Option(help="Where repro.json goes.")] = RESULTS,
+    directory: Annotated[Path | None, typer.Option(help="Where repro.json goes; benchmarks/results.")] = None,
 ) -> None:
     """Measure, print, write repro.json."""
+    results = destination(directory, quick)
     repeats = 2 if quick else repeats
     commands = {
         "dvc repro": (["-m", "dvc", "repro"], _CLEAN),
@@ -68,7 +69,7 @@ def main(
     table(lines, "dvc repro with nothing to do")
     table(found, "where its time goes")
     figures = {"seconds": lines[0]["seconds"], "commands": lines, "parts": found}
-    print(record("repro", figures, repeats=repeats, directory=directory))
+    print(record("repro", figures, repeats=repeats, directory=results))
 
 
 def shares(root: Path) -> dict[str, float]:
@@ -113,4 +114,4 @@ def _seconds(root: Path, command: list[str], says: str) -> float:
 
 
 if __name__ == "__main__":
-    app()
+    run(app)

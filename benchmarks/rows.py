@@ -15,7 +15,7 @@ from typing import Annotated, Any
 import typer
 
 from benchmarks.processes import measured
-from benchmarks.record import RESULTS, ROOT, record, table
+from benchmarks.record import ROOT, destination, record, run, table
 from benchmarks.row_tables import SIDE, write_tables
 
 STEPS = 40  # of the training
@@ -46,9 +46,10 @@ def main(
     ],
     quick: Annotated[bool, typer.Option("--quick", help="At 2,000 and 10,000 rows.")] = False,
     cache: Annotated[Path | None, typer.Option(help="Keep the made tables here for another time.")] = None,
-    directory: Annotated[Path, typer.Option(help="Where rows.json goes.")] = RESULTS,
+    directory: Annotated[Path | None, typer.Option(help="Where rows.json goes; benchmarks/results.")] = None,
 ) -> None:
     """Measure, print, write rows.json."""
+    results = destination(directory, quick)
     counts = sorted([2_000, 10_000] if quick else rows)
     figures: dict[str, list[dict[str, Any]]] = {"validate": [], "tokenize": [], "train": []}
     with tempfile.TemporaryDirectory(prefix="rows-") as folder:
@@ -60,7 +61,7 @@ def main(
                 print(f"{stage}: {count:,} rows, {line['seconds']:.1f} s", flush=True)
     for stage, lines in figures.items():
         table(lines, stage)
-    print(record("rows", figures, directory=directory))
+    print(record("rows", figures, directory=results))
 
 
 def checkout(folder: Path) -> Path:
@@ -132,4 +133,4 @@ def _run(root: Path, stage: str, rows: int) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    app()
+    run(app)

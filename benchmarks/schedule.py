@@ -28,11 +28,15 @@ def schedule(stages: Stages, config: Any, device: str) -> dict[str, Any]:
         name = torch.cuda.get_device_name(device)
         board = find_board(name)
         measured = _measured(stages, samples, name, board[1].flops if board else None)
-    share = measured["mfu"] if measured else None
+    whole = sum(operations.values())
+    share = None
+    if measured and (peak := measured["peak_operations_per_second"]):
+        # All operations over all hours: the mean of two stages' shares would give other hours than were measured.
+        share = whole / (peak * 3600 * measured["ours_hours"]["total"])
     return {
         "samples": samples,
         "operations": operations,
-        "devices": devices(sum(operations.values()), share and sum(share.values()) / len(share)),
+        "devices": devices(whole, share),
         "measured": measured,
     }
 

@@ -35,7 +35,7 @@ class Ours:
         from minivlm.model.vision_language import VisionLanguageLoss
         from minivlm.training.optimizer import freeze
 
-        self._setting, self._stage, self.device, self.precision = setting, stage, device, precision
+        self._setting, self.stage, self.device, self.precision = setting, stage, device, precision
         self._batch_tokens, self._workers = batch_tokens, workers
         self.tokens, self._pictures = setting.tokens(stage), setting.pictures()
         self._preparation = Preparation.read(setting.base / "vision_tower")
@@ -94,7 +94,7 @@ class Ours:
 
         config = self.model.config
         llm, vision = LlamaShape.of(config.text_config), VisionShape.of(config.vision_config)
-        whole, lengths = FREEZE[self._stage] == "llm", self.tokens.lengths
+        whole, lengths = FREEZE[self.stage] == "llm", self.tokens.lengths
         return sum(
             step_flops(
                 llm,
@@ -108,8 +108,8 @@ class Ours:
             for row in rows
         )
 
-    def batches(self, plan: Sequence[Any], workers: int | None = None) -> Iterator[Any]:
-        """The batches of a plan, on the CPU."""
+    def batches(self, plan: Sequence[Any], workers: int | None = None, features: Any = None) -> Iterator[Any]:
+        """The batches of a plan, on the CPU; `features`: a FeatureStore, which is read instead of pictures."""
         from minivlm.data.batches import Batches
         from minivlm.model.resize import resizer
 
@@ -124,6 +124,7 @@ class Ours:
             workers=self._workers if workers is None else workers,
             pin_memory=is_gpu,
             left_to_device=resizer(self._preparation) if is_gpu else None,
+            features=features,
         )
         return iter(made)
 
@@ -199,6 +200,17 @@ class Theirs:
     def tower(self) -> tuple[Any, str]:
         """What computes pictures' features: holder and name of the method."""
         return self.reference, "features"
+
+    def held(self) -> int:
+        """Bytes of weights, gradients and the optimizer's state: what stays on the device between two segments."""
+        weights = [*self.reference.parameters(), *self.reference.buffers()]
+        gradients = [weight.grad for weight in weights if weight.grad is not None]
+        states = [each for state in self.optimizer.state.values() for each in state.values()]
+        on_device = [
+            tensor for tensor in (*weights, *gradients, *states)
+            if isinstance(tensor, torch.Tensor) and tensor.device == weights[0].device
+        ]  # fmt: skip
+        return sum(tensor.nbytes for tensor in on_device)
 
     def rows(self, steps: int, of: Sequence[int] | None = None) -> list[int]:
         """The rows of that many batches: of the store, or of some rows of it, over and over if they are few."""

@@ -39,13 +39,13 @@ def print_tables(found: Mapping[str, Any]) -> None:
     speeds = [
         {
             "stage": stage,
-            "samples/s": each["samples_per_second"],
-            "reference": each["reference_samples_per_second"],
+            "rows/s": each["samples_per_second"],
+            "ref.": each["reference_samples_per_second"],
             "ratio": each["ratio"],
             "from": each["ratio_range"][0],
             "to": each["ratio_range"][1],
             "padding": each["padding_share"],
-            "GFLOP/sample": each["operations_per_sample"] / 1e9,
+            "GFLOP/row": each["operations_per_sample"] / 1e9,
         }
         for stage, each in stages.items()
     ]
@@ -75,10 +75,12 @@ def print_tables(found: Mapping[str, Any]) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command."""
-    given = _parser().parse_args(arguments)
-    from benchmarks.record import record
+    given = parser("step", __doc__).parse_args(arguments)
+    from benchmarks.record import destination, record
     from benchmarks.reference import DEFAULTS
     from benchmarks.setting import FREEZE, profile
+
+    directory = destination(given.directory, given.quick)
 
     values = profile()
     options = choose(given, {stage: values[stage]["batch_tokens"] for stage in FREEZE})
@@ -87,7 +89,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print_tables(found)
     # A GPU's figures lie beside the CPU's, whose ratios other programs read.
     name = "step_gpu" if options.device.startswith("cuda") else "step"
-    print(record(name, found, repeats=options.repeats, directory=given.directory))
+    print(record(name, found, repeats=options.repeats, directory=directory))
 
 
 def choose(given: argparse.Namespace, batch_tokens: Mapping[str, int]) -> Options:
@@ -117,23 +119,24 @@ def choose(given: argparse.Namespace, batch_tokens: Mapping[str, int]) -> Option
     )
 
 
-def _parser() -> argparse.ArgumentParser:
-    from benchmarks.record import RESULTS
-
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.step", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+def parser(name: str, about: str | None) -> argparse.ArgumentParser:
+    """The options of benchmarks.step, which benchmarks.features has too."""
+    made = argparse.ArgumentParser(
+        prog=f"python -m benchmarks.{name}",
+        description=about,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
-    parser.add_argument("--precision", default="auto", choices=("auto", "fp32", "bf16"))
-    parser.add_argument("--stages", nargs="+", default=["pretrain", "sft"], choices=("pretrain", "sft"))
-    parser.add_argument("--rows", type=int, help="rows in the store, each with a picture of its own")
-    parser.add_argument("--repeats", type=int, help="timed repeats of both sides")
-    parser.add_argument("--steps", type=int, help="steps of this project in a repeat")
-    parser.add_argument("--batch-tokens", type=int, help="tokens of a batch; the profile's on a CPU")
-    parser.add_argument("--compile", action="store_true", help="torch.compile for this project's side")
-    parser.add_argument("--quick", action="store_true", help="one repeat of few steps: to see that it runs")
-    parser.add_argument("--directory", type=Path, default=RESULTS, help="where step.json goes")
-    return parser
+    made.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
+    made.add_argument("--precision", default="auto", choices=("auto", "fp32", "bf16"))
+    made.add_argument("--stages", nargs="+", default=["pretrain", "sft"], choices=("pretrain", "sft"))
+    made.add_argument("--rows", type=int, help="rows in the store, each with a picture of its own")
+    made.add_argument("--repeats", type=int, help="timed repeats of both sides")
+    made.add_argument("--steps", type=int, help="steps of this project in a repeat")
+    made.add_argument("--batch-tokens", type=int, help="tokens of a batch; the profile's on a CPU")
+    made.add_argument("--compile", action="store_true", help="torch.compile for this project's side")
+    made.add_argument("--quick", action="store_true", help="one repeat of few steps: to see that it runs")
+    made.add_argument("--directory", type=Path, help=f"where {name}.json goes: benchmarks/results by default")
+    return made
 
 
 if __name__ == "__main__":

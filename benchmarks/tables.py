@@ -71,7 +71,7 @@ def speed(step: Values) -> str:
 
 
 def _memory(stages: Mapping[str, Values]) -> str:
-    """Peak memory of a GPU, both models included; empty for a CPU."""
+    """Peak memory of a GPU, less what the other side holds there meanwhile; empty for a CPU."""
     if not any(each["peak_memory_bytes"] for each in stages.values()):
         return ""
     peaks = [
@@ -100,6 +100,26 @@ def schedule(step: Values) -> str:
     table = _table(("hours", "device", *PUBLISHED, "MFU"), rows)
     assumed = next(iter(found["devices"].values()))["mfu_from"]
     return f"{operations / 1e15:,.0f} PFLOP in all; MFU of the projections {assumed}.\n\n{table}"
+
+
+def features(values: Values) -> str:
+    """Samples a second without and with kept features, and what keeping them takes."""
+    speeds = _table(
+        ("stage", "tower computed, samples/s", "features read", "ratio", "of single repeats"),
+        [
+            (
+                stage,
+                _n(values[stage]["samples_per_second"]),
+                _n(values[stage]["kept_samples_per_second"]),
+                f"**{values[stage]['ratio']:.2f}**",
+                " to ".join(f"{ratio:.2f}" for ratio in values[stage]["ratio_range"]),
+            )
+            for stage in STAGES
+            if stage in values
+        ],
+    )
+    kept = (_n(values["fill_pictures_per_second"]), _n(values["megabytes_per_picture"]))
+    return f"{_about(values)}\n\n{speeds}\n{_table(('filled, pictures/s', 'MB a picture on disk'), [kept])}"
 
 
 def loader(values: Values) -> str:
@@ -168,6 +188,7 @@ BLOCKS: dict[str, tuple[str, Callable[[Values], str]]] = {
     "step": ("step", speed),
     "step_gpu": ("step_gpu", speed),
     "schedule": ("step", schedule),
+    "features": ("features", features),
     "loader": ("loader", loader),
     "rows": ("rows", rows),
     "generation": ("generation", generation),
@@ -214,7 +235,8 @@ def _about(values: Values) -> str:
         return said
     compiled = ", compiled layers" if on.get("compile") else ""
     threads = "1 thread" if on["threads"] == 1 else f"{on['threads']} threads"
-    return f"{said} {precision}{compiled}; the reference in {on['reference_precision']}; {threads}."
+    reference = f"; the reference in {on['reference_precision']}" if "reference_precision" in on else ""
+    return f"{said} {precision}{compiled}{reference}; {threads}."
 
 
 def _n(value: float | None) -> str:

@@ -147,6 +147,13 @@ def _reasons(entry: Mapping[str, Any]) -> Iterator[str]:
             f"{entry['samples_per_second']:,.1f} rows/s, {_short(entry['flops_per_second'])}FLOP/s; "
             f"rows: {entry['probe_rows']}"
         )
+    if features := entry.get("features"):
+        few = "" if features["enough"] else f"; {_size(features['free']['bytes'])} are free"
+        yield (
+            f"feature cache: {features['filled_pictures']:,} pictures through the tower first, "
+            f"{_clock(features)} of the time; {_size(features['needed']['bytes'])} of disk, "
+            f"which both stages share{few}"
+        )
     for factor in entry.get("uncertainty", ()):
         yield f"x {factor['low']:.2f} to x {factor['high']:.2f} by {factor['of']}: {factor['from']}"
     for name, said in (("memory", "memory"), ("gpu_memory", "GPU memory")):
@@ -159,6 +166,10 @@ def _reasons(entry: Mapping[str, Any]) -> Iterator[str]:
         yield f"disk unknown: {entry['disk_why']}"
     elif entry["disk"]["high"] > entry["disk"]["free"]:
         yield f"disk: {_size(entry['disk']['free'])} are free"
+
+
+def _clock(features: Mapping[str, Any]) -> str:
+    return _time({end: features["fill_seconds"] for end in ("expected", "low", "high")}).partition(" (")[0]
 
 
 def _time(seconds: Mapping[str, float] | None) -> str:

@@ -55,12 +55,16 @@ def _base(params: Params, present: Present) -> Seconds:
     path = present.paths.reports("base") / "cost.json"
     if not path.is_file() or not present.has("base"):
         return Seconds.unknown("not measured with these parameters; after a run reports/base/cost.json says it")
-    before = read_json(path)
+    try:
+        before = read_json(path)
+        device, flops, seconds = before["device"], int(before["flops"]), float(before["seconds"])
+    except (ValueError, TypeError, LookupError):
+        return Seconds.unknown("reports/base/cost.json is damaged")
     name = hardware.device_name(resolve_device(params.runtime.device))
-    if before.get("device") != name:
-        return Seconds.unknown(f"reports/base/cost.json is of another device: {before.get('device')}")
-    found = {"counted_from": "reports/base/cost.json", "flops": before["flops"]}
-    return Seconds(with_factors(before["seconds"], [AGAIN]), [AGAIN], details=found)
+    if device != name:
+        return Seconds.unknown(f"reports/base/cost.json is of another device: {device}")
+    found = {"counted_from": "reports/base/cost.json", "flops": flops}
+    return Seconds(with_factors(seconds, [AGAIN]), [AGAIN], details=found)
 
 
 def _by_rows(stage: str, params: Params, present: Present) -> Seconds:
@@ -68,11 +72,16 @@ def _by_rows(stage: str, params: Params, present: Present) -> Seconds:
     path = present.paths.root / "benchmarks" / "results" / "rows.json"
     if not path.is_file():
         return Seconds.unknown("not measured here: python -m benchmarks.rows")
-    results = read_json(path)
-    cpu = (results.get("machine") or {}).get("cpu")
+    try:
+        results = read_json(path)
+        cpu = (results.get("machine") or {}).get("cpu")
+        measured = [(int(each["rows"]), float(each["rows_per_second"])) for each in results.get(stage) or []]
+        if not all(rate > 0 for _, rate in measured):
+            raise ValueError
+    except (ValueError, TypeError, LookupError, AttributeError):
+        return Seconds.unknown("benchmarks/results/rows.json is damaged; again: python -m benchmarks.rows")
     if cpu != hardware.cpu_model():
         return Seconds.unknown(f"benchmarks/results/rows.json is of another machine: {cpu}")
-    measured = [(each["rows"], each["rows_per_second"]) for each in results.get(stage) or []]
     if not measured:
         return Seconds.unknown(f"benchmarks/results/rows.json has no {stage}")
     count = downloaded_rows if stage == "validate" else accepted_rows

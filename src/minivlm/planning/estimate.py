@@ -19,6 +19,7 @@ from minivlm.errors import UserError
 from minivlm.planning import plan_with
 from minivlm.planning.assumptions import Asked, expected_lengths, fewer_rows, stated_rows
 from minivlm.planning.elsewhere import Seconds, other_stage
+from minivlm.planning.feature_cache import features_disk, present_pictures
 from minivlm.planning.models import image_tokens, llava_config, llm_config, tower_config
 from minivlm.planning.present import Present
 from minivlm.planning.ranges import Factor, rate, with_factors
@@ -42,6 +43,8 @@ def estimate(params: Params, present: Present, asked: Asked) -> dict[str, Any]:
             raise UserError(f"no peak is known of {asked.device!r}; known are: {', '.join(BOARDS)}")
         name, precision = asked.device, "bf16"
         price = params.prices.gpu_hour.get(name)
+        # Nothing runs here: the GPU that params.yaml asks for need not be in this machine.
+        params = params.model_copy(update={"runtime": params.runtime.model_copy(update={"device": "cpu"})})
     else:
         device = resolve_device(params.runtime.device)
         name = hardware.device_name(device)
@@ -122,6 +125,18 @@ def _training(stage: str, params: Params, present: Present, asked: Asked) -> Sec
             cached,
         )
     details = _details(work, section, lengths)
+    if cached:
+        precision = (
+            "bf16" if asked.paper else resolve_precision(section.precision, resolve_device(params.runtime.device))
+        )
+        width = tower.config.hidden_size
+        # The store has room for the pictures of both stages.
+        held = work.pictures if known is None else max(work.pictures, present_pictures(present))
+        details["features"] = {
+            **features_disk(held, patches, width, precision, present),
+            "filled_pictures": work.pictures,
+            "fill_flops": work.fill_flops,
+        }
     factors = []
     if not work.exact:
         if stage not in asked.rows and (few := fewer_rows(params)) is not None:
@@ -129,20 +144,26 @@ def _training(stage: str, params: Params, present: Present, asked: Asked) -> Sec
         ends = f"rows of {lengths.low:.0f} to {lengths.high:.0f} tokens on average"
         factors.append(Factor("lengths", work.low, work.high, ends))
     if asked.paper:
-        from minivlm.training.projection import STEP_SECONDS, projection
+        from minivlm.training.projection import LAUNCH_SECONDS, projection
 
-        there = projection(work.flops + work.validation_flops, work.steps, params.prices, asked.device)
+        there = projection(
+            work.flops + work.validation_flops + work.fill_flops, work.batches, params.prices, asked.device
+        )
         low, high = there["seconds_low"] / there["seconds"], there["seconds_high"] / there["seconds"]
         said = (
             f"MFU {there['mfu_low']:g} to {there['mfu_high']:g}, {there['assumed_mfu']:g} expected "
-            f"({there['mfu_from'].partition(':')[0]}); "
-            f"at the high end a step takes {1000 * STEP_SECONDS:.0f} ms at least"
+            f"({there['mfu_from'].partition(':')[0]}); a micro-batch takes "
+            f"{1000 * LAUNCH_SECONDS['_low']:g} to {1000 * LAUNCH_SECONDS['_high']:g} ms at least, "
+            f"{1000 * LAUNCH_SECONDS['']:g} expected"
         )
-        factors.append(Factor("MFU", low, high, said))
+        factors.append(Factor("MFU and launches", low, high, said))
         details["peak_flops_per_second"], details["peak_source"] = (
             there["peak_flops_per_second"],
             there["peak_source"],
         )
+        if cached:
+            rate_there = there["peak_flops_per_second"] * there["assumed_mfu"]
+            details["features"]["fill_seconds"] = work.fill_flops / rate_there
         return Seconds(with_factors(there["seconds"], factors), factors, details=details)
     return _probed(stage, params, present, asked, work, config, known, lengths, factors, details)
 
@@ -185,7 +206,8 @@ def _probed(
             seed=params.seed, seconds=asked.seconds,
         )  # fmt: skip
     training, validation = rate(timed.steps), rate(timed.validation)
-    seconds = training.expected * work.flops + validation.expected * work.validation_flops
+    filling = training.expected * work.fill_flops
+    seconds = training.expected * work.flops + validation.expected * work.validation_flops + filling
     spread = Factor(
         "step times",
         training.low / training.expected,
@@ -193,6 +215,8 @@ def _probed(
         f"95 % of resamples of {len(timed.steps)} timed steps",
     )
     factors += [spread, DRIFT, *([CACHED] if params.runtime.feature_cache else [])]
+    if "features" in details:
+        details["features"]["fill_seconds"] = filling
     rows_per_step = work.samples / work.steps
     per_step = sum(seconds for seconds, _ in timed.steps) / len(timed.steps)
     details |= {

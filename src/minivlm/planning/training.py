@@ -10,6 +10,7 @@ from minivlm.config import Params
 from minivlm.config.training import Training
 from minivlm.device import resolve_device, resolve_precision
 from minivlm.planning.bounds import most_batches
+from minivlm.planning.feature_cache import features_disk, present_pictures
 from minivlm.planning.figures import Figure, disk, memory, unknown
 from minivlm.planning.memory import Batch, beside_device, gpu_bytes, on_device, training_memory
 from minivlm.planning.models import (
@@ -38,7 +39,10 @@ def sft(params: Params, present: Present) -> dict[str, Any]:
 
 
 def memory_on(stage: str, params: Params, present: Present, board: int | None) -> dict[str, Any]:
-    """`memory` and `gpu_memory` of a training stage on a GPU of `board` bytes that need not be here, in bf16."""
+    """`memory` and `gpu_memory` of a training stage on a GPU of `board` bytes that need not be here, in bf16.
+
+    `board` None: a GPU that is sold with several sizes of memory; whether it is enough is then left open.
+    """
     section: Training = getattr(params, stage)
     tower, llm = tower_config(params, present), llm_config(params, present)
     if tower.config is None or llm.config is None:
@@ -73,12 +77,20 @@ def _plan(stage: str, params: Params, section: Training, present: Present) -> di
             "disk": disk(needed, present.paths.artifacts(stage)),
         }
     found = weights(tower.config, llm.config, params.base.vision_feature_layer, section.freeze)
+    if params.runtime.feature_cache:
+        exact = store_meta(stage, present) is not None
+        pictures = present_pictures(present) if exact else counted.get("rows_at_most", counted.get("rows"))
+        patches, width = image_tokens(tower).value, tower.config.hidden_size
+        if pictures is None or patches is None:
+            entry |= {"features": None, "features_why": counted.get("rows_why", image_tokens(tower).source)}
+        else:
+            entry["features"] = features_disk(pictures, patches, width, precision, present)
     # The model, and beside it the trained weights after the last step.
     needed = Figure(4 * (found.saved + sum(found.trained.values())) + _FILES, "4 bytes a weight, and reports")
     return entry | {
         **_parameters(found, exact=vocabulary(params, present).exact),
         "parameters_from": ", ".join(dict.fromkeys((tower.source, llm.source))),
-        **_memory(tower, llm, found, batch, precision, device),
+        **_memory(tower, llm, found, batch, precision, device, None if device == "cpu" else gpu_bytes(device)),
         "disk": disk(needed, present.paths.artifacts(stage)),
     }
 
@@ -148,7 +160,7 @@ def _memory(
     batch: Batch,
     precision: str,
     device: str,
-    board: int | None = None,
+    board: int | None,
 ) -> dict[str, Any]:
     try:
         amounts = training_memory(
@@ -166,5 +178,5 @@ def _memory(
         return {"memory": memory(amounts, hardware.memory_bytes())}
     return {
         "memory": memory(beside_device(amounts), hardware.memory_bytes()),
-        "gpu_memory": memory(on_device(amounts), board or gpu_bytes(device)),
+        "gpu_memory": memory(on_device(amounts), board),
     }

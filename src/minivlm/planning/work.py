@@ -52,14 +52,16 @@ class Lengths:
 
 @dataclass(frozen=True)
 class Work:
-    """The whole of a stage. `low` and `high`: factors of the operations that the range of the lengths gives.
+    """The whole of a stage; `batches`: micro-batches of all its steps.
 
+    `low` and `high`: factors of the operations that the range of the lengths gives.
     `exact`: counted from the token store, as the stage itself will count.
     """
 
     rows: int
     validation_rows: int
     steps: int
+    batches: int
     samples: int
     tokens: int
     padded_tokens: int
@@ -69,6 +71,8 @@ class Work:
     exact: bool
     low: float = 1.0
     high: float = 1.0
+    pictures: int = 0  # these two: of filling the feature cache, where there is one
+    fill_flops: int = 0
 
 
 def planned_steps(store: TokenStore, section: Training, seed: int) -> Steps:
@@ -114,11 +118,13 @@ def work_of_store(
     kept = store.validation_rows()
     checks = plan_batches(store.lengths[kept], section.batch_tokens, seed, 0)
     validated = [shape_of(store, kept[rows], section.batch_tokens) for rows in checks]
+    pictures = len(store.distinct_pictures()) if cached else 0
     passes = len(evenly_spaced(len(steps), section.validations)) if len(kept) else 0
     return Work(
         rows=len(store.training_rows()),
         validation_rows=len(kept),
         steps=len(steps),
+        batches=len(batches),
         samples=sum(batch.rows for batch in batches),
         tokens=sum(batch.tokens for batch in batches),
         padded_tokens=sum(batch.padded for batch in batches),
@@ -126,6 +132,8 @@ def work_of_store(
         validation_flops=passes * sum(flops_of(counter, batch, False, cached) for batch in validated),
         source=source,
         exact=True,
+        pictures=pictures,
+        fill_flops=tower_flops(counter, pictures),
     )
 
 
@@ -145,6 +153,7 @@ def work_assumed(
         rows=sizes["rows"],
         validation_rows=kept,
         steps=steps,
+        batches=max(steps, round(share * middle["batches"])),
         samples=round(share * sizes["rows"]),
         tokens=round(share * middle["tokens"]),
         padded_tokens=round(share * middle["padded"]),
@@ -154,6 +163,8 @@ def work_assumed(
         exact=False,
         low=low["flops"] / middle["flops"],
         high=high["flops"] / middle["flops"],
+        pictures=rows if cached else 0,
+        fill_flops=tower_flops(counter, rows if cached else 0),
     )
 
 
@@ -169,6 +180,12 @@ def draw_lengths(mean: float, count: int, image_tokens: int, longest: int, seed:
 def flops_of(counter: OperationCounter, shape: Shape, backward: bool = True, cached: bool = False) -> int:
     """Operations of a micro-batch."""
     return counter.shapes(shape.rows, shape.length, shape.positions, shape.pictures, backward, cached)
+
+
+def tower_flops(counter: OperationCounter, pictures: int) -> int:
+    """Operations of the tower over some pictures: what is not computed where its features are read."""
+    computed, read = (counter.shapes(1, 1, 0, pictures, False, cached) for cached in (False, True))
+    return computed - read
 
 
 def _epoch(

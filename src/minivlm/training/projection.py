@@ -2,8 +2,8 @@
 
 A projection is a calculation, no measurement: seconds = operations / (peak x MFU). The MFU (share of the peak
 that the model's operations reach; PaLM, arXiv:2204.02311, appendix B) is the one measured on this GPU where there
-is one; else it is assumed. The low and the high end of the range belong to the high and the low end of the MFU's,
-and the high end is never less than what launching the kernels of so many steps takes.
+is one; else it is assumed. The low and the high end of the range belong to the high and the low end of the MFU's;
+none of the figures is less than what launching the kernels of so many micro-batches takes.
 """
 
 from __future__ import annotations
@@ -26,8 +26,10 @@ CARRIED_LOW, CARRIED_HIGH, CARRIED_MOST = 0.6, 1.4, 0.7
 """An MFU measured on one GPU, carried to another: times 0.6 to 1.4, and 0.7 at most. Faster chips have less memory
 bandwidth and launch time per operation, slower ones more."""
 
-STEP_SECONDS = 0.01
-"""Launching a step's kernels, at the high end: a thousand at ten microseconds each, as eager PyTorch takes."""
+LAUNCH_SECONDS = {"_low": 0.0045, "": 0.0075, "_high": 0.015}
+"""Launching the kernels of a micro-batch's forward and backward pass, by end of the range: at the original's sizes
+eager PyTorch has 1,400 operations in pretrain and 1,600 in sft (counted as they are dispatched, without views).
+They are taken at 3, 5 and 10 microseconds each (assumed). However small the batch, it takes no less."""
 
 
 def assumed_share(measured: float | None) -> dict[str, Any]:
@@ -48,17 +50,16 @@ def assumed_share(measured: float | None) -> dict[str, Any]:
 
 
 def projection(
-    flops: float, steps: int, prices: Prices, device: str, measured_mfu: float | None = None
+    flops: float, batches: int, prices: Prices, device: str, measured_mfu: float | None = None
 ) -> dict[str, Any]:
-    """`flops` operations in `steps` steps on one `device`: seconds, hours and money, each with `_low` and `_high`.
+    """`flops` operations in `batches` micro-batches on one `device`: seconds, hours, money; ends `_low`, `_high`.
 
     Waiting for data, saving and setting up are not in it. KeyError for a device that `peaks` does not know.
     """
     board, share = BOARDS[device], assumed_share(measured_mfu)
+    shares = {"": "assumed_mfu", "_low": "mfu_high", "_high": "mfu_low"}
     seconds = {
-        "": flops / (board.flops * share["assumed_mfu"]),
-        "_low": flops / (board.flops * share["mfu_high"]),
-        "_high": max(flops / (board.flops * share["mfu_low"]), steps * STEP_SECONDS),
+        end: max(flops / (board.flops * share[mfu]), batches * LAUNCH_SECONDS[end]) for end, mfu in shares.items()
     }
     price = prices.gpu_hour.get(device)
     return {
@@ -73,7 +74,7 @@ def projection(
 
 
 def projections(
-    flops: float, steps: int, prices: Prices, measured_mfu: float | None = None
+    flops: float, batches: int, prices: Prices, measured_mfu: float | None = None
 ) -> dict[str, dict[str, Any]]:
     """Device → its projection, for each of DEVICES."""
-    return {device: projection(flops, steps, prices, device, measured_mfu) for device in DEVICES}
+    return {device: projection(flops, batches, prices, device, measured_mfu) for device in DEVICES}

@@ -3,6 +3,7 @@
 import pytest
 
 from benchmarks import loader
+from benchmarks.record import machine
 from minivlm.files import write_json
 
 
@@ -23,10 +24,21 @@ def test_every_row_decodes_a_picture_of_its_own(folder):
 
 
 def test_the_ratio_is_to_the_rows_that_a_step_consumes(folder, tmp_path):
-    write_json(tmp_path / "step.json", {"pretrain": {"samples_per_second": 10.0, "ratio": 5.0}})
-    consumed = loader.consumption(tmp_path / "step.json")
-    assert consumed == {"pretrain": 10.0} and loader.consumption(tmp_path / "none.json") == {}
+    step = {"pretrain": {"samples_per_second": 10.0, "ratio": 5.0}, "machine": machine()}
+    write_json(tmp_path / ("step_gpu.json" if machine()["gpu"] else "step.json"), step)
+    consumed = loader.consumption(tmp_path)
+    assert consumed == {"pretrain": 10.0} and loader.consumption(tmp_path / "none") == {}
     [line] = loader.loading(folder, "pretrain", [0], 2048, 1, consumed["pretrain"])
     assert line["ratio"] == pytest.approx(line["rows_per_second"] / 10)
     [line] = loader.loading(folder, "sft", [0], 2048, 1, None)
     assert line["ratio"] is None and line["rows_per_second"] > 0
+
+
+def test_a_step_of_another_machine_is_not_what_this_loader_has_to_beat(tmp_path, monkeypatch):
+    here = {"cpu": "a", "cores": 2, "gpu": None}
+    monkeypatch.setattr(loader, "machine", lambda: here)
+    write_json(tmp_path / "step.json", {"sft": {"samples_per_second": 10.0}, "machine": here | {"cores": 64}})
+    write_json(tmp_path / "step_gpu.json", {"sft": {"samples_per_second": 900.0}, "machine": here | {"gpu": "g"}})
+    assert loader.consumption(tmp_path) == {}
+    monkeypatch.setattr(loader, "machine", lambda: here | {"gpu": "g"})
+    assert loader.consumption(tmp_path) == {"sft": 900.0}

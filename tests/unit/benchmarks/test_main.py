@@ -41,7 +41,7 @@ def test_those_named_run_alone(started):
 def test_an_unknown_name_is_refused(started, capsys):
     with pytest.raises(SystemExit):
         driver.main(["steps"])
-    assert "steps is none of step, loader" in capsys.readouterr().err and not started
+    assert "steps is none of step, features" in capsys.readouterr().err and not started
 
 
 @pytest.mark.parametrize("command", [driver.main, step.main, generation.main, tables.main])

@@ -3,7 +3,9 @@
 import pytest
 import torch
 
-from benchmarks.record import RESULTS, record, table
+from benchmarks.__main__ import NAMES
+from benchmarks.record import RESULTS, ROOT, destination, record, table
+from minivlm.errors import UserError
 from minivlm.files import read_json
 
 
@@ -24,6 +26,23 @@ def test_figures_never_cover_what_they_were_measured_on(tmp_path):
 
 def test_results_lie_in_the_repository():
     assert RESULTS.parts[-2:] == ("benchmarks", "results")
+
+
+def test_a_quick_pass_never_lands_among_the_measurements(tmp_path):
+    made = destination(None, quick=True)
+    assert made.is_dir() and RESULTS not in (made, *made.parents)
+    made.rmdir()
+    with pytest.raises(UserError, match="a quick pass measures nothing"):
+        destination(RESULTS, quick=True)
+    assert destination(tmp_path, quick=True) == destination(tmp_path, quick=False) == tmp_path
+    assert destination(None, quick=False) == RESULTS
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_benchmark_takes_its_folder_from_there(name):
+    """A folder by default would be where a quick pass goes too."""
+    source = (ROOT / "benchmarks" / f"{name}.py").read_text(encoding="utf-8")
+    assert "destination(" in source and "= RESULTS" not in source
 
 
 def test_a_table_shows_its_numbers(capsys):

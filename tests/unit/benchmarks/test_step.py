@@ -1,5 +1,6 @@
 """A training step against the reference, at toy size: what is counted is asserted, times are not."""
 
+import copy
 import json
 import subprocess
 import sys
@@ -60,9 +61,16 @@ def test_all_repeats_are_kept_and_none_beside_them(found):
     assert json.loads(json.dumps(found, allow_nan=False)) == found
 
 
-def test_the_tables_show_both_stages(found, capsys):
-    print_tables(found)
+def test_the_tables_show_both_stages(found, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    figures = copy.deepcopy(found)
+    for stage in ("pretrain", "sft"):
+        figures[stage] |= {"ratio": 11.659, "operations_per_sample": 101.665e9, "samples_per_second": 12345.6}
+        for parts in figures[stage]["parts"].values():
+            parts.update({name: 123.456 for name in parts})
+    print_tables(figures)
     shown = capsys.readouterr().out
+    assert "…" not in shown  # nothing is cut at 80 columns
     assert shown.count("reference") >= 4 and "backward" in shown and "logits/target" in shown
 
 
@@ -117,6 +125,24 @@ def test_the_original_s_schedule_is_counted_in_its_rows_and_epochs(setting, monk
     assert measured["ours_hours"]["total"] == pytest.approx(4180 / 3600)
     assert measured["reference_hours"]["total"] == pytest.approx(41800 / 3600)
     assert measured["mfu"]["sft"] == pytest.approx(60 / 989.4)
+
+
+def test_projecting_to_the_measured_device_gives_the_measured_hours(setting, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "NVIDIA H200")
+    slow = {"samples_per_second": 1000.0, "reference_samples_per_second": 100.0, "operations_per_second": 3e13}
+    fast = slow | {"samples_per_second": 4000.0, "operations_per_second": 2e14}
+    found = schedule({"pretrain": slow, "sft": fast}, setting.model().config, "cuda:0")
+    assert found["devices"]["H200"]["hours"] == pytest.approx(found["measured"]["ours_hours"]["total"])
+
+
+def test_what_the_reference_holds_is_its_weights_and_its_optimizer(setting):
+    theirs = Theirs(setting, "sft", device="cpu", defaults=DEFAULTS["sft"], workers=0)
+    weights = sum(p.numel() for p in theirs.model.parameters())
+    trained = sum(p.numel() for p in theirs.model.parameters() if p.requires_grad)
+    buffers = sum(buffer.nbytes for buffer in theirs.model.buffers())
+    assert theirs.held() == 4 * weights + buffers
+    theirs.steps(theirs.batches(theirs.rows(1)))
+    assert 4 * (weights + 2 * trained) + buffers <= theirs.held() <= 1.01 * 4 * (weights + 3 * trained) + buffers
 
 
 def test_devices_need_longer_than_their_peak_allows():
@@ -213,4 +239,4 @@ def test_both_sides_agree_and_are_timed_on_a_gpu(tmp_path):
         pytest.skip("no CUDA device")
     options = replace(OPTIONS, device="cuda:0", precision="bf16", warm_up=2, workers=2)
     found = compare(options, BASE, DEFAULTS, tmp_path)
-    assert found["sft"]["peak_memory_bytes"] > 0 and found["schedule"]["ours_hours"]["total"] > 0
+    assert found["sft"]["peak_memory_bytes"] > 0 and found["schedule"]["measured"]["ours_hours"]["total"] > 0

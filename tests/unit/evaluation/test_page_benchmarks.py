@@ -8,7 +8,7 @@ import pytest
 
 from minivlm.evaluation.page import benchmarks
 from minivlm.evaluation.page.style import CSS
-from minivlm.evaluation.report import write_report
+from minivlm.evaluation.report import results, write_report
 from minivlm.paths import Paths
 
 ABOUT = {
@@ -132,3 +132,11 @@ def test_the_page_shows_what_lies_in_results(tmp_path):
     assert "<h2>Benchmarks</h2>" not in write_report(paths).read_text(encoding="utf-8")
     (folder / "step.json").write_text(json.dumps(STEP))
     assert "<h2>Benchmarks</h2>" in write_report(paths).read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("text", ['{"pretrain": {"rat', '{"pretrain": {"ratio": 3}}', "[]", '{"sft": null}'])
+def test_a_damaged_file_is_named_and_left_out_of_the_page(tmp_path, capsys, text):
+    (tmp_path / "step.json").write_text(text)
+    (tmp_path / "step_gpu.json").write_text(json.dumps(STEP))
+    assert results(tmp_path) == {"step_gpu": STEP}
+    assert "step.json: damaged" in capsys.readouterr().out

@@ -4,7 +4,7 @@ import pytest
 
 from minivlm.config import Prices
 from minivlm.training.peaks import BOARDS
-from minivlm.training.projection import HIGHEST_MFU, LOWEST_MFU, STEP_SECONDS, projection, projections
+from minivlm.training.projection import HIGHEST_MFU, LAUNCH_SECONDS, LOWEST_MFU, projection, projections
 
 PRICES = Prices(currency="CNY", cpu_hour=0.2, gpu_hour={"RTX 4090": 1.88, "H200": 16.0})
 
@@ -27,10 +27,12 @@ def test_a_share_measured_on_a_gpu_is_carried_over_with_a_range():
     assert projection(1e15, 1, PRICES, "H200", measured_mfu=0.8)["mfu_high"] == 0.8
 
 
-def test_many_small_steps_cannot_go_faster_than_their_kernels_are_launched():
+def test_many_small_batches_cannot_go_faster_than_their_kernels_are_launched():
     found = projection(1e9, 2000, PRICES, "H200")
-    assert found["seconds"] < 1e-3
-    assert found["seconds_high"] == 2000 * STEP_SECONDS
+    for end, launch in LAUNCH_SECONDS.items():
+        assert found[f"seconds{end}"] == pytest.approx(2000 * launch)
+        assert found[f"hours{end}"] == pytest.approx(2000 * launch / 3600)
+    assert found["seconds_low"] < found["seconds"] < found["seconds_high"]
 
 
 def test_without_a_price_there_is_no_money():
