@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import time
 from contextlib import nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +35,14 @@ _CODE = ("data/pictures.py", "data/pixels.py", "model/*.py", "training/feature_c
 _LIBRARIES = ("torch", "transformers", "pillow", "numpy")
 
 
+@dataclass(frozen=True)
+class Filled:
+    """What completing a cache took: pictures that went through the tower, seconds."""
+
+    pictures: int
+    seconds: float
+
+
 def open_features(
     folder: Path,
     tower: Path,
@@ -44,8 +53,8 @@ def open_features(
     precision: str,
     device: str,
     workers: int,
-) -> FeatureStore:
-    """The features of the pictures of `tokens`, below `folder`, completed where some are missing.
+) -> tuple[FeatureStore, Filled]:
+    """The features of the pictures of `tokens`, below `folder`, completed where some miss; and what it took.
 
     `tower`: the directory that the objective's tower and its picture preparation are from; the objective is on
     `device`. UserError when a picture cannot be decoded, or the disk has no room.
@@ -59,10 +68,10 @@ def open_features(
     computed = fill_features(store, wanted, objective, reader, precision=precision, device=device, workers=workers)
     print(
         f"features of {len(wanted):,} pictures are in {store.directory}, {computed:,} of them computed now "
-        f"in {time.monotonic() - start:.0f} s",
+        f"in {(seconds := time.monotonic() - start):.0f} s",
         flush=True,
     )
-    return store
+    return store, Filled(computed, seconds)
 
 
 def features_key(tower: Path, pictures: Path, layer: int, precision: str, device: str) -> str:
