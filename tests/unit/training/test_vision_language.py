@@ -61,18 +61,13 @@ def root(base, tmp_path_factory):
     return root
 
 
+PRICES = Prices(currency="CNY", cpu_hour=1.0, gpu_hour={"RTX 4090": 2.0})
+
+
 def train(
-    root,
-    out,
-    *,
-    stage="pretrain",
-    freeze="projector",
-    start=None,
-    tracker=None,
-    features=None,
-    save_minutes=None,
+    root, out, *, stage="pretrain", freeze="projector", start=None, tracker=None, features=None, save_minutes=None,
     **options,
-):
+):  # fmt: skip
     train_vision_language(
         stage,
         places=Places(
@@ -85,13 +80,7 @@ def train(
             state=out / "state",
             features=features,
         ),
-        machine=Machine(
-            "cpu",
-            1,
-            0,
-            Prices(currency="CNY", cpu_hour=1.0, gpu_hour={"RTX 4090": 2.0}),
-            save_minutes=save_minutes,
-        ),
+        machine=Machine("cpu", 1, 0, PRICES, save_minutes=save_minutes),
         tracker=tracker or NullRun(),
         seed=4,
         freeze=freeze,
@@ -185,6 +174,20 @@ def test_a_stage_on_kept_features_learns_the_same_and_says_what_they_took(
         monkeypatch.setattr("minivlm.model.vision_language.tower_features", None)
     assert "features" not in read_json(pretrained / "reports" / "cost.json")
     assert sha256_tree(tmp_path / "first" / "artifacts") == sha256_tree(tmp_path / "second" / "artifacts")
+
+
+def test_the_tower_has_its_low_precision_before_it_goes_anywhere(root, tmp_path, monkeypatch):
+    """On a GPU the weights that are converted would else lie there too, beside what they became."""
+    found = []
+
+    def open_features(folder, tower, tokens, pictures, objective, **options):
+        found.append(objective.model.model.vision_tower.encoder.layers[0].mlp.fc1.weight.dtype)
+        raise UserError("enough")
+
+    monkeypatch.setattr("minivlm.training.feature_cache.open_features", open_features)
+    with pytest.raises(UserError, match="enough"):
+        train(root, tmp_path, features=tmp_path / "features", precision="bf16")
+    assert found == [torch.bfloat16]
 
 
 def test_a_stage_that_ends_removes_the_states_that_earlier_ones_left(root, tmp_path):
