@@ -89,6 +89,17 @@ def test_a_training_on_kept_features_has_the_same_losses(stores, objective, towe
     assert losses[0] == pytest.approx(losses[1], rel=1e-5 if precision == "fp32" else 1e-2)
 
 
+def test_features_lose_nothing_on_the_disk_that_the_projector_reads(stores, objective, tmp_path):
+    """In bf16 both are rounded before the projector: of the same group of pictures the losses are equal."""
+    store, rows = store_at(tmp_path / "cache", "bf16"), np.arange(7)
+    options = dict(preparation=Preparation(SIZE, SIZE), image_token_id=IMAGE_ID)
+    (batch,) = Batches([rows], *stores, **options)
+    with torch.autocast("cpu", torch.bfloat16):
+        store.write(np.unique(stores[0].pictures_of(rows)), objective.picture_features(batch.pixels))
+        (kept,) = Batches([rows], *stores, **options, features=store)
+        assert objective(kept).item() == objective(batch).item()
+
+
 def test_what_is_there_is_not_computed_again_and_its_company_changes_nothing(
     stores, objective, tower_calls, tmp_path
 ):
