@@ -208,12 +208,14 @@ def _features(
     if folder is None:
         return None, None
     objective.to(device)
-    return processes.from_main(
-        lambda: open_features(
-            folder, places.base / "vision_tower", store, pictures, objective,
-            precision=precision, device=device, workers=machine.workers,
-        )
-    )  # fmt: skip
+    with processes.together():  # one that does not see the folder fails when it opens what the first one made
+        completed = processes.from_main(
+            lambda: open_features(
+                folder, places.base / "vision_tower", store, pictures, objective,
+                precision=precision, device=device, workers=machine.workers,
+            )
+        )  # fmt: skip
+    return completed
 
 
 def _objective(places: Places, freeze: FreezePolicy, seed: int) -> tuple[VisionLanguageLoss, dict[str, int]]:
