@@ -105,10 +105,10 @@ def stage(inputs, tmp_path):
     return Stage(tmp_path / "checkout", inputs)
 
 
-def assert_same_losses(stage, alone):
+def assert_same_losses(stage, alone, rel=1e-5):
     assert len(alone.history()) > 10
     for row, expected in zip(stage.history(), alone.history(), strict=True):
-        assert row == pytest.approx(expected, rel=1e-5, nan_ok=True)
+        assert row == pytest.approx(expected, rel=rel, nan_ok=True)
     figures = read_json(stage.root / "reports/pretrain/metrics.json")
     assert figures == pytest.approx(read_json(alone.root / "reports/pretrain/metrics.json"), rel=1e-5)
 
@@ -184,6 +184,34 @@ def test_a_picture_that_one_process_cannot_decode_ends_both_in_one_line(stage):
     assert code == 2 and re.fullmatch(r"error: \S+pictures: picture \d cannot be decoded: .*\n", errors)
     assert_nobody_left(stage)
     assert runs_in_mlflow(stage) == {"pretrain": "FAILED", "reproduction": "FAILED"}
+
+
+def test_two_processes_read_the_features_that_one_keeps(stage, alone):
+    code, output, errors = stage.set(launcher=TORCHRUN, feature_cache=True).run()
+    assert code == 0, errors
+    assert output.count("of them computed now") == 1
+    assert_same_losses(stage, alone, rel=1e-4)  # the tower's products are of other groups of pictures
+
+
+def test_a_process_that_does_not_see_the_feature_cache_ends_both_in_one_line(stage):
+    with (stage.root / "src/minivlm/data/features.py").open("a") as stream:
+        stream.write(ANOTHER_MACHINE)
+    code, _, errors = stage.set(launcher=TORCHRUN, feature_cache=True).run()
+    assert code == 2
+    assert errors.strip().splitlines()[-1].endswith("one process writes it, and all have to see its folder")
+    assert_nobody_left(stage)
+
+
+ANOTHER_MACHINE = """
+_open = FeatureStore.__init__
+
+
+def _elsewhere(self, directory, *rest):
+    _open(self, directory if os.environ["RANK"] == "0" else directory / "elsewhere", *rest)
+
+
+FeatureStore.__init__ = _elsewhere
+"""
 
 
 def runs_in_mlflow(stage):

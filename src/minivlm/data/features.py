@@ -1,22 +1,25 @@
 """A cache on disk of what the frozen vision tower says of each picture, so that it says it once.
 
 `N` pictures of a picture store, `P` patches, `V` width of the tower: features.bin holds (N, P, V) numbers in the
-precision of the training, read at random through a memory map; filled.npy (N,) says which pictures are there. At
-196 x 768 numbers of two bytes a picture takes 301 KB.
+precision of the training, read at random; filled.npy (N,) says which pictures are there. At 196 x 768 numbers of
+two bytes a picture takes 301 KB.
 
-The folder is keyed by all that the features follow from; another tower or preparation gets another folder.
+One process makes the folder and fills it; all others only open it. So a process that does not see that folder
+fails: the zeros of an empty file are features too, and a training on them would say nothing.
 """
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
+from minivlm.data.store import Flat
 from minivlm.errors import UserError
-from minivlm.files import atomic_path, sha256_file, sha256_tree
+from minivlm.files import atomic_path
 
 if TYPE_CHECKING:
     import numpy as np
@@ -24,32 +27,43 @@ if TYPE_CHECKING:
     import torch
 
 _DTYPES = {"bf16": "uint16", "fp32": "float32"}  # NumPy has no bf16: its bits are kept
+_AGAIN = "delete the folder, it is made again"
 
 
 class FeatureStore:
-    """Features by picture id. A copy sent to a worker opens its own maps."""
+    """Features by picture id. A copy sent to another process opens the files there."""
 
     def __init__(self, directory: Path, pictures: int, shape: tuple[int, int], precision: str) -> None:
-        """Open, or make in `directory`, the features (P, V) = `shape` of `pictures` pictures, fp32 or bf16."""
+        """Open the features (P, V) = `shape` of `pictures` pictures, fp32 or bf16; UserError when not there."""
         import numpy as np
 
         self._arguments = (directory, pictures, shape, precision)
-        self.directory = directory
+        self.directory, self._shape, self._path = directory, shape, directory / "features.bin"
+        if not self._path.exists():
+            raise UserError(
+                f"{directory}: no feature cache here; one process writes it, and all have to see its folder"
+            )
+        dtype, self._numbers = np.dtype(_DTYPES[precision]), shape[0] * shape[1]
+        self._data = Flat(self._path, dtype, pictures * self._numbers, _AGAIN)
+        self._dtype = dtype
+        self.filled: npt.NDArray[np.bool_] = _filled(directory, pictures)
+
+    @classmethod
+    def create(cls, directory: Path, pictures: int, shape: tuple[int, int], precision: str) -> Self:
+        """The same, made first where it is missing; UserError when the disk has no room for all of it."""
+        import numpy as np
+
         path = directory / "features.bin"
-        size = pictures * shape[0] * shape[1] * np.dtype(_DTYPES[precision]).itemsize
-        if not path.exists():
-            directory.mkdir(parents=True, exist_ok=True)
-            _require_space(directory, size)
-            with path.open("wb") as stream:
-                stream.truncate(size)  # a file with holes: the disk is taken as pictures come
-            self._save(np.zeros(pictures, bool))
-        try:
-            self._data = np.memmap(path, _DTYPES[precision], "r", shape=(pictures, *shape))
-            self.filled: npt.NDArray[np.bool_] = np.load(directory / "filled.npy", allow_pickle=False)
-            if len(self.filled) != pictures:
-                raise ValueError
-        except (OSError, ValueError):
-            raise UserError(f"{directory}: damaged feature cache; delete the folder, it is made again") from None
+        if not path.exists() or path.stat().st_size == 0:  # empty: stopped between the lines below
+            size = pictures * shape[0] * shape[1] * np.dtype(_DTYPES[precision]).itemsize
+            with _on_disk(directory):
+                directory.mkdir(parents=True, exist_ok=True)
+                _require_space(directory, size)
+                _save(directory, np.zeros(pictures, bool))
+                # Last, so that no old filled.npy speaks for it. Appending: what another process wrote stays.
+                with path.open("ab") as stream:
+                    stream.truncate(size)  # a file with holes: the disk is taken as pictures come
+        return cls(directory, pictures, shape, precision)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return FeatureStore, self._arguments
@@ -59,24 +73,31 @@ class FeatureStore:
         return ids[~self.filled[ids]]
 
     def read(self, ids: npt.NDArray[np.integer]) -> torch.Tensor:
-        """(N, P, V) of some pictures, in the store's precision, on the CPU."""
+        """(N, P, V) of some pictures, in the store's precision, on the CPU; UserError when one is missing."""
         import numpy as np
         import torch
 
-        found = torch.from_numpy(np.ascontiguousarray(self._data[ids]))
-        return found.view(torch.bfloat16) if self._data.dtype == np.uint16 else found
+        if len(missing := self.missing(ids)):
+            raise UserError(f"{self.directory}: no features of picture {missing[0]}; {_AGAIN}")
+        values = np.empty((len(ids), *self._shape), self._dtype)
+        for place, i in zip(values, ids.tolist(), strict=True):
+            place[:] = self._data.read(i * self._numbers, (i + 1) * self._numbers).reshape(self._shape)
+        found = torch.from_numpy(values)
+        return found.view(torch.bfloat16) if self._dtype == np.uint16 else found
 
     def write(self, ids: npt.NDArray[np.integer], features: torch.Tensor) -> None:
-        """Keep the features (N, P, V) of some pictures; they count as there after `flush`."""
+        """Keep the features (N, P, V) of some pictures; they count as there after `flush`.
+
+        UserError when the disk is full.
+        """
         import numpy as np
         import torch
 
-        if self._data.dtype == np.uint16:
+        if self._dtype == np.uint16:
             values = features.to("cpu", torch.bfloat16).view(torch.uint16).numpy()
         else:
             values = features.to("cpu", torch.float32).numpy()
-        # Not through the map: a write to a map on a full disk ends the process without a word.
-        with (self.directory / "features.bin").open("r+b") as stream:
+        with _on_disk(self._path), self._path.open("r+b") as stream:
             for i, value in zip(ids.tolist(), values, strict=True):
                 stream.seek(i * value.nbytes)
                 stream.write(value.tobytes())
@@ -84,21 +105,44 @@ class FeatureStore:
 
     def flush(self) -> None:
         """Make sure that what was written is on the disk, then say that it is there."""
-        with (self.directory / "features.bin").open("r+b") as stream:
-            os.fsync(stream.fileno())
-        self._save(self.filled)
-
-    def _save(self, filled: npt.NDArray[np.bool_]) -> None:
-        import numpy as np
-
-        with atomic_path(self.directory / "filled.npy") as temporary, temporary.open("wb") as stream:
-            np.save(stream, filled)
+        with _on_disk(self._path):
+            with self._path.open("r+b") as stream:
+                os.fsync(stream.fileno())
+            _save(self.directory, self.filled)
 
 
-def features_key(tower: Path, pictures: Path, layer: int, precision: str) -> str:
-    """What names a cache: tower with its picture preparation, feature layer, precision, and the pictures."""
-    parts = (sha256_tree(tower), sha256_file(pictures / "hashes.npy"), str(layer), precision)
-    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:32]
+def _filled(directory: Path, pictures: int) -> npt.NDArray[np.bool_]:
+    """filled.npy; nothing is filled where it is missing."""
+    import numpy as np
+
+    try:
+        filled: npt.NDArray[np.bool_] = np.load(directory / "filled.npy", allow_pickle=False)
+    except FileNotFoundError:
+        return np.zeros(pictures, bool)
+    except (OSError, ValueError, EOFError):
+        raise UserError(f"{directory}: damaged feature cache; {_AGAIN}") from None
+    if filled.shape != (pictures,) or filled.dtype != np.bool_:
+        raise UserError(f"{directory}: damaged feature cache; {_AGAIN}")
+    return filled
+
+
+def _save(directory: Path, filled: npt.NDArray[np.bool_]) -> None:
+    import numpy as np
+
+    with atomic_path(directory / "filled.npy") as temporary, temporary.open("wb") as stream:
+        np.save(stream, filled)
+
+
+@contextmanager
+def _on_disk(path: Path) -> Iterator[None]:
+    """What the disk refuses, in one line: a full one names no file."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(
+            f"{path}: {error.strerror or error}; free some disk, "
+            "or set runtime.feature_cache: false in params.yaml"
+        ) from None
 
 
 def _require_space(directory: Path, size: int) -> None:

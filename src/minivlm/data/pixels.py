@@ -33,21 +33,36 @@ class PixelReader:
         import numpy as np
 
         side = self.preparation.side
-        images = [self._decoded(int(i)) for i in ids]
-        if images and self._stay(images):
+        images, stay = self._held(ids)
+        if stay:
             return np.stack([as_pixels(image) for image in images])
-        pixels = np.empty((len(images), 3, side, side), dtype=np.uint8)
-        for place, image in zip(pixels, images, strict=True):
-            place[:] = prepared(image, self.preparation)
+        pixels = np.empty((len(ids), 3, side, side), dtype=np.uint8)
+        held = len(images)
+        for number in reversed(range(held)):  # none lives on: a large one takes a hundred times its place here
+            pixels[number] = prepared(images.pop(), self.preparation)
+        for place, i in zip(pixels[held:], ids[held:], strict=True):
+            place[:] = prepared(self._decoded(int(i)), self.preparation)
         return pixels
 
-    def _stay(self, images: list[Image.Image]) -> bool:
+    def _held(self, ids: npt.NDArray[np.integer]) -> tuple[list[Image.Image], bool]:
+        """The pictures as far as they may stay as they are, with the first that may not; whether all may."""
+        images: list[Image.Image] = []
+        if self.left_to_device is None:
+            return images, False
+        for i in ids:
+            images.append(self._decoded(int(i)))
+            if not self._stays(images):
+                return images, False
+        return images, bool(images)
+
+    def _stays(self, images: list[Image.Image]) -> bool:
+        """Whether the last may, where those before it do."""
+        if len(images) > 1:
+            return images[-1].size == images[0].size
         width, height = images[0].size
-        side = self.preparation.side
         return (
-            self.left_to_device is not None
-            and width * height < side * side
-            and all(image.size == (width, height) for image in images)
+            width * height < self.preparation.side**2
+            and self.left_to_device is not None
             and self.left_to_device(height, width)
         )
 

@@ -45,8 +45,8 @@ class TokenStore:
         rows = self.meta["rows"]
         self._offsets = _offsets(self.directory, "offsets.npy", rows)
         self._picture_offsets = _offsets(self.directory, "picture_offsets.npy", rows)
-        self._tokens = _Flat(self.directory / "tokens.bin", np.dtype(self.meta["dtype"]), int(self._offsets[-1]))
-        self._mask = _Flat(self.directory / "mask.bin", np.dtype(np.uint8), int(self._offsets[-1]))
+        self._tokens = Flat(self.directory / "tokens.bin", np.dtype(self.meta["dtype"]), int(self._offsets[-1]))
+        self._mask = Flat(self.directory / "mask.bin", np.dtype(np.uint8), int(self._offsets[-1]))
         self._pictures = _array(self.directory, "pictures.npy", np.int32, (int(self._picture_offsets[-1]),))
         self.row_numbers = _array(self.directory, "rows.npy", np.int64, (rows,))
         self.supervised = _array(self.directory, "supervised.npy", np.int32, (rows,))
@@ -149,7 +149,7 @@ class PictureStore:
         self.directory = Path(directory)
         meta = _meta(self.directory, PICTURES)
         self._offsets = _offsets(self.directory, "offsets.npy", meta["pictures"])
-        self._data = _Flat(self.directory / "pictures.bin", np.dtype(np.uint8), int(self._offsets[-1]))
+        self._data = Flat(self.directory / "pictures.bin", np.dtype(np.uint8), int(self._offsets[-1]))
         self.hashes = _array(self.directory, "hashes.npy", np.uint8, (meta["pictures"], 32))
         self.sources: tuple[str, ...] = tuple(meta.get("sources", ()))  # whose rows these are; none: drawn here
 
@@ -207,23 +207,23 @@ def _offsets(directory: Path, name: str, count: int) -> Any:
     return offsets
 
 
-class _Flat:
+class Flat:
     """A file of numbers, read where it is asked for.
 
     Not mapped: pages of a map that were read count as the process's memory, in pieces of up to 2 MiB, so that an
     epoch would bring in the whole file.
     """
 
-    def __init__(self, path: Path, dtype: np.dtype[Any], count: int) -> None:
-        """UserError when there are not `count` numbers in it."""
-        self._path, self._dtype, self._file = path, dtype, -1
+    def __init__(self, path: Path, dtype: np.dtype[Any], count: int, again: str = AGAIN) -> None:
+        """UserError when there are not `count` numbers in it; `again`: what the user then does."""
+        self._path, self._dtype, self._again, self._file = path, dtype, again, -1
         try:
             size = path.stat().st_size
             self._file = os.open(path, os.O_RDONLY)
         except FileNotFoundError:
-            raise _damaged(path, "missing") from None
+            raise _damaged(path, "missing", again) from None
         if size != count * dtype.itemsize:
-            raise _damaged(path, f"{size:,} bytes where {count * dtype.itemsize:,} are expected")
+            raise _damaged(path, f"{size:,} bytes where {count * dtype.itemsize:,} are expected", again)
 
     def __del__(self) -> None:
         if self._file >= 0:
@@ -238,11 +238,14 @@ class _Flat:
     def read_bytes(self, start: int, stop: int) -> bytes:
         """The same as they lie in the file."""
         size = self._dtype.itemsize
-        data = os.pread(self._file, (stop - start) * size, start * size)
+        try:
+            data = os.pread(self._file, (stop - start) * size, start * size)
+        except OSError as error:  # it names no file
+            raise UserError(f"{self._path}: {error.strerror}") from None
         if len(data) != (stop - start) * size:
-            raise _damaged(self._path, "it became shorter while it was read")
+            raise _damaged(self._path, "it became shorter while it was read", self._again)
         return data
 
 
-def _damaged(path: Path, what: str) -> UserError:
-    return UserError(f"{path}: damaged store ({what}); {AGAIN}")
+def _damaged(path: Path, what: str, again: str = AGAIN) -> UserError:
+    return UserError(f"{path}: damaged store ({what}); {again}")

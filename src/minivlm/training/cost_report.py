@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from minivlm.config import Prices
     from minivlm.tracking import Run
     from minivlm.training.energy import Energy, measured_energy
+    from minivlm.training.feature_cache import Filled
     from minivlm.training.result import FitResult
 
 _SHOWN = "RTX 4090"  # the original's device, which a stage's last line names
@@ -112,9 +113,12 @@ def cost_report(
 
 def report_stage(
     stage: str, path: Path, result: FitResult, device_name: str, prices: Prices, energy: Energy, tracker: Run,
-    devices: int = 1,
+    devices: int = 1, filled: Filled | None = None,
 ) -> dict[str, Any]:  # fmt: skip
-    """Write cost.json of pretrain or sft to `path`, log its numbers, print a line; returns what was written."""
+    """Write cost.json of pretrain or sft to `path`, log its numbers, print a line; returns what was written.
+
+    `filled`: what completing the feature cache took before, while all devices were paid; `seconds` are without it.
+    """
     report = cost_report(
         Spent.of(result),
         device_name=device_name,
@@ -124,6 +128,10 @@ def report_stage(
         memory=hardware.peak_memory(),
         devices=devices,
     )
+    if filled:
+        paid = money(filled.seconds, device_name, prices, devices)
+        report["money"] = None if paid is None else report["money"] + paid
+        report["features"] = {"pictures": filled.pictures, "seconds": filled.seconds, "money": paid}
     write_json(path, report)
     tracker.log_metrics(numbers(report))
     validated = "" if result.val_loss is None else f", validation {result.val_loss:.4f} at step {result.best_step}"

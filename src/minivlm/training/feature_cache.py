@@ -1,21 +1,26 @@
 """Fill the cache of vision features before a training, so that its steps read them.
 
 Every picture goes through the frozen tower once, however many epochs and stages read it. It is a pass of its own,
-in the order of the store, so that what a picture's features are does not depend on how a training is cut into
-batches or where it was stopped.
+in groups of neighbours in the picture store, so that what a picture's features are depends neither on how a
+training is cut into batches, nor on the stage that asked for it, nor on where that was stopped.
 """
 
 from __future__ import annotations
 
+import hashlib
 import time
+from contextlib import nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from minivlm.data.batches import load
-from minivlm.data.features import FeatureStore, features_key
+from minivlm.data.features import FeatureStore
 from minivlm.data.pictures import Preparation
 from minivlm.data.pixels import PixelReader
 from minivlm.data.store import PictureStore, TokenStore
+from minivlm.files import sha256_file, sha256_tree
+from minivlm.training.resume_key import PACKAGE, digest_files
 
 if TYPE_CHECKING:
     import numpy as np
@@ -25,6 +30,17 @@ if TYPE_CHECKING:
 
 BATCH = 64  # pictures; fixed, because a number's last bit may depend on it
 _FLUSHED = 60.0  # seconds between two points that a killed run goes on from
+# What turns a file into features: any change of it names another cache. MiniMind's own code has no part in it.
+_CODE = ("data/pictures.py", "data/pixels.py", "model/*.py", "training/feature_cache.py")
+_LIBRARIES = ("torch", "transformers", "pillow", "numpy")
+
+
+@dataclass(frozen=True)
+class Filled:
+    """What completing a cache took: pictures that went through the tower, seconds."""
+
+    pictures: int
+    seconds: float
 
 
 def open_features(
@@ -37,25 +53,45 @@ def open_features(
     precision: str,
     device: str,
     workers: int,
-) -> FeatureStore:
-    """The features of the pictures of `tokens`, below `folder`, completed where some are missing.
+) -> tuple[FeatureStore, Filled]:
+    """The features of the pictures of `tokens`, below `folder`, completed where some miss; and what it took.
 
     `tower`: the directory that the objective's tower and its picture preparation are from; the objective is on
     `device`. UserError when a picture cannot be decoded, or the disk has no room.
     """
     config = objective.model.config
-    key = features_key(tower, pictures.directory, config.vision_feature_layer, precision)
+    key = features_key(tower, pictures.directory, config.vision_feature_layer, precision, device)
     shape = (config.image_seq_length, config.vision_config.hidden_size)
-    store = FeatureStore(folder / key, len(pictures), shape, precision)
+    store = FeatureStore.create(folder / key, len(pictures), shape, precision)
     reader = PixelReader(pictures, Preparation.read(tower))
     wanted, start = tokens.distinct_pictures(), time.monotonic()
     computed = fill_features(store, wanted, objective, reader, precision=precision, device=device, workers=workers)
     print(
         f"features of {len(wanted):,} pictures are in {store.directory}, {computed:,} of them computed now "
-        f"in {time.monotonic() - start:.0f} s",
+        f"in {(seconds := time.monotonic() - start):.0f} s",
         flush=True,
     )
-    return store
+    return store, Filled(computed, seconds)
+
+
+def features_key(tower: Path, pictures: Path, layer: int, precision: str, device: str) -> str:
+    """What names a cache: all that the features follow from, but for last bits that two GPUs differ in.
+
+    The tower with its picture preparation, the pictures, the feature layer, the precision, the kind of device, the
+    code and the libraries that compute.
+    """
+    from importlib.metadata import version
+
+    parts = (
+        sha256_tree(tower),
+        sha256_file(pictures / "hashes.npy"),
+        str(layer),
+        precision,
+        device.partition(":")[0],
+        digest_files(PACKAGE, (path for pattern in _CODE for path in PACKAGE.glob(pattern))).hex(),
+        *(f"{name} {version(name)}" for name in _LIBRARIES),
+    )
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:32]
 
 
 def fill_features(
@@ -68,29 +104,40 @@ def fill_features(
     device: str,
     workers: int = 0,
 ) -> int:
-    """Compute what is missing of the `wanted` pictures (ids, ascending) into the store; returns how many were.
+    """Compute what is missing of the `wanted` pictures (ids) into the store; returns how many were computed.
 
-    `objective` is on `device`; its tower runs under autocast when `precision` is bf16. UserError when a picture
-    cannot be decoded.
+    Whole groups of `BATCH` neighbours in the store are, whatever of them is wanted or there already: a number's
+    last bit may depend on its company. `objective` is on `device`; its tower runs under autocast when `precision`
+    is bf16. UserError when a picture cannot be decoded.
     """
     import numpy as np
     import torch
 
-    # Whole groups of the wanted pictures: the same groups, whatever was there before.
-    groups = [wanted[i : i + BATCH] for i in range(0, len(wanted), BATCH)]
-    groups = [group for group in groups if len(store.missing(group))]
-    flushed, training = time.monotonic(), objective.training
+    from minivlm.model.frozen import frozen_in
+
+    groups = [
+        np.arange(start, min(start + BATCH, len(store.filled)))
+        for start in (np.unique(store.missing(wanted) // BATCH) * BATCH).tolist()
+    ]
+    flushed, training, computed, low = time.monotonic(), objective.training, 0, precision == "bf16"
     objective.eval()
     kind = torch.device(device).type
-    with torch.inference_mode(), torch.autocast(kind, torch.bfloat16, enabled=precision == "bf16"):
+    with (
+        torch.inference_mode(),
+        torch.autocast(kind, torch.bfloat16, enabled=low),
+        frozen_in(objective.model, torch.bfloat16) if low else nullcontext(),
+    ):
         for group, pixels in zip(groups, load(_Pixels(reader), groups, workers, kind == "cuda"), strict=True):
-            store.write(group, objective.picture_features(pixels.to(device, non_blocking=True)))
+            features = objective.picture_features(pixels.to(device, non_blocking=True))
+            missing = ~store.filled[group]
+            store.write(group[missing], features[torch.from_numpy(missing).to(device)])
+            computed += int(missing.sum())
             if time.monotonic() - flushed > _FLUSHED:
                 store.flush()
                 flushed = time.monotonic()
     store.flush()
     objective.train(training)
-    return int(np.sum([len(group) for group in groups]))
+    return computed
 
 
 class _Pixels:

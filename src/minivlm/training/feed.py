@@ -3,17 +3,56 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from minivlm.data.batch_plan import plan_batches
+from minivlm.training.device import loader_workers
 from minivlm.training.steps import plan_steps, regroup
 
 if TYPE_CHECKING:
     from minivlm.data.batches import Batches
-    from minivlm.data.store import TokenStore
+    from minivlm.data.features import FeatureStore
+    from minivlm.data.store import PictureStore, TokenStore
     from minivlm.training.distributed import Processes
 
     Loader = Callable[[Any, float], Batches]
+
+
+def loader(
+    store: TokenStore,
+    pictures: PictureStore,
+    tower: Path,
+    processes: Processes,
+    *,
+    image_token_id: int,
+    batch_tokens: int,
+    device: str,
+    threads: int,
+    workers: int,
+    features: FeatureStore | None,
+) -> Loader:
+    """What makes batches of the rows of `store`, with pictures as `tower` wants them or with its `features`.
+
+    `workers`: processes that this machine has for it, see `loader_workers`.
+    """
+    from minivlm.data.batches import Batches
+    from minivlm.data.pictures import Preparation
+    from minivlm.model.resize import resizer
+
+    preparation, is_gpu = Preparation.read(tower), device.startswith("cuda")
+    return lambda plan, rows: Batches(
+        plan,
+        store,
+        pictures,
+        preparation=preparation,
+        image_token_id=image_token_id,
+        batch_tokens=batch_tokens,
+        workers=loader_workers(workers, threads, device, int(rows), processes.local_size),
+        pin_memory=is_gpu,
+        left_to_device=resizer(preparation) if is_gpu else None,
+        features=features,
+    )
 
 
 class Feed:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import random
+import shutil
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,9 @@ from minivlm.training.result import FitResult, HistoryRow, LossWindow
 if TYPE_CHECKING:
     import torch
     from torch import nn
+
+    from minivlm.training.distributed import Processes
+    from minivlm.training.operations import OperationCounter
 
 FORMAT = 1
 _ELSEWHERE = ("best_state", "last_state", "history", "train_loss")  # of a result: not saved as they are
@@ -106,10 +110,40 @@ def save_state(path: Path, state: TrainingState) -> None:
         "window": state.window.state(),
         "random": {key: value for key, value in state.random.items() if not hasattr(value, "numpy")},
     }
-    # A tensor that two names share is written for each of them.
-    own = {name: tensor.contiguous().clone() for name, tensor in tensors.items()}
     with atomic_path(path) as temporary:
-        save_file(own, temporary, {"state": json.dumps(facts, allow_nan=False)})
+        save_file(_own(tensors), temporary, {"state": json.dumps(facts, allow_nan=False)})
+
+
+class Counted:
+    """Writes the operations of all processes into a result, with those from before it was resumed."""
+
+    def __init__(self, counter: OperationCounter, processes: Processes, before: FitResult) -> None:
+        self._counter, self.processes = counter, processes
+        self._before = before.flops, before.validation_flops  # the result goes on counting from here
+
+    def __call__(self, result: FitResult) -> None:
+        now = self.processes.sum(self._counter.flops, self._counter.validation_flops)
+        result.flops, result.validation_flops = (
+            earlier + int(number) for earlier, number in zip(self._before, now, strict=True)
+        )
+
+
+def save_counted(path: Path, state: TrainingState, counted: Counted) -> None:
+    """Keep a state; all processes take part, the first one writes."""
+    counted(state.result)
+    if counted.processes.is_main:
+        save_state(path, state)
+
+
+def remove_states(folder: Path, key: str, before: float) -> None:
+    """Remove the state of `key` below `folder`, and those that earlier trainings left there for good.
+
+    Of other keys, such as had another parameter, those last written at `before` (seconds since 1970) or sooner:
+    what is newer belongs to a training beside this one.
+    """
+    for file in folder.glob("*/state.safetensors"):
+        if file.parent.name == key or file.stat().st_mtime <= before:
+            shutil.rmtree(file.parent, ignore_errors=True)
 
 
 def load_state(path: Path) -> TrainingState | None:
@@ -137,6 +171,17 @@ def load_state(path: Path) -> TrainingState | None:
     except (SafetensorError, KeyError, ValueError, TypeError) as error:
         reason = " ".join(str(error).split())
         raise UserError(f"{path}: a damaged state ({reason}); remove it to train from the start") from None
+
+
+def _own(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The tensors, each in memory of its own: one that two names share is written for each of them."""
+    seen: set[int] = set()
+    own = {}
+    for name, tensor in tensors.items():
+        place = tensor.untyped_storage().data_ptr()
+        own[name] = tensor.clone() if place in seen else tensor.contiguous()
+        seen.add(place)
+    return own
 
 
 def _parts(optimizer: Any) -> list[Any]:

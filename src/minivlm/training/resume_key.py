@@ -10,6 +10,7 @@ from typing import Any
 
 from minivlm.files import sha256_file
 
+PACKAGE = Path(__file__).parents[1]
 _CODE = ("data", "model", "training")  # packages that decide what a step does
 _HASHED_ELSEWHERE = "pictures.bin"  # gigabytes, of which hashes.npy beside it holds every picture's sha256
 
@@ -20,10 +21,16 @@ def resume_key(parameters: Mapping[str, Any], inputs: Iterable[Path]) -> str:
     Reads all of the inputs but the pictures: about a second a gigabyte.
     """
     digest = hashlib.sha256(json.dumps(parameters, sort_keys=True).encode())
-    package = Path(__file__).parents[1]
-    code = [path for name in _CODE for path in (package / name).rglob("*.py")]
-    for root, files in ((package, code), *((root, root.rglob("*")) for root in inputs)):
-        for path in sorted(files):
-            if path.is_file() and path.name != _HASHED_ELSEWHERE:
-                digest.update(f"{path.relative_to(root).as_posix()}\0{sha256_file(path)}\n".encode())
+    digest.update(digest_files(PACKAGE, (path for name in _CODE for path in (PACKAGE / name).rglob("*.py"))))
+    for root in inputs:
+        digest.update(digest_files(root, (path for path in root.rglob("*") if path.name != _HASHED_ELSEWHERE)))
     return digest.hexdigest()[:16]
+
+
+def digest_files(root: Path, paths: Iterable[Path]) -> bytes:
+    """One hash of the files' names below `root` and their contents; directories among them are left out."""
+    digest = hashlib.sha256()
+    for path in sorted(paths):
+        if path.is_file():
+            digest.update(f"{path.relative_to(root).as_posix()}\0{sha256_file(path)}\n".encode())
+    return digest.digest()

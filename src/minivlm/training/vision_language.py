@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
+import time
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,20 +12,24 @@ from minivlm import hardware
 from minivlm.device import resolve_precision
 from minivlm.errors import TrainingError
 from minivlm.files import atomic_path, write_json
-from minivlm.training.device import loader_workers, seed_everything
+from minivlm.training.cost_report import report_stage
+from minivlm.training.device import seed_everything
+from minivlm.training.distributed import Processes, check_share, find_processes, join, leave, own_device
+from minivlm.training.energy import measured_energy
+from minivlm.training.feed import Feed, loader
 from minivlm.training.result import DivergedError, FitResult
+from minivlm.training.resume import Counted, load_state, remove_states, save_counted
+from minivlm.training.resume_key import resume_key
 
 if TYPE_CHECKING:
     import torch
 
     from minivlm.config import FreezePolicy, Prices
+    from minivlm.data.features import FeatureStore
     from minivlm.data.store import PictureStore, TokenStore
     from minivlm.model.vision_language import VisionLanguageLoss
     from minivlm.tracking import Run
-    from minivlm.training.distributed import Processes
-    from minivlm.training.feed import Loader
-    from minivlm.training.operations import OperationCounter
-    from minivlm.training.resume import TrainingState
+    from minivlm.training.feature_cache import Filled
 
 
 @dataclass(frozen=True)
@@ -84,33 +88,24 @@ def train_vision_language(
     then kept in `places.state`.
 
     Started by torchrun it is one of several processes, of which the first alone writes. A training that was
-    stopped goes on from the state in `places.state` that belongs to the same inputs, parameters and code.
+    stopped goes on from the state in `places.state` that belongs to the same inputs, parameters and code; one that
+    ends removes it, and what earlier ones left there.
     """
     from minivlm.data.store import PictureStore, TokenStore
     from minivlm.model import checkpoint
     from minivlm.model.layers import compile_layers, decoder_layers
     from minivlm.training import report
-    from minivlm.training.cost_report import report_stage
-    from minivlm.training.distributed import check_share, find_processes, join, leave, own_device
-    from minivlm.training.energy import measured_energy
-    from minivlm.training.feed import Feed
     from minivlm.training.loop import fit, mean_loss
     from minivlm.training.operations import OperationCounter
     from minivlm.training.optimizer import restore_state
-    from minivlm.training.resume import load_state
-    from minivlm.training.resume_key import resume_key
 
+    started = time.time()
     seed_everything(seed, machine.threads)
     processes = find_processes()
     check_share(processes, stage, accumulation, machine.sharding)
     device = own_device(machine.device, processes)
     join(processes, device)
-    plan: dict[str, Any] = {
-        "batch_tokens": batch_tokens,
-        "accumulation": accumulation,
-        "epochs": epochs,
-        "seed": seed,
-    }
+    plan: dict[str, Any] = dict(batch_tokens=batch_tokens, accumulation=accumulation, epochs=epochs, seed=seed)
     parameters = plan | {"threads": machine.threads, "freeze": freeze, "compile": compile, **optimization}
     parameters["features"] = places.features is not None
     key = processes.from_main(lambda: resume_key(parameters, places.inputs))
@@ -123,52 +118,60 @@ def train_vision_language(
     if compile:
         compile_layers(model)
     precision = resolve_precision(optimization["precision"], device)
-    load = _loader(places, machine, store, pictures, objective, precision, device, batch_tokens, processes)
-    feed = Feed(store, load, processes, **plan)
-    counter = OperationCounter(model.config, freeze)
-    counted = _Counted(counter, processes, resume.result if resume else FitResult())
+    # Before anything goes to a GPU: the weights that it replaces then stay on this side.
+    with _low_precision(model, precision, machine.sharding):
+        features, filled = _features(places, machine, store, pictures, objective, precision, device, processes)
+        load = loader(
+            store, pictures, places.base / "vision_tower", processes, image_token_id=model.config.image_token_id,
+            batch_tokens=batch_tokens, device=device, threads=machine.threads, workers=machine.workers,
+            features=features,
+        )  # fmt: skip
+        feed = Feed(store, load, processes, **plan)
+        counter = OperationCounter(model.config, freeze)
+        counted = Counted(counter, processes, resume.result if resume else FitResult())
 
-    name = hardware.device_name(device)
-    devices = processes.size if device.startswith("cuda") else processes.size // processes.local_size
-    price = hardware.price_per_hour(name, machine.prices)
-    done = resume.result.steps if resume else 0
-    if processes.is_main:
-        print(
-            f"{stage}: trains {sum(trained.values()):,} of {sum(p.numel() for p in model.parameters()):,} weights "
-            f"(freeze: {freeze}) in {len(feed.steps):,} steps over {len(feed.rows):,} rows, on {name}"
-            + (f", {processes.size} processes" if processes.size > 1 else "")
-            + (f"; goes on after step {done:,}, from {file}" if done else ""),
-            flush=True,
-        )
-        report.write_trained_parameters(places.reports / "trained_parameters.json", freeze, trained)
-        tracker.log_artifact(places.reports / "trained_parameters.json", stage)
-        for row in resume.result.history if resume else ():
-            tracker.log_metrics(row.curve(), row.step)
-
-    def validate() -> float:
-        return mean_loss(objective, counter.watch_validation(feed.validation()), processes)
-
-    try:
-        with measured_energy(device) as measured, _low_precision(model, precision, machine.sharding):
-            result = fit(
-                objective,
-                counter.watch(feed.after(done)),
-                total_steps=len(feed.steps),
-                device=device,
-                validate=validate if feed.validates else None,
-                on_log=lambda step, metrics: tracker.log_metrics(metrics, step),
-                label=stage,
-                price_per_hour=None if price is None else price * devices,
-                currency=machine.prices.currency,
-                processes=processes,
-                sharded=decoder_layers(model) if machine.sharding == "full" else None,
-                resume=resume,
-                save_every=None if machine.save_minutes is None else 60 * machine.save_minutes,
-                on_save=lambda state: _save(file, state, counted),
-                **optimization,
+        name = hardware.device_name(device)
+        devices = processes.size if device.startswith("cuda") else processes.size // processes.local_size
+        price = hardware.price_per_hour(name, machine.prices)
+        done = resume.result.steps if resume else 0
+        if processes.is_main:
+            weights = sum(p.numel() for p in model.parameters())
+            print(
+                f"{stage}: trains {sum(trained.values()):,} of {weights:,} weights (freeze: {freeze}) in "
+                f"{len(feed.steps):,} steps over {len(feed.rows):,} rows, on {name}"
+                + (f", {processes.size} processes" if processes.size > 1 else "")
+                + (f"; goes on after step {done:,}, from {file}" if done else ""),
+                flush=True,
             )
-    except DivergedError as error:
-        raise (_kept(error, places.state) if processes.is_main else error) from None
+            report.write_trained_parameters(places.reports / "trained_parameters.json", freeze, trained)
+            tracker.log_artifact(places.reports / "trained_parameters.json", stage)
+            for row in resume.result.history if resume else ():
+                tracker.log_metrics(row.curve(), row.step)
+
+        def validate() -> float:
+            return mean_loss(objective, counter.watch_validation(feed.validation()), processes)
+
+        try:
+            with measured_energy(device) as measured:
+                result = fit(
+                    objective,
+                    counter.watch(feed.after(done)),
+                    total_steps=len(feed.steps),
+                    device=device,
+                    validate=validate if feed.validates else None,
+                    on_log=lambda step, metrics: tracker.log_metrics(metrics, step),
+                    label=stage,
+                    price_per_hour=None if price is None else price * devices,
+                    currency=machine.prices.currency,
+                    processes=processes,
+                    sharded=decoder_layers(model) if machine.sharding == "full" else None,
+                    resume=resume,
+                    save_every=None if machine.save_minutes is None else 60 * machine.save_minutes,
+                    on_save=lambda state: save_counted(file, state, counted),
+                    **optimization,
+                )
+        except DivergedError as error:
+            raise (_kept(error, places.state) if processes.is_main else error) from None
     counted(result)
     leave(processes)
     if not processes.is_main:
@@ -183,36 +186,12 @@ def train_vision_language(
     write_json(places.reports / "metrics.json", figures)
     report.write_history(places.reports / "loss.csv", result)
     tracker.log_metrics(figures)
-    report_stage(
-        stage, places.reports / "cost.json", result, name, machine.prices, measured.energy, tracker, devices
-    )
-    shutil.rmtree(file.parent, ignore_errors=True)
+    path, energy = places.reports / "cost.json", measured.energy
+    report_stage(stage, path, result, name, machine.prices, energy, tracker, devices, filled)
+    remove_states(places.state, key, started)
 
 
-class _Counted:
-    """Writes the operations of all processes into a result, with those from before it was resumed."""
-
-    def __init__(self, counter: OperationCounter, processes: Processes, before: FitResult) -> None:
-        self._counter, self.processes = counter, processes
-        self._before = before.flops, before.validation_flops  # the result goes on counting from here
-
-    def __call__(self, result: FitResult) -> None:
-        now = self.processes.sum(self._counter.flops, self._counter.validation_flops)
-        result.flops, result.validation_flops = (
-            earlier + int(number) for earlier, number in zip(self._before, now, strict=True)
-        )
-
-
-def _save(file: Path, state: TrainingState, counted: _Counted) -> None:
-    """Keep a state; all processes take part, the first one writes."""
-    from minivlm.training.resume import save_state
-
-    counted(state.result)
-    if counted.processes.is_main:
-        save_state(file, state)
-
-
-def _loader(
+def _features(
     places: Places,
     machine: Machine,
     store: TokenStore,
@@ -220,38 +199,23 @@ def _loader(
     objective: VisionLanguageLoss,
     precision: str,
     device: str,
-    batch_tokens: int,
     processes: Processes,
-) -> Loader:
-    """What makes batches of the stage's rows; the tower's features are completed first, where they are kept."""
-    from minivlm.data.batches import Batches
-    from minivlm.data.pictures import Preparation
-    from minivlm.model.resize import resizer
+) -> tuple[FeatureStore | None, Filled | None]:
+    """The tower's features of the stage's pictures, where they are kept, and what completing them took."""
     from minivlm.training.feature_cache import open_features
 
-    tower = places.base / "vision_tower"
-    preparation, is_gpu = Preparation.read(tower), device.startswith("cuda")
-    features = None
-    if folder := places.features:
-        objective.to(device)
-        features = processes.from_main(
+    folder = places.features
+    if folder is None:
+        return None, None
+    objective.to(device)
+    with processes.together():  # one that does not see the folder fails when it opens what the first one made
+        completed = processes.from_main(
             lambda: open_features(
-                folder, tower, store, pictures, objective,
+                folder, places.base / "vision_tower", store, pictures, objective,
                 precision=precision, device=device, workers=machine.workers,
             )
         )  # fmt: skip
-    return lambda plan, rows: Batches(
-        plan,
-        store,
-        pictures,
-        preparation=preparation,
-        image_token_id=objective.model.config.image_token_id,
-        batch_tokens=batch_tokens,
-        workers=loader_workers(machine.workers, machine.threads, device, int(rows), processes.local_size),
-        pin_memory=is_gpu,
-        left_to_device=resizer(preparation) if is_gpu else None,
-        features=features,
-    )
+    return completed
 
 
 def _objective(places: Places, freeze: FreezePolicy, seed: int) -> tuple[VisionLanguageLoss, dict[str, int]]:

@@ -1,12 +1,15 @@
 """The tensors of a batch, and what a worker process makes of them."""
 
+import weakref
+
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from minivlm.data.batch_plan import IGNORED, padded_count, padded_length, plan_batches
 from minivlm.data.batches import Batches, collate
-from minivlm.data.pictures import Preparation, decode
+from minivlm.data.pictures import Preparation, decode, prepared
 from minivlm.data.pixels import PixelReader
 from minivlm.data.store import TokenStore
 from minivlm.errors import UserError
@@ -164,3 +167,26 @@ def test_small_pictures_of_one_size_are_left_to_the_device_and_others_are_not(to
     assert np.array_equal(resize(torch.from_numpy(left), *large).numpy(), here)
     never = PixelReader(pictures, large, lambda height, width: False)
     assert np.array_equal(never.read(ids), here)
+
+
+@pytest.mark.parametrize("left", [None, lambda height, width: True])
+@pytest.mark.parametrize(("sizes", "most"), [([(64, 48)] * 20, 1), ([(8, 8)] * 3 + [(64, 48)] * 20, 4)])
+def test_large_pictures_are_held_one_at_a_time(pictures, monkeypatch, left, sizes, most):
+    """A batch of photographs of 12 megapixels would else take gigabytes in each worker."""
+    made, alive, found = [], weakref.WeakValueDictionary(), []
+    random = np.random.default_rng(0)
+
+    def read(data):
+        found.append(len(alive))
+        width, height = sizes[len(made)]
+        made.append(random.integers(0, 256, (height, width, 3), dtype=np.uint8))
+        image = Image.fromarray(made[-1])
+        alive[len(made)] = image
+        return image
+
+    monkeypatch.setattr("minivlm.data.pixels.read_upright", read)
+    small = Preparation(16, 16)
+    pixels = PixelReader(pictures, small, left).read(np.zeros(len(sizes), int))
+    assert max(found) < most if left else max(found) == 0
+    for place, array in zip(pixels, made, strict=True):
+        np.testing.assert_array_equal(place, prepared(Image.fromarray(array), small))

@@ -1,7 +1,9 @@
 """A stage from stores to reports, and what it refuses to start with."""
 
 import csv
+import os
 import shutil
+import time
 
 import pytest
 import torch
@@ -59,7 +61,13 @@ def root(base, tmp_path_factory):
     return root
 
 
-def train(root, out, *, stage="pretrain", freeze="projector", start=None, tracker=None, **options):
+PRICES = Prices(currency="CNY", cpu_hour=1.0, gpu_hour={"RTX 4090": 2.0})
+
+
+def train(
+    root, out, *, stage="pretrain", freeze="projector", start=None, tracker=None, features=None, save_minutes=None,
+    **options,
+):  # fmt: skip
     train_vision_language(
         stage,
         places=Places(
@@ -70,8 +78,9 @@ def train(root, out, *, stage="pretrain", freeze="projector", start=None, tracke
             artifacts=out / "artifacts",
             reports=out / "reports",
             state=out / "state",
+            features=features,
         ),
-        machine=Machine("cpu", 1, 0, Prices(currency="CNY", cpu_hour=1.0, gpu_hour={"RTX 4090": 2.0})),
+        machine=Machine("cpu", 1, 0, PRICES, save_minutes=save_minutes),
         tracker=tracker or NullRun(),
         seed=4,
         freeze=freeze,
@@ -146,6 +155,49 @@ def test_the_same_seed_writes_the_same_bytes(root, pretrained, tmp_path):
     assert sha256_tree(tmp_path / "artifacts") == sha256_tree(pretrained / "artifacts")
     for name in ("metrics.json", "loss.csv", "trained_parameters.json"):
         assert (tmp_path / "reports" / name).read_bytes() == (pretrained / "reports" / name).read_bytes()
+
+
+def test_a_stage_on_kept_features_learns_the_same_and_says_what_they_took(
+    root, pretrained, tmp_path, monkeypatch, capsys
+):
+    expected = read_json(pretrained / "reports" / "metrics.json")
+    for out, computed in ((tmp_path / "first", 6), (tmp_path / "second", 0)):
+        train(root, out, features=tmp_path / "features")
+        found = read_json(out / "reports" / "metrics.json")
+        for name in ("train_loss", "val_loss"):
+            assert found[name] == pytest.approx(expected[name], rel=1e-5)
+        cost = read_json(out / "reports" / "cost.json")
+        assert cost["features"]["pictures"] == computed
+        assert cost["money"] == pytest.approx((cost["seconds"] + cost["features"]["seconds"]) / 3600)
+        assert f"{computed:,} of them computed now" in capsys.readouterr().out
+        # From here on the features are read: a tower that is run fails.
+        monkeypatch.setattr("minivlm.model.vision_language.tower_features", None)
+    assert "features" not in read_json(pretrained / "reports" / "cost.json")
+    assert sha256_tree(tmp_path / "first" / "artifacts") == sha256_tree(tmp_path / "second" / "artifacts")
+
+
+def test_the_tower_has_its_low_precision_before_it_goes_anywhere(root, tmp_path, monkeypatch):
+    """On a GPU the weights that are converted would else lie there too, beside what they became."""
+    found = []
+
+    def open_features(folder, tower, tokens, pictures, objective, **options):
+        found.append(objective.model.model.vision_tower.encoder.layers[0].mlp.fc1.weight.dtype)
+        raise UserError("enough")
+
+    monkeypatch.setattr("minivlm.training.feature_cache.open_features", open_features)
+    with pytest.raises(UserError, match="enough"):
+        train(root, tmp_path, features=tmp_path / "features", precision="bf16")
+    assert found == [torch.bfloat16]
+
+
+def test_a_stage_that_ends_removes_the_states_that_earlier_ones_left(root, tmp_path):
+    states = [tmp_path / "state" / name / "state.safetensors" for name in ("left", "beside")]
+    for state in states:
+        state.parent.mkdir(parents=True)
+        state.touch()
+    os.utime(states[1], times=(time.time() + 100,) * 2)  # another training writes it at the same time
+    train(root, tmp_path, save_minutes=0.0)
+    assert sorted(path.name for path in (tmp_path / "state").iterdir()) == ["beside"]
 
 
 def test_other_weights_than_were_saved_are_refused(root, pretrained, tmp_path):
