@@ -30,6 +30,7 @@ class VisionLanguageBatch(Protocol):
     input_ids: torch.Tensor  # (B, T) int64
     pixels: torch.Tensor  # (N, 3, H, W) uint8
     picture_index: torch.Tensor  # (I,) int64: rows' pictures in reading order → which of N
+    image_places: torch.Tensor  # (I * P,) int64: positions in (B * T) where `<image>` stands, in reading order
     supervised: torch.Tensor  # (S,) int64: positions in (B * T) whose next token is supervised
     targets: torch.Tensor  # (S,) int64: those next tokens; -100 where none is supervised
     features: torch.Tensor | None  # (N, P, V): of the pictures, where they are known; then there are no pixels
@@ -72,7 +73,9 @@ class VisionLanguageLoss(nn.Module):
 
     def forward(self, batch: VisionLanguageBatch) -> torch.Tensor:
         """The sum over the S supervised tokens; divide by S for the mean."""
-        embeddings = self.embed(batch.input_ids, batch.pixels, batch.picture_index, batch.features)
+        embeddings = self.embed(
+            batch.input_ids, batch.pixels, batch.picture_index, batch.image_places, batch.features
+        )
         outputs = self.model.model.language_model(inputs_embeds=embeddings, use_cache=False)
         supervised = outputs.last_hidden_state.flatten(0, 1).index_select(0, batch.supervised)  # (S, D)
         logits = self.model.lm_head(supervised)  # (S, vocabulary)
@@ -83,9 +86,14 @@ class VisionLanguageLoss(nn.Module):
         input_ids: torch.Tensor,
         pixels: torch.Tensor,
         picture_index: torch.Tensor,
+        image_places: torch.Tensor,
         features: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """(B, T, D): the tokens' embeddings, with the pictures' projected features where `<image>` stands."""
+        """(B, T, D): the tokens' embeddings, with the pictures' projected features where `<image>` stands.
+
+        The places come with the batch: a mask of them would be counted on the device, forward or backward, and the
+        CPU would wait for the number.
+        """
         embeddings = self.model.get_input_embeddings()(input_ids)
         if not len(picture_index):
             # The projector is reached all the same: of rows without pictures alone a loss would have no gradient.
@@ -93,8 +101,8 @@ class VisionLanguageLoss(nn.Module):
             return embeddings + 0 * nothing.to(embeddings.dtype)
         features = self.picture_features(pixels) if features is None else features
         features = self.project(features).index_select(0, picture_index)  # (I, P, D)
-        is_image = (input_ids == self.model.config.image_token_id).unsqueeze(-1)
-        return embeddings.masked_scatter(is_image, features.to(embeddings.dtype))
+        flat = embeddings.flatten(0, 1).index_copy(0, image_places, features.flatten(0, 1).to(embeddings.dtype))
+        return flat.view_as(embeddings)
 
     @torch.no_grad()
     def picture_features(self, pixels: torch.Tensor) -> torch.Tensor:
