@@ -200,8 +200,14 @@ def mean_loss(objective: nn.Module, batches: Iterable[Batch], processes: Process
     training = objective.training
     objective.eval()
     nats, count = torch.zeros((), dtype=torch.float64, device=device), 0
-    with torch.no_grad(), processes.together():
-        for batch in batches:
+    stream = iter(batches)
+    with torch.no_grad():
+        while True:
+            # Around the loading alone: in the forward pass of a sharded model the processes wait for each other.
+            with processes.together():
+                batch = next(stream, None)
+            if batch is None:
+                break
             if isinstance(batch, Repeat):
                 objective(batch.to(device).batch)  # a sharded model is put together by all processes
                 continue
