@@ -14,7 +14,8 @@ from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from minivlm.device import resolve_device, resolve_precision
-from minivlm.training.distributed import ALONE, Processes, Repeat
+from minivlm.errors import UserError
+from minivlm.training.distributed import ALONE, Processes, Repeat, check_launch
 from minivlm.training.optimizer import adamw, trained_parameters
 from minivlm.training.progress import TrainingProgress
 from minivlm.training.result import Counted, FitResult, HistoryRow, LossWindow
@@ -227,9 +228,14 @@ def _accelerator(device: str, precision: str) -> Iterator[Any]:
     from accelerate import Accelerator
     from accelerate.state import AcceleratorState
 
+    check_launch()
     if device.startswith("cuda"):
         torch.cuda.set_device(device)
     try:
-        yield Accelerator(cpu=device == "cpu", mixed_precision="bf16" if precision == "bf16" else "no")
+        try:
+            accelerator = Accelerator(cpu=device == "cpu", mixed_precision="bf16" if precision == "bf16" else "no")
+        except NotImplementedError as error:  # GPUs that cannot reach each other with the driver that is there
+            raise UserError(" ".join(str(error).split())) from None
+        yield accelerator
     finally:
         AcceleratorState._reset_state(reset_partial_state=True)
