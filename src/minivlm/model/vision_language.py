@@ -96,7 +96,7 @@ class VisionLanguageLoss(nn.Module):
         """
         embeddings = self.model.get_input_embeddings()(input_ids)
         if not len(picture_index):
-            # The projector is reached all the same: of rows without pictures alone a loss would have no gradient.
+            # The projector is reached all the same: other processes wait for its gradient, and the optimizer.
             nothing = self.project(self.scale.new_zeros(1, self.model.config.vision_config.hidden_size))
             return embeddings + 0 * nothing.to(embeddings.dtype)
         features = self.picture_features(pixels) if features is None else features

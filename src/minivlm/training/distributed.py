@@ -152,15 +152,15 @@ def own_device(device: str, processes: Processes) -> str:
 
 
 def check_launch() -> None:
-    """UserError where `accelerate launch` was told to share the model in its own way, which the loop does not know.
+    """UserError where `accelerate launch` was told to share the model in a way that the loop does not know.
 
     It may have been told so by a file of the user's that no option names.
     """
     for way in ("FSDP", "DEEPSPEED", "MEGATRON_LM", "PARALLELISM_CONFIG"):
         if os.environ.get(f"ACCELERATE_USE_{way}", "").lower() in ("1", "true", "yes", "on", "t", "y"):
             raise UserError(
-                f"ACCELERATE_USE_{way} is set, by accelerate's options or its default_config.yaml; what shares the "
-                "model out is runtime.sharding: start without it, for example with torchrun"
+                f"ACCELERATE_USE_{way} is set, by accelerate's options or its default_config.yaml; what shares "
+                "the model out is runtime.sharding: start without it, for example with torchrun"
             )
 
 

@@ -1,7 +1,8 @@
 """The one training loop, on Accelerate: vision tower, language model, pretrain and sft all go through `fit`.
 
-An objective is a module that maps a batch to the *sum* of its losses; `batch.count` is the number of terms. A step
-is a list of micro-batches, and its loss is the sum over all of them divided by all their terms: accumulation
+An objective is a module that maps a batch to the *sum* of its losses; `batch.count` is the number of terms. The
+loss depends on every trained parameter, whatever the batch holds: processes wait for each other's gradients. A
+step is a list of micro-batches, and its loss is the sum over all of them divided by all their terms: accumulation
 changes nothing but the memory it takes, and so do several processes (see `distributed`).
 """
 
@@ -95,6 +96,7 @@ def fit(
     ):
         objective.to(accelerator.device).train()
         module = in_company(objective, accelerator.device, processes, sharded)
+        trained = list(trained_parameters(objective).values())  # to look for them takes a millisecond
         prepared = accelerator.prepare(optimizer(objective, weight_decay))
         if resume:
             put_back(resume, objective, prepared)
@@ -109,14 +111,15 @@ def fit(
             rate = rate_of(step, total_steps, learning_rate, warmup_ratio, min_learning_rate_ratio)
             is_due = save_every is not None and processes.is_main and time.monotonic() - saved >= save_every
             count, *seen, save_now = processes.sum(*_sizes(batches), is_due)
-            nats, norm = _gradients(module, batches, int(count), accelerator, processes, max_grad_norm)
+            nats, norm = _gradients(module, trained, batches, int(count), accelerator, processes, max_grad_norm)
             where = f"{label}: step {step}, learning rate {rate:.3g}"
             if not (math.isfinite(nats) and math.isfinite(norm)):
                 raise result.diverged(f"{where}: loss {nats / max(count, 1):.4g}, gradient norm {norm:.4g}")
             for group in prepared.param_groups:
                 group["lr"] = rate
             prepared.step()
-            prepared.zero_grad(set_to_none=True)
+            for parameter in trained:
+                parameter.grad = None
 
             result.add_step(*seen)
             window.add(nats, int(count))
@@ -157,6 +160,7 @@ def _sizes(batches: Sequence[Batch]) -> tuple[int, int, int, int]:
 
 def _gradients(
     module: nn.Module,
+    trained: Sequence[nn.Parameter],
     batches: Sequence[Batch],
     count: int,
     accelerator: Any,
@@ -176,13 +180,8 @@ def _gradients(
         with accelerator.no_sync(module) if number < len(batches) else nullcontext():
             with accelerator.autocast():
                 loss = module(batch.to(accelerator.device))
-            if loss.requires_grad:  # not of rows without a picture, where the projector alone is trained
-                accelerator.backward(loss * processes.size / count)  # the exchange divides by the processes
+            accelerator.backward(loss * processes.size / count)  # the exchange divides by the processes
         total += loss.detach()
-    trained = trained_parameters(module).values()
-    for parameter in trained:
-        if parameter.grad is None:  # no row had a picture: the optimizer is to see the zero that it is
-            parameter.grad = torch.zeros_like(parameter)
     norm = accelerator.clip_grad_norm_(trained, max_grad_norm)
     # The one point of a step at which the CPU waits for the device.
     nats, grad_norm = torch.stack((total, whole(norm))).tolist()

@@ -166,21 +166,6 @@ def test_a_step_without_a_term_stops_the_run():
         train(Regression(), [[points(0, 0)]])
 
 
-def test_a_batch_that_no_trained_parameter_sees_is_a_step_that_changes_nothing():
-    class Half(Regression):
-        def forward(self, batch):
-            return super().forward(batch) if batch.x.any() else batch.y.square().sum()
-
-    objective = Half()
-    before = objective.linear.weight.clone()
-    blind = Points(torch.zeros(3, 4), torch.ones(3, 2))
-    result = train(objective, [[blind]])
-    assert torch.equal(objective.linear.weight, before)
-    assert result.train_loss == pytest.approx(2) and result.history[0].grad_norm == 0
-    train(objective, [[blind], [blind, points(4, 1)]])
-    assert not torch.equal(objective.linear.weight, before)
-
-
 @pytest.mark.parametrize("way", ["FSDP", "DEEPSPEED", "PARALLELISM_CONFIG"])
 def test_accelerate_s_own_ways_of_sharing_a_model_are_refused_in_one_line(monkeypatch, way):
     monkeypatch.setenv(f"ACCELERATE_USE_{way}", "true")
