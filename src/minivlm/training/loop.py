@@ -58,6 +58,7 @@ def fit(
     on_log: Callable[[int, dict[str, float]], None],
     label: str,
     price_per_hour: float | None,
+    devices: int = 1,
     currency: str = "",
     optimizer: Callable[[nn.Module, float], Any] = adamw,
     processes: Processes = ALONE,
@@ -70,9 +71,9 @@ def fit(
 
     `validate()` returns the validation loss (see `mean_loss`); it runs in the training's precision, `validations`
     times at even distances, the last time after the last step. `optimizer(objective, weight_decay)` makes the
-    optimizer, whose learning rate the loop sets. `on_log(step, metrics)` is called for every row of
-    the history. ValueError when `steps` ends early. DivergedError (a TrainingError) when a loss or a gradient norm
-    is not finite, or a step has no term at all: that step is not taken.
+    optimizer, whose learning rate the loop sets. `on_log(step, metrics)` is called for every row of the history; the
+    price is that of one of the `devices`. ValueError when `steps` ends early. DivergedError (a TrainingError) when a
+    loss or a gradient norm is not finite, or a step has no term at all: that step is not taken.
 
     Of several `processes` each calls this with its share of every step and gets the same losses; `sharded`: see
     `in_company`. `on_save(state)` is called in all of them when `save_every` seconds have passed since the last
@@ -91,7 +92,14 @@ def fit(
     with (
         _accelerator(device, result.precision) as accelerator,
         TrainingProgress(
-            label, total_steps, price_per_hour, currency, spent=spent, silent=not processes.is_main
+            label,
+            total_steps,
+            price_per_hour,
+            currency,
+            devices=devices,
+            spent=spent,
+            device_seconds=result.device_seconds,
+            silent=not processes.is_main,
         ) as progress,
     ):
         objective.to(accelerator.device).train()
@@ -133,15 +141,16 @@ def fit(
                 if result.val_loss is None or val_loss < result.val_loss:
                     result.val_loss, result.best_step = val_loss, step
                     result.best_state = trained_state(objective)
-            result.seconds = spent + time.monotonic() - start
+            result.take_time(spent + time.monotonic() - start, devices)
             if step % log_steps == 0 or step in (1, total_steps) or val_loss is not None:
                 row = HistoryRow(step, window.since_row(), val_loss, rate, norm, result.samples, result.tokens)
                 result.history.append(row)
-                on_log(step, row.metrics(result.seconds, price_per_hour))
+                paid = None if price_per_hour is None else price_per_hour * result.device_seconds / 3600
+                on_log(step, row.metrics(result.seconds, paid))
             if save_now and on_save:
                 on_save(take_state(objective, prepared, result, window))
                 saved = time.monotonic()
-        result.seconds = spent + time.monotonic() - start
+        result.take_time(spent + time.monotonic() - start, devices)
     if result.steps < total_steps:
         raise ValueError(f"{label}: data for {result.steps} of {total_steps} steps")
     result.train_loss = window.mean()

@@ -113,6 +113,10 @@ def train_vision_language(
     }
     parameters = plan | {"threads": machine.threads, "freeze": freeze, "compile": compile, **optimization}
     parameters["features"] = places.features is not None
+    # Both decide bits, and what the time costs: on another device a training begins anew.
+    precision = resolve_precision(optimization["precision"], device)
+    name = hardware.device_name(device)
+    parameters |= {"resolved_precision": precision, "device": name}
     key = processes.from_main(lambda: resume_key(parameters, places.inputs))
     file = places.state / key / "state.safetensors"
     resume = processes.from_main(lambda: load_state(file))
@@ -122,13 +126,11 @@ def train_vision_language(
     model = objective.model
     if compile:
         compile_layers(model)
-    precision = resolve_precision(optimization["precision"], device)
     load = _loader(places, machine, store, pictures, objective, precision, device, batch_tokens, processes)
     feed = Feed(store, load, processes, **plan)
     counter = OperationCounter(model.config, freeze)
     counted = _Counted(counter, processes, resume.result if resume else FitResult())
 
-    name = hardware.device_name(device)
     devices = processes.size if device.startswith("cuda") else processes.size // processes.local_size
     price = hardware.price_per_hour(name, machine.prices)
     done = resume.result.steps if resume else 0
@@ -158,7 +160,8 @@ def train_vision_language(
                 validate=validate if feed.validates else None,
                 on_log=lambda step, metrics: tracker.log_metrics(metrics, step),
                 label=stage,
-                price_per_hour=None if price is None else price * devices,
+                price_per_hour=price,
+                devices=devices,
                 currency=machine.prices.currency,
                 processes=processes,
                 sharded=decoder_layers(model) if machine.sharding == "full" else None,
