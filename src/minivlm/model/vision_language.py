@@ -59,11 +59,9 @@ class VisionLanguageLoss(nn.Module):
         use_matmul_attention(model.model.language_model)
         use_matmul_attention(model.model.vision_tower)
         use_fused_norms(model.model.language_model)
-        # (x / 255 - mean) / std, as one product and one sum.
-        std = torch.tensor(image_std).view(1, 3, 1, 1)
-        mean = torch.tensor(image_mean).view(1, 3, 1, 1)
-        self.register_buffer("scale", 1 / (255 * std), persistent=False)
-        self.register_buffer("shift", -mean / std, persistent=False)
+        scale, shift = scale_and_shift(image_mean, image_std)
+        self.register_buffer("scale", scale, persistent=False)
+        self.register_buffer("shift", shift, persistent=False)
 
     def train(self, mode: bool = True) -> Self:
         """Training mode, the frozen tower excepted."""
@@ -106,7 +104,10 @@ class VisionLanguageLoss(nn.Module):
 
     @torch.no_grad()
     def picture_features(self, pixels: torch.Tensor) -> torch.Tensor:
-        """(N, P, V): the frozen tower's features of N uint8 pictures, resized and normalised on the device."""
+        """(N, P, V): the frozen tower's features of N uint8 pictures, resized and normalised on the device.
+
+        Not under inference_mode: the projector's backward pass keeps the features, and may keep no such tensors.
+        """
         if self.preparation and pixels.shape[-2:] != (self.preparation[0],) * 2:
             pixels = resize(pixels, *self.preparation)
         normalised = pixels * self.scale + self.shift
@@ -116,3 +117,9 @@ class VisionLanguageLoss(nn.Module):
         """(…, V) → (…, D): the one linear map."""
         projector = self.model.model.multi_modal_projector
         return functional.linear(features, projector.linear_1.weight, projector.linear_1.bias)
+
+
+def scale_and_shift(mean: Sequence[float], std: Sequence[float]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Two (1, 3, 1, 1) by colour: (x / 255 - mean) / std of a pixel x, as one product and one sum."""
+    means, deviations = (torch.tensor(values).view(1, 3, 1, 1) for values in (mean, std))
+    return 1 / (255 * deviations), -means / deviations
