@@ -140,8 +140,9 @@ class Batches:
     ) -> None:
         """`plan` holds row indices of the store for each batch; slice it to go on in the middle of an epoch.
 
-        `batch_tokens`: no row is padded beyond it. `pin_memory`: page-locked, so that copies to a GPU overlap.
-        `left_to_device`: see `PixelReader`. `features` are read instead of pictures.
+        `batch_tokens`: no row is padded beyond it. `pin_memory`: page-locked, so that the CPU does not wait for
+        copies to a GPU; there they take turns with the computation. `left_to_device`: see `PixelReader`.
+        `features` are read instead of pictures.
         """
         self._plan = plan
         reader = PixelReader(pictures, preparation, left_to_device)

@@ -71,9 +71,9 @@ def fit(
 
     `validate()` returns the validation loss (see `mean_loss`); it runs in the training's precision, `validations`
     times at even distances, the last time after the last step. `optimizer(objective, weight_decay)` makes the
-    optimizer, whose learning rate the loop sets. `on_log(step, metrics)` is called for every row of the history; the
-    price is that of one of the `devices`. ValueError when `steps` ends early. DivergedError (a TrainingError) when a
-    loss or a gradient norm is not finite, or a step has no term at all: that step is not taken.
+    optimizer, whose learning rate the loop sets. `on_log(step, metrics)` is called for every row of the history;
+    the price is that of one of the `devices`. ValueError when `steps` ends early. DivergedError (a TrainingError)
+    when a loss or a gradient norm is not finite, or a step has no term at all: that step is not taken.
 
     Of several `processes` each calls this with its share of every step and gets the same losses; `sharded`: see
     `in_company`. `on_save(state)` is called in all of them when `save_every` seconds have passed since the last
@@ -192,7 +192,8 @@ def _gradients(
             accelerator.backward(loss * processes.size / count)  # the exchange divides by the processes
         total += loss.detach()
     norm = accelerator.clip_grad_norm_(trained, max_grad_norm)
-    # The one point of a step at which the CPU waits for the device.
+    # The one point of a step at which the CPU waits for the device: a step whose loss is not finite is not taken, so
+    # the optimizer's kernels are launched behind it, to a device that has nothing left to do.
     nats, grad_norm = torch.stack((total, whole(norm))).tolist()
     return processes.sum(nats)[0], grad_norm
 
