@@ -192,8 +192,8 @@ def _gradients(
             accelerator.backward(loss * processes.size / count)  # the exchange divides by the processes
         total += loss.detach()
     norm = accelerator.clip_grad_norm_(trained, max_grad_norm)
-    # The one point of a step at which the CPU waits for the device: a step whose loss is not finite is not taken, so
-    # the optimizer's kernels are launched behind it, to a device that has nothing left to do.
+    # The one point of a step at which the CPU waits for the device: a step whose loss is not finite is not taken.
+    # So the optimizer's kernels are launched after it, to a device that has nothing left to do.
     nats, grad_norm = torch.stack((total, whole(norm))).tolist()
     return processes.sum(nats)[0], grad_norm
 
