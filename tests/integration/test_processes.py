@@ -214,6 +214,36 @@ FeatureStore.__init__ = _elsewhere
 """
 
 
+def test_a_picture_of_a_validation_row_that_one_process_cannot_decode_ends_both(stage):
+    """Under FSDP, whose forward pass waits for the other process."""
+    (stage.root / "spoilt.py").write_text(SPOILT)
+    stage.set(sharding="full")
+    launcher = ["-m", "torch.distributed.run", *TORCHRUN.split()[1:]]
+    code, _, errors = stage.run(sys.executable, *launcher, "spoilt.py")
+    assert code == 1 and "error: picture 7 cannot be decoded" in errors
+    assert_nobody_left(stage)
+
+
+# Runs the stage; the second process cannot read its first validation batch.
+SPOILT = """
+import os
+import pipelines.pretrain as stage
+from minivlm.errors import UserError
+from minivlm.training import feed
+
+validation = feed.Feed.validation
+
+def spoilt(self):
+    for batch in validation(self):
+        if os.environ["RANK"] == "1":
+            raise UserError("picture 7 cannot be decoded")
+        yield batch
+
+feed.Feed.validation = spoilt
+stage.app()
+"""
+
+
 def runs_in_mlflow(stage):
     """Stage or None → status of each run in the checkout's store."""
     with closing(sqlite3.connect(next((stage.root / "mlruns").glob("*.db")))) as store:

@@ -71,7 +71,9 @@ def expected_of(directory, base, picture):
     pixels = torch.from_numpy(decode(picture.read_bytes(), Preparation.read(base / "vision_tower")))[None]
     objective = VisionLanguageLoss(model, *checkpoint.normalization(base)).eval()
     with torch.no_grad():
-        embeddings = objective.embed(ids, pixels, torch.tensor([0]))
+        embeddings = objective.embed(
+            ids, pixels, torch.tensor([0]), (ids[0] == model.config.image_token_id).nonzero()[:, 0]
+        )
         hidden_states = model.model.language_model(inputs_embeds=embeddings, use_cache=False).last_hidden_state
         logits = model.lm_head(hidden_states)[0]
     loaded = load_model(directory)

@@ -153,7 +153,8 @@ def test_loss_and_projector_gradients_are_the_original_s(original):
     pictures = pictures.flatten(0, -4)
     supervised = mask.flatten().nonzero().squeeze(1)
     targets = torch.from_numpy(cases["train.targets"]).flatten()[supervised]
-    batch = Batch(ids, pictures, torch.arange(len(pictures)), supervised, targets, ids.numel())
+    image = model.config.image_token_id
+    batch = Batch(ids, pictures, torch.arange(len(pictures)), supervised, targets, ids.numel(), image_id=image)
     objective = VisionLanguageLoss(model, (0.0,) * 3, (1 / 255,) * 3)  # the pictures are normalised already
     loss = objective(batch) / batch.count
     loss.backward()

@@ -39,6 +39,7 @@ class Batch:
     input_ids: torch.Tensor  # (B, T) int64
     pixels: torch.Tensor  # (N, 3, H, W) uint8, each distinct picture of the batch once; none with features
     picture_index: torch.Tensor  # (runs of image tokens,) int64: the picture of each run, in row-major order
+    image_places: torch.Tensor  # (image tokens,) int64 into the flat (B * T): where they stand
     supervised: torch.Tensor  # (S,) int64 into the flat (B * T): positions whose next token is supervised
     targets: torch.Tensor  # (S,) int64: those next tokens; IGNORED beyond the first `count`
     tokens: int  # without padding
@@ -101,16 +102,17 @@ def collate(
 
     wanted = tokens.pictures_of(rows)
     distinct, index = np.unique(wanted, return_inverse=True)
-    places = int(np.count_nonzero(input_ids == image_token_id))
-    if places != len(wanted) * tokens.image_tokens:
+    places = np.flatnonzero(input_ids == image_token_id)
+    if len(places) != len(wanted) * tokens.image_tokens:
         raise UserError(
-            f"{tokens.directory}: {places} image tokens (id {image_token_id}) for {len(wanted)} pictures of "
+            f"{tokens.directory}: {len(places)} image tokens (id {image_token_id}) for {len(wanted)} pictures of "
             f"{tokens.image_tokens}; these tokens were made for another model"
         )
     return Batch(
         input_ids=torch.from_numpy(input_ids),
         pixels=torch.from_numpy(pixels.read(distinct if features is None else distinct[:0])),
         picture_index=torch.from_numpy(index.astype(np.int64)),
+        image_places=torch.from_numpy(places.astype(np.int64)),
         supervised=torch.from_numpy(supervised),
         targets=torch.from_numpy(targets),
         tokens=int(lengths.sum()),
@@ -138,8 +140,9 @@ class Batches:
     ) -> None:
         """`plan` holds row indices of the store for each batch; slice it to go on in the middle of an epoch.
 
-        `batch_tokens`: no row is padded beyond it. `pin_memory`: page-locked, so that copies to a GPU overlap.
-        `left_to_device`: see `PixelReader`. `features` are read instead of pictures.
+        `batch_tokens`: no row is padded beyond it. `pin_memory`: page-locked, so that the CPU does not wait for
+        copies to a GPU; there they take turns with the computation. `left_to_device`: see `PixelReader`.
+        `features` are read instead of pictures.
         """
         self._plan = plan
         reader = PixelReader(pictures, preparation, left_to_device)

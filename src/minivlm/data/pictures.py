@@ -1,14 +1,14 @@
 """An encoded picture -> the pixels that the vision tower sees.
 
 The same steps as transformers' image processors on Pillow, in two halves: `decode` leaves small uint8 pixels,
-which a worker hands on and a GPU receives; `to_pixel_values` scales and normalises them on the device.
+which a worker hands on and a GPU receives; the objective normalises them there (`model.vision_language`).
 """
 
 from __future__ import annotations
 
 import io
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -18,7 +18,6 @@ from minivlm.files import read_json
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
-    import torch
     from PIL import Image
 
 BICUBIC = 3  # Pillow's number of the filter
@@ -125,12 +124,3 @@ def prepared(image: Image.Image, preparation: Preparation) -> npt.NDArray[np.uin
         image = image.resize((width, height), Image.Resampling(resample))
     left, top = (width - side) // 2, (height - side) // 2
     return as_pixels(image.crop((left, top, left + side, top + side)) if image.size != (side, side) else image)
-
-
-def to_pixel_values(pixels: torch.Tensor, mean: Sequence[float], std: Sequence[float]) -> torch.Tensor:
-    """uint8 (N, 3, H, W) -> float32 (N, 3, H, W): (x / 255 - mean) / std by colour, on the same device."""
-    import torch
-
-    scale = torch.tensor(mean, device=pixels.device)[:, None, None]
-    spread = torch.tensor(std, device=pixels.device)[:, None, None]
-    return (pixels.to(torch.float32) / 255 - scale) / spread

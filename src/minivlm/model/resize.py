@@ -16,6 +16,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from functools import lru_cache, partial
+from typing import Any
 
 import torch
 
@@ -67,7 +68,8 @@ def _sides(height: int, width: int, side: int, edge: int | None) -> tuple[int, i
 
 def _weighted(pixels: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
     """uint8 (…, before) by the three parts of the weights, (3, before, after) → uint8 (…, after)."""
-    values, total = pixels.float(), torch.tensor(1 << (_BITS - 1), dtype=torch.int32, device=pixels.device)
+    values: torch.Tensor = pixels.float()
+    total: Any = 1 << (_BITS - 1)  # no tensor: to send one to a GPU, the CPU waits for all that is under way there
     for part, shift in zip(weights, (0, 8, 16), strict=True):
         total = total + ((values @ part).to(torch.int32) << shift)
     return (total >> _BITS).clamp_(0, 255).to(torch.uint8)

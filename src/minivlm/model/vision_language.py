@@ -30,6 +30,7 @@ class VisionLanguageBatch(Protocol):
     input_ids: torch.Tensor  # (B, T) int64
     pixels: torch.Tensor  # (N, 3, H, W) uint8
     picture_index: torch.Tensor  # (I,) int64: rows' pictures in reading order → which of N
+    image_places: torch.Tensor  # (I * P,) int64: positions in (B * T) where `<image>` stands, in reading order
     supervised: torch.Tensor  # (S,) int64: positions in (B * T) whose next token is supervised
     targets: torch.Tensor  # (S,) int64: those next tokens; -100 where none is supervised
     features: torch.Tensor | None  # (N, P, V): of the pictures, where they are known; then there are no pixels
@@ -58,11 +59,9 @@ class VisionLanguageLoss(nn.Module):
         use_matmul_attention(model.model.language_model)
         use_matmul_attention(model.model.vision_tower)
         use_fused_norms(model.model.language_model)
-        # (x / 255 - mean) / std, as one product and one sum.
-        std = torch.tensor(image_std).view(1, 3, 1, 1)
-        mean = torch.tensor(image_mean).view(1, 3, 1, 1)
-        self.register_buffer("scale", 1 / (255 * std), persistent=False)
-        self.register_buffer("shift", -mean / std, persistent=False)
+        scale, shift = scale_and_shift(image_mean, image_std)
+        self.register_buffer("scale", scale, persistent=False)
+        self.register_buffer("shift", shift, persistent=False)
 
     def train(self, mode: bool = True) -> Self:
         """Training mode, the frozen tower excepted."""
@@ -72,7 +71,9 @@ class VisionLanguageLoss(nn.Module):
 
     def forward(self, batch: VisionLanguageBatch) -> torch.Tensor:
         """The sum over the S supervised tokens; divide by S for the mean."""
-        embeddings = self.embed(batch.input_ids, batch.pixels, batch.picture_index, batch.features)
+        embeddings = self.embed(
+            batch.input_ids, batch.pixels, batch.picture_index, batch.image_places, batch.features
+        )
         outputs = self.model.model.language_model(inputs_embeds=embeddings, use_cache=False)
         supervised = outputs.last_hidden_state.flatten(0, 1).index_select(0, batch.supervised)  # (S, D)
         logits = self.model.lm_head(supervised)  # (S, vocabulary)
@@ -83,22 +84,30 @@ class VisionLanguageLoss(nn.Module):
         input_ids: torch.Tensor,
         pixels: torch.Tensor,
         picture_index: torch.Tensor,
+        image_places: torch.Tensor,
         features: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """(B, T, D): the tokens' embeddings, with the pictures' projected features where `<image>` stands."""
+        """(B, T, D): the tokens' embeddings, with the pictures' projected features where `<image>` stands.
+
+        The places come with the batch: a mask of them would be counted on the device, forward or backward, and the
+        CPU would wait for the number.
+        """
         embeddings = self.model.get_input_embeddings()(input_ids)
         if not len(picture_index):
-            # The projector is reached all the same: of rows without pictures alone a loss would have no gradient.
+            # The projector is reached all the same: other processes wait for its gradient, and the optimizer.
             nothing = self.project(self.scale.new_zeros(1, self.model.config.vision_config.hidden_size))
             return embeddings + 0 * nothing.to(embeddings.dtype)
         features = self.picture_features(pixels) if features is None else features
         features = self.project(features).index_select(0, picture_index)  # (I, P, D)
-        is_image = (input_ids == self.model.config.image_token_id).unsqueeze(-1)
-        return embeddings.masked_scatter(is_image, features.to(embeddings.dtype))
+        flat = embeddings.flatten(0, 1).index_copy(0, image_places, features.flatten(0, 1).to(embeddings.dtype))
+        return flat.view_as(embeddings)
 
     @torch.no_grad()
     def picture_features(self, pixels: torch.Tensor) -> torch.Tensor:
-        """(N, P, V): the frozen tower's features of N uint8 pictures, resized and normalised on the device."""
+        """(N, P, V): the frozen tower's features of N uint8 pictures, resized and normalised on the device.
+
+        Not under inference_mode: the projector's backward pass keeps the features, and may keep no such tensors.
+        """
         if self.preparation and pixels.shape[-2:] != (self.preparation[0],) * 2:
             pixels = resize(pixels, *self.preparation)
         normalised = pixels * self.scale + self.shift
@@ -108,3 +117,9 @@ class VisionLanguageLoss(nn.Module):
         """(…, V) → (…, D): the one linear map."""
         projector = self.model.model.multi_modal_projector
         return functional.linear(features, projector.linear_1.weight, projector.linear_1.bias)
+
+
+def scale_and_shift(mean: Sequence[float], std: Sequence[float]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Two (1, 3, 1, 1) by colour: (x / 255 - mean) / std of a pixel x, as one product and one sum."""
+    means, deviations = (torch.tensor(values).view(1, 3, 1, 1) for values in (mean, std))
+    return 1 / (255 * deviations), -means / deviations

@@ -31,7 +31,8 @@ _SHOWN = "RTX 4090"  # the original's device, which a stage's last line names
 @dataclass(frozen=True)
 class Spent:
     """What one training counted. `tokens` without and `padded_tokens` with the padding; FLOPs as `operations` has
-    them: training, validation, the optimizer's matrix products."""
+    them: training, validation, the optimizer's matrix products. `device_seconds`: of all devices, whose number
+    may have changed on the way; None: `seconds` times the number at the end."""
 
     seconds: float
     steps: int
@@ -42,6 +43,7 @@ class Spent:
     validation_flops: int
     optimizer_flops: int
     precision: str
+    device_seconds: float | None = None
 
     @classmethod
     def of(cls, result: FitResult) -> Spent:
@@ -84,9 +86,11 @@ def cost_report(
 ) -> dict[str, Any]:
     """What a training took on `devices` GPUs of that name, or machines with that CPU, and its projections.
 
-    `mfu`: the model's operations (training and validation) over what the devices' peaks allow in that time.
+    `mfu`: the model's operations (training and validation) over what the devices' peaks allow in that time. A
+    training that went on with another number of devices is paid, and measured, by what each of its parts had.
     """
-    share = (spent.flops + spent.validation_flops) / spent.seconds / (peak.flops * devices)
+    busy = spent.seconds * devices if spent.device_seconds is None else spent.device_seconds
+    share = (spent.flops + spent.validation_flops) / busy / peak.flops
     on_known_gpu = find_board(device_name) is not None
     return {
         "device": device_name,
@@ -94,9 +98,10 @@ def cost_report(
         "precision": spent.precision,
         "seconds": spent.seconds,
         "hours": spent.seconds / 3600,
+        "device_seconds": busy,
         "currency": prices.currency,
         "price_per_hour": hardware.price_per_hour(device_name, prices),
-        "money": money(spent.seconds, device_name, prices, devices),
+        "money": money(busy, device_name, prices),
         **spent.rates(),
         "flops": spent.flops,
         "validation_flops": spent.validation_flops,

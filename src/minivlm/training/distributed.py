@@ -14,12 +14,15 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any, Self, TypeVar
 
 from minivlm.errors import UserError
 
 Item = TypeVar("Item")
 Made = TypeVar("Made")
+
+PATIENCE = timedelta(minutes=10)  # with a sum, of numbers or gradients; what torch gives NCCL
 
 
 @dataclass(frozen=True)
@@ -66,16 +69,22 @@ class Processes:
         """Each number's sum over the processes, in float64; all of them have to ask for it."""
         if self.size == 1:
             return list(numbers)
+        return self._sum(numbers)
+
+    def _sum(self, numbers: Sequence[float], group: Any = None) -> list[float]:
         import torch
         from torch import distributed
 
         values = torch.tensor(numbers, dtype=torch.float64)
-        distributed.all_reduce(values)
+        distributed.all_reduce(values, group=group)
         return list(values.tolist())
 
     @contextmanager
     def together(self) -> Iterator[None]:
-        """What one process cannot do, none has done: a UserError of one is raised in all."""
+        """What one process cannot do, none has done: a UserError of one is raised in all.
+
+        However long it takes one of them, the others wait; see `join`.
+        """
         if self.size == 1:
             yield
             return
@@ -84,7 +93,7 @@ class Processes:
             yield
         except UserError as raised:
             error = raised
-        if self.sum(float(error is not None)) != [0.0]:
+        if self._sum([float(error is not None)], _patient.get("group")) != [0.0]:
             raise UserError(self._first(str(error) if error else None)) from None
 
     def from_main(self, make: Callable[[], Made]) -> Made:
@@ -142,6 +151,19 @@ def own_device(device: str, processes: Processes) -> str:
     return f"cuda:{processes.local_rank}"
 
 
+def check_launch() -> None:
+    """UserError where `accelerate launch` was told to share the model in a way that the loop does not know.
+
+    It may have been told so by a file of the user's that no option names.
+    """
+    for way in ("FSDP", "DEEPSPEED", "MEGATRON_LM", "PARALLELISM_CONFIG"):
+        if os.environ.get(f"ACCELERATE_USE_{way}", "").lower() in ("1", "true", "yes", "on", "t", "y"):
+            raise UserError(
+                f"ACCELERATE_USE_{way} is set, by accelerate's options or its default_config.yaml; what shares "
+                "the model out is runtime.sharding: start without it, for example with torchrun"
+            )
+
+
 def check_share(processes: Processes, stage: str, accumulation: int, sharding: str) -> None:
     """UserError when the steps of a stage cannot be shared out, or there is nobody to share a model with."""
     if accumulation < processes.size:
@@ -156,23 +178,28 @@ def check_share(processes: Processes, stage: str, accumulation: int, sharding: s
         )
 
 
+_patient: dict[str, Any] = {}
+"""`group`: of the same processes, in which they wait for what one of them prepares."""
+
+
 def join(processes: Processes, device: str) -> None:
-    """Let the processes reach each other: numbers through gloo, gradients on GPUs through NCCL."""
+    """Let the processes reach each other: numbers through gloo, gradients on GPUs through NCCL.
+
+    A process that has died is noticed by the launcher; one that hangs, with its GPU, by the others, who give up
+    when a sum takes longer than PATIENCE. Only in `together` they wait a day: one may prepare something for hours.
+    """
     if processes is ALONE:
         return
-    from datetime import timedelta
-
     import torch
     from torch import distributed
 
-    # The first process may prepare something for hours; one that has died is noticed by the launcher.
-    patience = timedelta(days=1)
     if device.startswith("cuda"):
         torch.cuda.set_device(device)
         gpu = torch.device(device)
-        distributed.init_process_group("cpu:gloo,cuda:nccl", timeout=patience, device_id=gpu)
+        distributed.init_process_group("cpu:gloo,cuda:nccl", timeout=PATIENCE, device_id=gpu)
     else:
-        distributed.init_process_group("gloo", timeout=patience)
+        distributed.init_process_group("gloo", timeout=PATIENCE)
+    _patient["group"] = distributed.new_group(backend="gloo", timeout=timedelta(days=1))
 
 
 def leave(processes: Processes) -> None:
@@ -181,4 +208,5 @@ def leave(processes: Processes) -> None:
         return
     from torch import distributed
 
+    _patient.clear()
     distributed.destroy_process_group()

@@ -9,7 +9,6 @@ import torch
 from torch import nn
 
 from minivlm.training.distributed import Processes, Repeat
-from minivlm.training.optimizer import trained_parameters
 
 
 def in_company(
@@ -24,7 +23,6 @@ def in_company(
     """
     if processes.size == 1:
         return objective
-    objective.register_forward_hook(_reach_all)  # before FSDP's own, which cut the parameters up again
     if sharded is None:
         return nn.parallel.DistributedDataParallel(
             _Weighted(objective), forward_sync_buffers=False, gradient_as_bucket_view=True
@@ -34,9 +32,7 @@ def in_company(
 
     mesh = init_device_mesh(device.type, (processes.size,))
     for module in sharded:
-        # A frozen module is not reached in a process whose batch has no picture: so none gathers it in backward.
-        is_reached = all(parameter.requires_grad for parameter in module.parameters())
-        fully_shard(module, mesh=mesh, reshard_after_forward=is_reached)
+        fully_shard(module, mesh=mesh, reshard_after_forward=True)
     fully_shard(objective, mesh=mesh)
     return _Weighted(objective)
 
@@ -53,19 +49,6 @@ class _Weighted(nn.Module):
         repeated = isinstance(batch, Repeat)
         loss: torch.Tensor = self.objective(batch.batch if repeated else batch)
         return loss * 0 if repeated else loss
-
-
-def _reach_all(objective: nn.Module, batch: Any, loss: torch.Tensor) -> torch.Tensor:
-    """A forward hook that lets the loss depend on every trained parameter, whatever the batch holds.
-
-    Without a picture it would not reach the projector, whose gradient the other processes would wait for.
-    """
-    if not torch.is_grad_enabled():
-        return loss
-    for parameter in trained_parameters(objective).values():
-        if not is_part(parameter):  # a layer that is cut up again by now: no batch is without it
-            loss = loss + 0 * parameter.reshape(-1)[0]
-    return loss
 
 
 def is_part(tensor: torch.Tensor) -> bool:

@@ -1,7 +1,8 @@
 """The one training loop, on Accelerate: vision tower, language model, pretrain and sft all go through `fit`.
 
-An objective is a module that maps a batch to the *sum* of its losses; `batch.count` is the number of terms. A step
-is a list of micro-batches, and its loss is the sum over all of them divided by all their terms: accumulation
+An objective is a module that maps a batch to the *sum* of its losses; `batch.count` is the number of terms. The
+loss depends on every trained parameter, whatever the batch holds: processes wait for each other's gradients. A
+step is a list of micro-batches, and its loss is the sum over all of them divided by all their terms: accumulation
 changes nothing but the memory it takes, and so do several processes (see `distributed`).
 """
 
@@ -14,7 +15,8 @@ from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from minivlm.device import resolve_device, resolve_precision
-from minivlm.training.distributed import ALONE, Processes, Repeat
+from minivlm.errors import UserError
+from minivlm.training.distributed import ALONE, Processes, Repeat, check_launch
 from minivlm.training.optimizer import adamw, trained_parameters
 from minivlm.training.progress import TrainingProgress
 from minivlm.training.result import Counted, FitResult, HistoryRow, LossWindow
@@ -56,6 +58,7 @@ def fit(
     on_log: Callable[[int, dict[str, float]], None],
     label: str,
     price_per_hour: float | None,
+    devices: int = 1,
     currency: str = "",
     optimizer: Callable[[nn.Module, float], Any] = adamw,
     processes: Processes = ALONE,
@@ -68,9 +71,9 @@ def fit(
 
     `validate()` returns the validation loss (see `mean_loss`); it runs in the training's precision, `validations`
     times at even distances, the last time after the last step. `optimizer(objective, weight_decay)` makes the
-    optimizer, whose learning rate the loop sets. `on_log(step, metrics)` is called for every row of
-    the history. ValueError when `steps` ends early. DivergedError (a TrainingError) when a loss or a gradient norm
-    is not finite, or a step has no term at all: that step is not taken.
+    optimizer, whose learning rate the loop sets. `on_log(step, metrics)` is called for every row of the history;
+    the price is that of one of the `devices`. ValueError when `steps` ends early. DivergedError (a TrainingError)
+    when a loss or a gradient norm is not finite, or a step has no term at all: that step is not taken.
 
     Of several `processes` each calls this with its share of every step and gets the same losses; `sharded`: see
     `in_company`. `on_save(state)` is called in all of them when `save_every` seconds have passed since the last
@@ -89,11 +92,19 @@ def fit(
     with (
         _accelerator(device, result.precision) as accelerator,
         TrainingProgress(
-            label, total_steps, price_per_hour, currency, spent=spent, silent=not processes.is_main
+            label,
+            total_steps,
+            price_per_hour,
+            currency,
+            devices=devices,
+            spent=spent,
+            device_seconds=result.device_seconds,
+            silent=not processes.is_main,
         ) as progress,
     ):
         objective.to(accelerator.device).train()
         module = in_company(objective, accelerator.device, processes, sharded)
+        trained = list(trained_parameters(objective).values())  # to look for them takes a millisecond
         prepared = accelerator.prepare(optimizer(objective, weight_decay))
         if resume:
             put_back(resume, objective, prepared)
@@ -108,14 +119,15 @@ def fit(
             rate = rate_of(step, total_steps, learning_rate, warmup_ratio, min_learning_rate_ratio)
             is_due = save_every is not None and processes.is_main and time.monotonic() - saved >= save_every
             count, *seen, save_now = processes.sum(*_sizes(batches), is_due)
-            nats, norm = _gradients(module, batches, int(count), accelerator, processes, max_grad_norm)
+            nats, norm = _gradients(module, trained, batches, int(count), accelerator, processes, max_grad_norm)
             where = f"{label}: step {step}, learning rate {rate:.3g}"
             if not (math.isfinite(nats) and math.isfinite(norm)):
                 raise result.diverged(f"{where}: loss {nats / max(count, 1):.4g}, gradient norm {norm:.4g}")
             for group in prepared.param_groups:
                 group["lr"] = rate
             prepared.step()
-            prepared.zero_grad(set_to_none=True)
+            for parameter in trained:
+                parameter.grad = None
 
             result.add_step(*seen)
             window.add(nats, int(count))
@@ -129,15 +141,16 @@ def fit(
                 if result.val_loss is None or val_loss < result.val_loss:
                     result.val_loss, result.best_step = val_loss, step
                     result.best_state = trained_state(objective)
-            result.seconds = spent + time.monotonic() - start
+            result.take_time(spent + time.monotonic() - start, devices)
             if step % log_steps == 0 or step in (1, total_steps) or val_loss is not None:
                 row = HistoryRow(step, window.since_row(), val_loss, rate, norm, result.samples, result.tokens)
                 result.history.append(row)
-                on_log(step, row.metrics(result.seconds, price_per_hour))
+                paid = None if price_per_hour is None else price_per_hour * result.device_seconds / 3600
+                on_log(step, row.metrics(result.seconds, paid))
             if save_now and on_save:
                 on_save(take_state(objective, prepared, result, window))
                 saved = time.monotonic()
-        result.seconds = spent + time.monotonic() - start
+        result.take_time(spent + time.monotonic() - start, devices)
     if result.steps < total_steps:
         raise ValueError(f"{label}: data for {result.steps} of {total_steps} steps")
     result.train_loss = window.mean()
@@ -156,6 +169,7 @@ def _sizes(batches: Sequence[Batch]) -> tuple[int, int, int, int]:
 
 def _gradients(
     module: nn.Module,
+    trained: Sequence[nn.Parameter],
     batches: Sequence[Batch],
     count: int,
     accelerator: Any,
@@ -175,15 +189,11 @@ def _gradients(
         with accelerator.no_sync(module) if number < len(batches) else nullcontext():
             with accelerator.autocast():
                 loss = module(batch.to(accelerator.device))
-            if loss.requires_grad:  # not of rows without a picture, where the projector alone is trained
-                accelerator.backward(loss * processes.size / count)  # the exchange divides by the processes
+            accelerator.backward(loss * processes.size / count)  # the exchange divides by the processes
         total += loss.detach()
-    trained = trained_parameters(module).values()
-    for parameter in trained:
-        if parameter.grad is None:  # no row had a picture: the optimizer is to see the zero that it is
-            parameter.grad = torch.zeros_like(parameter)
     norm = accelerator.clip_grad_norm_(trained, max_grad_norm)
-    # The one point of a step at which the CPU waits for the device.
+    # The one point of a step at which the CPU waits for the device: a step whose loss is not finite is not taken.
+    # So the optimizer's kernels are launched after it, to a device that has nothing left to do.
     nats, grad_norm = torch.stack((total, whole(norm))).tolist()
     return processes.sum(nats)[0], grad_norm
 
@@ -200,8 +210,14 @@ def mean_loss(objective: nn.Module, batches: Iterable[Batch], processes: Process
     training = objective.training
     objective.eval()
     nats, count = torch.zeros((), dtype=torch.float64, device=device), 0
-    with torch.no_grad(), processes.together():
-        for batch in batches:
+    stream = iter(batches)
+    with torch.no_grad():
+        while True:
+            # Around the loading alone: in the forward pass of a sharded model the processes wait for each other.
+            with processes.together():
+                batch = next(stream, None)
+            if batch is None:
+                break
             if isinstance(batch, Repeat):
                 objective(batch.to(device).batch)  # a sharded model is put together by all processes
                 continue
@@ -221,9 +237,14 @@ def _accelerator(device: str, precision: str) -> Iterator[Any]:
     from accelerate import Accelerator
     from accelerate.state import AcceleratorState
 
+    check_launch()
     if device.startswith("cuda"):
         torch.cuda.set_device(device)
     try:
-        yield Accelerator(cpu=device == "cpu", mixed_precision="bf16" if precision == "bf16" else "no")
+        try:
+            accelerator = Accelerator(cpu=device == "cpu", mixed_precision="bf16" if precision == "bf16" else "no")
+        except NotImplementedError as error:  # GPUs that cannot reach each other with the driver that is there
+            raise UserError(" ".join(str(error).split())) from None
+        yield accelerator
     finally:
         AcceleratorState._reset_state(reset_partial_state=True)

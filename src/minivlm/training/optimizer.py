@@ -90,13 +90,8 @@ def adamw(module: nn.Module, weight_decay: float) -> torch.optim.AdamW:
     return torch.optim.AdamW(groups, lr=0.0, betas=BETAS, fused=fused)
 
 
-def copy_state(module: nn.Module) -> dict[str, torch.Tensor]:
-    """A copy of the trained parameters on the CPU, by name."""
-    return {name: p.detach().to("cpu", copy=True) for name, p in trained_parameters(module).items()}
-
-
 def restore_state(module: nn.Module, state: dict[str, torch.Tensor]) -> None:
-    """Put a state of `copy_state` back; KeyError when it names other parameters than are trained."""
+    """Put a state of `resume.trained_state` back; KeyError when it names other parameters than are trained."""
     import torch
 
     parameters = trained_parameters(module)

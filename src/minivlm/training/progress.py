@@ -13,7 +13,8 @@ _LINE_SECONDS = 10.0
 class TrainingProgress:
     """Loss, samples per second, time left and cost so far of `total` steps; a context manager.
 
-    `spent`: seconds of a training that this one goes on with; `silent`: another process shows it.
+    The price is that of one of the `devices`. `spent` and `device_seconds`: of a training that this one goes on
+    with; `silent`: another process shows it.
     """
 
     def __init__(
@@ -23,13 +24,16 @@ class TrainingProgress:
         price_per_hour: float | None,
         currency: str = "",
         *,
+        devices: int = 1,
         spent: float = 0.0,
+        device_seconds: float = 0.0,
         silent: bool = False,
     ) -> None:
         self._label, self._total = label, total
         self._price, self._currency = price_per_hour, currency
         self._said = time.monotonic()
         self._start = self._said - spent
+        self._devices, self._before = devices, device_seconds - devices * spent
         self._shown, self._silent = not silent, False
         self._bar: Any = None
         self._task: Any = None
@@ -78,7 +82,9 @@ class TrainingProgress:
         else:
             facts.append(f"{clock(seconds)} in all")
         if self._price is not None:
-            facts.append(f"{self._price * seconds / 3600:.4f} {self._currency}".rstrip())
+            facts.append(
+                f"{self._price * (self._devices * seconds + self._before) / 3600:.4f} {self._currency}".rstrip()
+            )
         return ", ".join(facts)
 
 

@@ -46,15 +46,15 @@ class HistoryRow:
     samples: int
     tokens: int
 
-    def metrics(self, seconds: float, price_per_hour: float | None) -> dict[str, float]:
+    def metrics(self, seconds: float, money: float | None) -> dict[str, float]:
         """The row as the tracker gets it, `seconds` after the start, with throughput and money so far."""
         metrics = self.curve() | {
             "samples_per_second": self.samples / seconds,
             "tokens_per_second": self.tokens / seconds,
             "seconds": seconds,
         }
-        if price_per_hour is not None:
-            metrics["money"] = price_per_hour * seconds / 3600
+        if money is not None:
+            metrics["money"] = money
         return metrics
 
     def curve(self) -> dict[str, float]:
@@ -68,7 +68,8 @@ class FitResult:
     """What a training did. States hold the trained parameters alone, on the CPU, by the objective's names.
 
     `train_loss`: nats a term over the last tenth of the steps; `val_loss`: the best one, at `best_step`. Without
-    validation `val_loss` is None and the best state is the last. `seconds` holds validation, not the set-up.
+    validation `val_loss` is None and the best state is the last. `seconds` holds validation, not the set-up;
+    `device_seconds` is the same times the number of devices, which may change where a training is resumed.
     """
 
     steps: int = 0
@@ -76,6 +77,7 @@ class FitResult:
     tokens: int = 0
     padded_tokens: int = 0
     seconds: float = 0.0
+    device_seconds: float = 0.0
     train_loss: float = math.nan
     val_loss: float | None = None
     best_step: int = 0
@@ -94,6 +96,11 @@ class FitResult:
         self.samples += int(samples)
         self.tokens += int(tokens)
         self.padded_tokens += int(padded_tokens)
+
+    def take_time(self, seconds: float, devices: int) -> None:
+        """Go on to `seconds` in all, the last of them on so many devices."""
+        self.device_seconds += (seconds - self.seconds) * devices
+        self.seconds = seconds
 
     def diverged(self, what: str) -> DivergedError:
         """The error that stops a training, with what was best until then."""

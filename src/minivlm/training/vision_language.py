@@ -108,6 +108,10 @@ def train_vision_language(
     plan: dict[str, Any] = dict(batch_tokens=batch_tokens, accumulation=accumulation, epochs=epochs, seed=seed)
     parameters = plan | {"threads": machine.threads, "freeze": freeze, "compile": compile, **optimization}
     parameters["features"] = places.features is not None
+    # Both decide bits, and what the time costs: on another device a training begins anew.
+    precision = resolve_precision(optimization["precision"], device)
+    name = hardware.device_name(device)
+    parameters |= {"resolved_precision": precision, "device": name}
     key = processes.from_main(lambda: resume_key(parameters, places.inputs))
     file = places.state / key / "state.safetensors"
     resume = processes.from_main(lambda: load_state(file))
@@ -117,7 +121,6 @@ def train_vision_language(
     model = objective.model
     if compile:
         compile_layers(model)
-    precision = resolve_precision(optimization["precision"], device)
     # Before anything goes to a GPU: the weights that it replaces then stay on this side.
     with _low_precision(model, precision, machine.sharding):
         features, filled = _features(places, machine, store, pictures, objective, precision, device, processes)
@@ -130,7 +133,6 @@ def train_vision_language(
         counter = OperationCounter(model.config, freeze)
         counted = Counted(counter, processes, resume.result if resume else FitResult())
 
-        name = hardware.device_name(device)
         devices = processes.size if device.startswith("cuda") else processes.size // processes.local_size
         price = hardware.price_per_hour(name, machine.prices)
         done = resume.result.steps if resume else 0

@@ -82,12 +82,14 @@ def test_each_distinct_picture_is_decoded_once_and_fills_its_own_places(tokens, 
     shown = [batch.pixels[i].numpy() for i in batch.picture_index]
     wanted = [decode(pictures.bytes(i), SIDE) for i in (4, 3, 3, 4)]
     assert all(np.array_equal(*pair) for pair in zip(shown, wanted, strict=True))
-    assert (batch.input_ids == tokens.image_token_id).sum() == len(batch.picture_index) * IMAGE_TOKENS
+    assert len(batch.image_places) == len(batch.picture_index) * IMAGE_TOKENS
+    assert torch.equal(batch.image_places, (batch.input_ids == tokens.image_token_id).flatten().nonzero()[:, 0])
 
 
 def test_a_batch_of_text_alone_has_no_pixels(tokens, pictures):
     batch = batch_of(tokens, pictures, [59])
     assert batch.pixels.shape == (0, 3, SIDE, SIDE) and batch.picture_index.shape == (0,) and batch.count > 0
+    assert batch.image_places.shape == (0,) and batch.image_places.dtype == torch.int64
 
 
 def test_tokens_of_another_model_are_refused(tokens, pictures):
@@ -111,7 +113,7 @@ def loaded(tokens, pictures, workers, plan=None):
 
 
 def bytes_of(batches):
-    names = ("input_ids", "pixels", "picture_index", "supervised", "targets")
+    names = ("input_ids", "pixels", "picture_index", "image_places", "supervised", "targets")
     return [(b.tokens, *(getattr(b, name).numpy().tobytes() for name in names)) for b in batches]
 
 

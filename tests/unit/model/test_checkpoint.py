@@ -44,7 +44,10 @@ def test_transformers_alone_gives_the_logits_of_training(model, saved):
     with torch.no_grad():
         logits = loaded(**inputs).logits
         embeddings = VisionLanguageLoss(model, MEAN, STD).embed(
-            inputs["input_ids"], torch.from_numpy(pixels).permute(2, 0, 1)[None], torch.tensor([0])
+            inputs["input_ids"],
+            torch.from_numpy(pixels).permute(2, 0, 1)[None],
+            torch.tensor([0]),
+            (inputs["input_ids"][0] == IMAGE_ID).nonzero()[:, 0],
         )
         expected = model.lm_head(model.model.language_model(inputs_embeds=embeddings).last_hidden_state)
     torch.testing.assert_close(logits, expected, rtol=1e-5, atol=1e-5)

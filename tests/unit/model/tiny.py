@@ -82,6 +82,11 @@ class Batch:
     targets: torch.Tensor
     tokens: int
     features: torch.Tensor | None = None
+    image_id: int = IMAGE_ID
+
+    @property
+    def image_places(self) -> torch.Tensor:
+        return (self.input_ids == self.image_id).flatten().nonzero().squeeze(1)
 
     @property
     def count(self) -> int:
@@ -97,7 +102,7 @@ class Batch:
 
     def to(self, device):
         moved = (self.input_ids, self.pixels, self.picture_index, self.supervised, self.targets)
-        return Batch(*(tensor.to(device) for tensor in moved), self.tokens)
+        return Batch(*(tensor.to(device) for tensor in moved), self.tokens, image_id=self.image_id)
 
 
 @dataclass(frozen=True)

@@ -69,6 +69,14 @@ def test_several_devices_share_the_work():
     assert four["money"] == pytest.approx(4 * one["money"])
 
 
+def test_parts_on_other_numbers_of_devices_are_paid_each_by_its_own():
+    """An hour on 8 GPUs, then one on a single GPU."""
+    figures = report(dataclasses.replace(SPENT, seconds=7200.0, device_seconds=9 * 3600.0))
+    assert figures["device_seconds"] == 9 * 3600 and figures["hours"] == 2
+    assert figures["money"] == pytest.approx(9 * 1.88)
+    assert figures["mfu"] == pytest.approx(1e15 / (9 * 3600) / 165.2e12)
+
+
 def test_a_projection_counts_all_that_was_computed_and_takes_a_gpus_own_share():
     there = report()["projected"]["RTX 4090"]
     assert there["assumed_mfu"] == pytest.approx(1e15 / 1800 / 165.2e12)

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from minivlm.errors import TrainingError
+from minivlm.errors import TrainingError, UserError
 from minivlm.training.loop import fit, mean_loss
 from minivlm.training.result import DivergedError
 
@@ -166,19 +166,20 @@ def test_a_step_without_a_term_stops_the_run():
         train(Regression(), [[points(0, 0)]])
 
 
-def test_a_batch_that_no_trained_parameter_sees_is_a_step_that_changes_nothing():
-    class Half(Regression):
-        def forward(self, batch):
-            return super().forward(batch) if batch.x.any() else batch.y.square().sum()
+@pytest.mark.parametrize("way", ["FSDP", "DEEPSPEED", "PARALLELISM_CONFIG"])
+def test_accelerate_s_own_ways_of_sharing_a_model_are_refused_in_one_line(monkeypatch, way):
+    monkeypatch.setenv(f"ACCELERATE_USE_{way}", "true")
+    with pytest.raises(UserError, match=rf"ACCELERATE_USE_{way} is set, .*runtime\.sharding"):
+        train(Regression(), [[points(4, 0)]])
 
-    objective = Half()
-    before = objective.linear.weight.clone()
-    blind = Points(torch.zeros(3, 4), torch.ones(3, 2))
-    result = train(objective, [[blind]])
-    assert torch.equal(objective.linear.weight, before)
-    assert result.train_loss == pytest.approx(2) and result.history[0].grad_norm == 0
-    train(objective, [[blind], [blind, points(4, 1)]])
-    assert not torch.equal(objective.linear.weight, before)
+
+def test_gpus_that_accelerate_cannot_let_reach_each_other_are_one_line(monkeypatch):
+    def refuse(**options):
+        raise NotImplementedError("Using RTX 4000 series\nsets NCCL_P2P_DISABLE")
+
+    monkeypatch.setattr("accelerate.Accelerator", refuse)
+    with pytest.raises(UserError, match="RTX 4000 series sets NCCL_P2P_DISABLE"):
+        train(Regression(), [[points(4, 0)]])
 
 
 def test_data_that_ends_early_is_an_error():

@@ -9,12 +9,12 @@ from minivlm.model.llava import assemble
 from minivlm.model.vision_language import VisionLanguageLoss
 from minivlm.training.optimizer import (
     adamw,
-    copy_state,
     freeze,
     is_trained,
     parameter_groups,
     restore_state,
 )
+from minivlm.training.resume import trained_state
 from tests.families import FAMILIES, write_base
 from tests.unit.model.tiny import MEAN, STD, collate, rows
 
@@ -85,7 +85,7 @@ def test_an_objective_without_trained_parameters_is_refused():
 
 def test_a_state_is_a_copy_and_restores_exactly():
     module = torch.nn.Linear(3, 2)
-    state = copy_state(module)
+    state = trained_state(module)
     before = module.weight.detach().clone()
     with torch.no_grad():
         module.weight.add_(1)

@@ -17,6 +17,21 @@ from minivlm.training.resume_key import resume_key
 from tests.unit.training.test_loop import Regression, points, train
 
 
+def test_a_resumed_training_counts_the_devices_of_each_part():
+    saved, logged = [], []
+    options = {"save_every": 0.0, "on_save": saved.append, "price_per_hour": 3600.0}
+    train(Regression(), STEPS, devices=8, **options)
+    state = saved[4]
+    before = state.result.device_seconds
+    assert before == pytest.approx(8 * state.result.seconds)
+    result = train(
+        Regression(), STEPS[5:], total=12, resume=state, devices=1, price_per_hour=3600.0,
+        on_log=lambda step, metrics: logged.append(metrics),
+    )  # fmt: skip
+    assert result.device_seconds == pytest.approx(before + result.seconds - before / 8)
+    assert before < logged[-1]["money"] <= result.device_seconds
+
+
 class Noisy(Regression):
     """Draws from all generators, so that a state without them gives other losses."""
 

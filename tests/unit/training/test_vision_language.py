@@ -15,8 +15,8 @@ from minivlm.files import read_json, sha256_tree
 from minivlm.model import checkpoint
 from minivlm.model.llava import assemble
 from minivlm.tracking import NullRun
-from minivlm.training.optimizer import copy_state
 from minivlm.training.result import DivergedError
+from minivlm.training.resume import trained_state
 from minivlm.training.vision_language import Machine, Places, train_vision_language
 from tests.unit.model.tiny import picture, rows
 from tests.unit.training.stores import write_inputs
@@ -214,7 +214,7 @@ def test_other_weights_than_were_saved_are_refused(root, pretrained, tmp_path):
 @pytest.mark.parametrize("validated", [True, False])
 def test_a_run_that_diverges_keeps_the_best_weights_and_writes_no_model(root, tmp_path, monkeypatch, validated):
     def fit(objective, steps, **options):
-        state = copy_state(objective) if validated else {}
+        state = trained_state(objective) if validated else {}
         raise DivergedError("loss nan", 3, state)
 
     monkeypatch.setattr("minivlm.training.loop.fit", fit)
