@@ -26,6 +26,7 @@ pytestmark = pytest.mark.slow
 OPTIONS = dict(
     epochs=2.0, learning_rate=5e-3, min_learning_rate_ratio=0.1, warmup_ratio=0.1, weight_decay=0.01,
     max_grad_norm=1.0, precision="fp32", batch_tokens=400, accumulation=1, validations=2, log_steps=3,
+    compile=False,
 )  # fmt: skip
 SETTINGS = Settings(batch_size=4, max_new_tokens=6, gap_pictures=4, seed=0, device="cpu", precision="fp32")
 

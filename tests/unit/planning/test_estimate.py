@@ -1,6 +1,8 @@
 """Estimates against real stages and by hand; what is not known is said, not made up."""
 
 import json
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 
 import pytest
 import torch
@@ -50,25 +52,34 @@ def test_an_estimate_holds_what_the_stages_then_take(tmp_path, as_it_was):
 
     The machine may be busy with something else in one of the two: of three tries one has to hold.
     """
-    paths = write_checkout(tmp_path)
-    params = toy_params(paths, epochs=40.0, log_steps=50)
-    held = []
-    for _ in range(3):
-        found = estimate(params, Present(paths), Asked(stages=STAGES, seconds=2.0))["stages"]
-        for stage in STAGES:
-            train_stage(stage, params, paths)
-        costs = {stage: read_json(paths.reports(stage) / "cost.json") for stage in STAGES}
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as fresh:  # as the commands run
+        tries = fresh.submit(estimated_and_taken, tmp_path).result()
+    for found, costs in tries:
         for stage in STAGES:
             assert found[stage]["exact"]
             assert {key: found[stage][key] for key in COUNTS} == {key: costs[stage][key] for key in COUNTS}
             assert found[stage]["seconds"]["high"] <= 3 * found[stage]["seconds"]["low"]
-        held = [
-            found[stage]["seconds"]["low"] <= costs[stage]["seconds"] <= found[stage]["seconds"]["high"]
-            for stage in STAGES
-        ]
-        if all(held):
-            break
-    assert all(held), [(found[stage]["seconds"], costs[stage]["seconds"]) for stage in STAGES]
+    assert is_held(*tries[-1]), [
+        (tries[-1][0][stage]["seconds"], tries[-1][1][stage]["seconds"]) for stage in STAGES
+    ]
+
+
+def estimated_and_taken(root):
+    """(estimate, cost.json) of both stages, up to three times until each time lies within its range."""
+    paths = write_checkout(root)
+    params = toy_params(paths, epochs=40.0, log_steps=50)
+    tries = []
+    while len(tries) < 3 and not (tries and is_held(*tries[-1])):
+        found = estimate(params, Present(paths), Asked(stages=STAGES, seconds=2.0))["stages"]
+        for stage in STAGES:
+            train_stage(stage, params, paths)
+        tries.append((found, {stage: read_json(paths.reports(stage) / "cost.json") for stage in STAGES}))
+    return tries
+
+
+def is_held(found, costs):
+    ranges = {stage: found[stage]["seconds"] for stage in STAGES}
+    return all(ranges[stage]["low"] <= costs[stage]["seconds"] <= ranges[stage]["high"] for stage in STAGES)
 
 
 def test_a_probe_without_a_store_says_what_it_assumed(with_profile, as_it_was):
