@@ -56,11 +56,11 @@ def compare(
     }
 
 
-def compare_stage(stage: str, setting: Setting, options: Options, defaults: Defaults) -> dict[str, Any]:
-    """Ratio, samples/s, time by part and counts of one stage. UserError when the losses differ."""
-    from benchmarks.sides import Ours, Theirs
+def this_project(setting: Setting, stage: str, options: Options) -> Ours:
+    """This project's side of a comparison, as the options have it."""
+    from benchmarks.sides import Ours
 
-    ours = Ours(
+    return Ours(
         setting,
         stage,
         device=options.device,
@@ -68,6 +68,13 @@ def compare_stage(stage: str, setting: Setting, options: Options, defaults: Defa
         batch_tokens=options.batch_tokens[stage],
         workers=options.workers,
     )
+
+
+def compare_stage(stage: str, setting: Setting, options: Options, defaults: Defaults) -> dict[str, Any]:
+    """Ratio, samples/s, time by part and counts of one stage. UserError when the losses differ."""
+    from benchmarks.sides import Theirs
+
+    ours = this_project(setting, stage, options)
     theirs = Theirs(setting, stage, device=options.device, defaults=defaults, workers=_reference_workers(options))
     losses = check_losses(stage, ours, theirs)
     [sample] = ours.plan(min(options.steps[stage], COUNTED))

@@ -36,13 +36,14 @@ def compare(
     """What features.json holds, machine and versions aside; `base`: sizes, `defaults`: the original's."""
     import torch
 
+    from benchmarks.comparing import this_project
     from benchmarks.setting import write_setting
 
     longest = {stage: values.max_length for stage, values in defaults.items()}
     setting = write_setting(folder, base, rows=options.rows, longest=longest)
     found: dict[str, Any] = {}
     for stage in options.stages:
-        ours = _ours(setting, stage, options)
+        ours = this_project(setting, stage, options)
         # Of the first stage: the others read what it has filled.
         features, seconds = fill(setting, ours, folder / "features", options)
         if not found:
@@ -60,19 +61,6 @@ def compare(
         "measured_on": about
         | {"compile": options.compile, "workers": options.workers, "batch_tokens": batch_tokens},
     }
-
-
-def _ours(setting: Setting, stage: str, options: Options) -> Ours:
-    from benchmarks.sides import Ours
-
-    return Ours(
-        setting,
-        stage,
-        device=options.device,
-        precision=options.precision,
-        batch_tokens=options.batch_tokens[stage],
-        workers=options.workers,
-    )
 
 
 def fill(setting: Setting, ours: Ours, folder: Path, options: Options) -> tuple[Any, float]:

@@ -7,30 +7,16 @@ def run(stage: StageRun) -> None:
     """Write artifacts/pretrain/ and reports/pretrain/."""
     from minivlm.training.vision_language import Machine, Places, train_vision_language
 
-    paths, runtime = stage.paths, stage.params.runtime
+    params, runtime = stage.params, stage.params.runtime
     train_vision_language(
         "pretrain",
-        places=Places(
-            base=paths.artifacts("base"),
-            start=None,
-            tokens=paths.tokens("pretrain"),
-            pictures=paths.tokens("pictures"),
-            artifacts=stage.artifacts,
-            reports=stage.reports,
-            state=paths.state / "pretrain",
-            features=paths.state / "features" if runtime.feature_cache else None,
-        ),
+        places=Places.of(stage.paths, "pretrain", None, runtime.feature_cache),
         machine=Machine(
-            runtime.device,
-            stage.params.threads,
-            stage.workers,
-            stage.params.prices,
-            runtime.sharding,
-            runtime.save_minutes,
+            runtime.device, params.threads, stage.workers, params.prices, runtime.sharding, runtime.save_minutes
         ),
         tracker=stage.tracker,
-        seed=stage.params.seed,
-        **stage.params.pretrain.model_dump(),
+        seed=params.seed,
+        **params.pretrain.model_dump(),
     )
 
 

@@ -7,30 +7,16 @@ def run(stage: StageRun) -> None:
     """Write artifacts/sft/ and reports/sft/."""
     from minivlm.training.vision_language import Machine, Places, train_vision_language
 
-    paths, runtime = stage.paths, stage.params.runtime
+    params, runtime = stage.params, stage.params.runtime
     train_vision_language(
         "sft",
-        places=Places(
-            base=paths.artifacts("base"),
-            start=paths.model("pretrain"),
-            tokens=paths.tokens("sft"),
-            pictures=paths.tokens("pictures"),
-            artifacts=stage.artifacts,
-            reports=stage.reports,
-            state=paths.state / "sft",
-            features=paths.state / "features" if runtime.feature_cache else None,
-        ),
+        places=Places.of(stage.paths, "sft", "pretrain", runtime.feature_cache),
         machine=Machine(
-            runtime.device,
-            stage.params.threads,
-            stage.workers,
-            stage.params.prices,
-            runtime.sharding,
-            runtime.save_minutes,
+            runtime.device, params.threads, stage.workers, params.prices, runtime.sharding, runtime.save_minutes
         ),
         tracker=stage.tracker,
-        seed=stage.params.seed,
-        **stage.params.sft.model_dump(),
+        seed=params.seed,
+        **params.sft.model_dump(),
     )
 
 

@@ -12,13 +12,14 @@ model is kept twice), a second set of retries and bars, and 30 MB of which one G
 from __future__ import annotations
 
 import os
+from abc import ABC, abstractmethod
 from urllib.parse import quote, urlencode, urlsplit
 
 from minivlm.errors import UserError
 from minivlm.hub.pins import Pin, PinnedFile
 
 
-class Place:
+class Place(ABC):
     """A hub: `title` for messages, `endpoint` its address without a slash at the end."""
 
     title: str
@@ -32,21 +33,21 @@ class Place:
         """owner/name of a pin's repository at this place."""
         return pin.repo
 
+    @abstractmethod
     def addresses(self, file: PinnedFile) -> list[str]:
         """Where `file` may be, the likeliest first; the next one counts where the one before has no such file."""
-        raise NotImplementedError
 
+    @abstractmethod
     def headers(self) -> dict[str, str]:
         """Headers of every request."""
-        raise NotImplementedError
 
+    @abstractmethod
     def page(self, repo: str, kind: str) -> str:
         """The page of a repository, for people."""
-        raise NotImplementedError
 
+    @abstractmethod
     def access_advice(self, repo: str, kind: str) -> str:
         """What to do about a repository that asks who is there."""
-        raise NotImplementedError
 
 
 class HuggingFace(Place):

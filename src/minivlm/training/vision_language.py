@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from minivlm.data.features import FeatureStore
     from minivlm.data.store import PictureStore, TokenStore
     from minivlm.model.vision_language import VisionLanguageLoss
+    from minivlm.paths import Paths
     from minivlm.tracking import Run
     from minivlm.training.feature_cache import Filled
 
@@ -46,6 +47,20 @@ class Places:
     reports: Path
     state: Path
     features: Path | None = None
+
+    @classmethod
+    def of(cls, paths: Paths, stage: str, start: str | None, keep_features: bool) -> Places:
+        """Those of a checkout; `start`: the stage whose model it goes on from."""
+        return cls(
+            base=paths.artifacts("base"),
+            start=None if start is None else paths.model(start),
+            tokens=paths.tokens(stage),
+            pictures=paths.tokens("pictures"),
+            artifacts=paths.artifacts(stage),
+            reports=paths.reports(stage),
+            state=paths.state / stage,
+            features=paths.state / "features" if keep_features else None,
+        )
 
     @property
     def inputs(self) -> tuple[Path, ...]:
