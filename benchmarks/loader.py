@@ -8,7 +8,6 @@ loader also leaves to the device what a training leaves to it. On a CPU a step n
 
 from __future__ import annotations
 
-import io
 import statistics
 import tempfile
 import time
@@ -19,15 +18,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from benchmarks.record import RESULTS, destination, machine, record, run, table
+from benchmarks.stores import scenes, write_stores
 
 if TYPE_CHECKING:
     from minivlm.data.batches import Batches
 
 SIDE, IMAGE_TOKENS, IMAGE_ID = 224, 196, 3  # what CLIP-ViT-B/16 sees
 SIZES = {"96 x 96": (96, 96), "224 x 224": (224, 224), "640 x 480": (640, 480)}  # width, height in pixels
-LENGTHS = {"pretrain": (250, 15), "sft": (400, 80)}  # tokens of a row: mean and deviation
-DRAWN = 24  # distinct pictures
-_QUALITY = 90
+LONGEST = {"pretrain": 640, "sft": 1536}  # tokens of a row, as the original has them
+MADE: dict[str, Any] = {
+    "longest": LONGEST,
+    "vocabulary": 6400,
+    "meta": {"image_token_id": IMAGE_ID, "image_tokens": IMAGE_TOKENS, "pad_token_id": 0},
+}
 
 app = typer.Typer(add_completion=False)
 
@@ -56,8 +59,8 @@ def main(
     consumed = consumption(directory or RESULTS)
     found = []
     with tempfile.TemporaryDirectory(prefix="loader-") as folder:
-        write_stores(Path(folder), rows, SIZES[size])
-        for stage in LENGTHS:
+        write_stores(Path(folder), rows, SIZES[size], **MADE)
+        for stage in LONGEST:
             choices = sorted(set(workers or (0, 1, 2, hardware.cores())))
             found += loading(Path(folder), stage, choices, batch_tokens, repeats, consumed.get(stage))
     shown = [
@@ -80,7 +83,7 @@ def decoding_speed(name: str, repeats: int) -> dict[str, Any]:
     """Milliseconds and pictures a second of JPEGs of one size, by one thread."""
     from minivlm.data.pictures import Preparation, decode
 
-    files, prepared = pictures(SIZES[name], 8), Preparation(SIDE, SIDE)
+    files, prepared = scenes(SIZES[name], 8), Preparation(SIDE, SIDE)
     times = []
     for _ in range(5 * repeats):
         start = time.perf_counter()
@@ -97,44 +100,6 @@ def decoding_speed(name: str, repeats: int) -> dict[str, Any]:
     }
 
 
-def pictures(size: tuple[int, int], count: int) -> list[bytes]:
-    """Drawn scenes as JPEG files of a size: drawn as squares of the longer side, cut at the lower edge."""
-    from minivlm.data.scenes.draw import render
-    from minivlm.data.scenes.layout import sample_scene
-
-    files = []
-    for number in range(count):
-        stream = io.BytesIO()
-        image = render(sample_scene(0, "train", number), max(size)).crop((0, 0, *size))
-        image.save(stream, "JPEG", quality=_QUALITY)
-        files.append(stream.getvalue())
-    return files
-
-
-def write_stores(folder: Path, rows: int, size: tuple[int, int]) -> None:
-    """A picture store and a token store for each stage; row i shows picture i, its tokens mean nothing."""
-    import numpy as np
-
-    from minivlm.data.store_writer import PictureWriter, TokenWriter
-
-    drawn = pictures(size, min(rows, DRAWN))
-    store = PictureWriter(folder / "pictures")
-    for row in range(rows):
-        store.add(drawn[row % len(drawn)] + row.to_bytes(4, "big"))
-    store.close()
-    random = np.random.default_rng(0)
-    for stage, (mean, deviation) in LENGTHS.items():
-        writer = TokenWriter(folder / stage, "uint16")
-        for row, length in enumerate(
-            random.normal(mean, deviation, rows).clip(IMAGE_TOKENS + 16, 1536).astype(int)
-        ):
-            ids = random.integers(IMAGE_ID + 1, 6400, length)
-            ids[8 : 8 + IMAGE_TOKENS] = IMAGE_ID
-            writer.add(row, ids, np.arange(length) >= 8 + IMAGE_TOKENS, [row])
-        meta = {"image_token_id": IMAGE_ID, "image_tokens": IMAGE_TOKENS, "pad_token_id": 0}
-        writer.close(np.zeros(rows, dtype=bool), meta)
-
-
 def loading(
     folder: Path, stage: str, workers: Sequence[int], batch_tokens: int, repeats: int, consumed: float | None
 ) -> list[dict[str, Any]]:
@@ -149,9 +114,7 @@ def loading(
         {
             "stage": stage,
             "workers": count,
-            "rows_per_second": statistics.median(
-                speeds[count]
-            ),  # pictures a second: each row shows one of its own
+            "rows_per_second": statistics.median(speeds[count]),  # and pictures: each row shows one of its own
             "padding_share": padding,
             "consumed_per_second": consumed,
             "ratio": consumed and statistics.median(speeds[count]) / consumed,
@@ -212,7 +175,7 @@ def consumption(folder: Path) -> dict[str, float]:
     there = found.get("machine") or {}
     if any(there.get(name) != here[name] for name in ("cpu", "cores", "gpu")):
         return {}
-    return {stage: found[stage]["samples_per_second"] for stage in LENGTHS if stage in found}
+    return {stage: found[stage]["samples_per_second"] for stage in LONGEST if stage in found}
 
 
 if __name__ == "__main__":

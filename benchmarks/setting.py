@@ -6,27 +6,22 @@ but torch, transformers, NumPy and Pillow is needed.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.record import ROOT
+from benchmarks.stores import write_stores
 from minivlm.files import write_json
 
 if TYPE_CHECKING:
-    import numpy as np
-    import numpy.typing as npt
     from transformers import LlavaForConditionalGeneration
 
     from minivlm.data.store import PictureStore, TokenStore
 
 STAGES = ("pretrain", "sft")
 FREEZE: Mapping[str, Any] = {"pretrain": "projector", "sft": "llm"}  # as in profiles/4090.yaml and the original
-PROMPT_TOKENS = 20  # header, question and the answer's header
-DRAWN = 256  # scenes at most; further pictures are copies of them with other bytes behind the picture's end
-JPEG_QUALITY = 90
 _LLM = {
     "hidden_size": "hidden_size",
     "num_hidden_layers": "layers",
@@ -36,26 +31,6 @@ _LLM = {
     "max_position_embeddings": "max_position_embeddings",
     "rope_theta": "rope_theta",
 }
-
-
-@dataclass(frozen=True)
-class Answers:
-    """Supervised tokens of a row: log-normal with this mean and sigma, so that few rows are long."""
-
-    mean: float
-    sigma: float
-
-    def draw(self, random: np.random.Generator, rows: int, longest: int) -> npt.NDArray[np.int64]:
-        """(rows,), each from 4 to `longest`."""
-        import numpy as np
-
-        drawn = random.lognormal(math.log(self.mean) - self.sigma**2 / 2, self.sigma, rows)
-        return np.clip(drawn.round(), 4, longest).astype(np.int64)
-
-
-# With 196 image tokens and the prompt: rows of 250 and of 400 tokens on average, the lengths that the original's
-# schedule of 329 PFLOP is counted with.
-ANSWERS = {"pretrain": Answers(34, 0.4), "sft": Answers(184, 0.6)}
 
 
 @dataclass(frozen=True)
@@ -96,11 +71,19 @@ def profile() -> dict[str, Any]:
 
 def write_setting(folder: Path, base: Mapping[str, Any], *, rows: int, longest: Mapping[str, int]) -> Setting:
     """Draw weights, rows and pictures; `base`: that section of a profile, `longest`: tokens at most, by stage."""
+    from minivlm.data.encoding import ChatEncoder
+
     setting = Setting(folder / "base", folder / "stores", seed=0)
     vocabulary = _write_base(setting.base, base, setting.seed)
     side, patch = base["vision_tower"]["image_size"], base["vision_tower"]["patch_size"]
-    _write_stores(
-        setting, rows=rows, longest=longest, vocabulary=vocabulary, side=side, image_tokens=(side // patch) ** 2
+    encoder = ChatEncoder(setting.base / "tokenizer")
+    meta = {
+        "image_token_id": encoder.image_token_id,
+        "image_tokens": (side // patch) ** 2,
+        "pad_token_id": encoder.pad_token_id,
+    }
+    write_stores(
+        setting.stores, rows, (side, side), longest=longest, vocabulary=vocabulary, meta=meta, seed=setting.seed
     )
     return setting
 
@@ -136,46 +119,3 @@ def _words(seed: int) -> list[str]:
     from minivlm.data.scenes.layout import sample_scene, stream
 
     return [pretrain_row(sample_scene(seed, "train", i), stream(seed, "train", i, "pretrain")) for i in range(200)]
-
-
-def _write_stores(
-    setting: Setting, *, rows: int, longest: Mapping[str, int], vocabulary: int, side: int, image_tokens: int
-) -> None:
-    import numpy as np
-
-    from minivlm.data.encoding import ChatEncoder
-    from minivlm.data.store_writer import PictureWriter, TokenWriter
-
-    encoder = ChatEncoder(setting.base / "tokenizer")
-    meta = {
-        "image_token_id": encoder.image_token_id,
-        "image_tokens": image_tokens,
-        "pad_token_id": encoder.pad_token_id,
-    }
-    pictures = PictureWriter(setting.stores / "pictures")
-    drawn = [_picture(setting.seed, i, side) for i in range(min(rows, DRAWN))]
-    ids = [pictures.add(_copy(drawn[i % DRAWN], i // DRAWN))[0] for i in range(rows)]
-    pictures.close()
-    before = PROMPT_TOKENS // 2
-    for number, stage in enumerate(STAGES):
-        random = np.random.default_rng((setting.seed, number))
-        writer = TokenWriter(setting.stores / stage, "uint16")
-        answers = ANSWERS[stage].draw(random, rows, longest[stage] - image_tokens - PROMPT_TOKENS)
-        for row, answer in enumerate(answers):
-            tokens = random.integers(len(encoder.special_ids), vocabulary, image_tokens + PROMPT_TOKENS + answer)
-            tokens[before : before + image_tokens] = encoder.image_token_id
-            mask = np.arange(len(tokens)) >= image_tokens + PROMPT_TOKENS
-            writer.add(row, tokens, mask, [ids[row]])
-        writer.close(np.zeros(rows, np.bool_), meta)
-
-
-def _picture(seed: int, index: int, side: int) -> bytes:
-    """A drawn scene as a JPEG file; a copy of it with other bytes behind its end decodes in the same time."""
-    from minivlm.data.scenes.draw import encode, render
-    from minivlm.data.scenes.layout import sample_scene
-
-    return encode(render(sample_scene(seed, "train", index), side), JPEG_QUALITY)
-
-
-def _copy(picture: bytes, number: int) -> bytes:
-    return picture + number.to_bytes(4, "big") if number else picture

@@ -5,7 +5,8 @@ from minivlm.stage import StageRun, stage_app
 
 def run(stage: StageRun) -> None:
     """Write artifacts/sft/ and reports/sft/."""
-    from minivlm.training.vision_language import Machine, Places, train_vision_language
+    from minivlm.training.places import Machine, Places
+    from minivlm.training.vision_language import train_vision_language
 
     params, runtime = stage.params, stage.params.runtime
     train_vision_language(

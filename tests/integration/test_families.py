@@ -18,7 +18,8 @@ from minivlm.evaluation.model_run import Settings, run_model
 from minivlm.files import read_json
 from minivlm.model import checkpoint
 from minivlm.tracking import NullRun
-from minivlm.training.vision_language import Machine, Places, train_vision_language
+from minivlm.training.places import Machine, Places
+from minivlm.training.vision_language import train_vision_language
 from tests.families import FAMILIES, write_base
 from tests.unit.data.toys import conversation, picture, write_source
 

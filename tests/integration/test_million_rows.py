@@ -25,7 +25,8 @@ from pathlib import Path
 
 from minivlm.config import load_params
 from minivlm.tracking import NullRun
-from minivlm.training.vision_language import Machine, Places, train_vision_language
+from minivlm.training.places import Machine, Places
+from minivlm.training.vision_language import train_vision_language
 
 root, tokens, out, epochs = Path(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3]), float(sys.argv[4])
 params = load_params(Path("params.yaml"))

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from minivlm import hardware
 from minivlm.device import resolve_precision
 from minivlm.errors import TrainingError
 from minivlm.files import atomic_path, write_json
+from minivlm.training import report
 from minivlm.training.cost_report import report_stage
 from minivlm.training.device import seed_everything
 from minivlm.training.distributed import Processes, check_share, find_processes, join, leave, own_device
 from minivlm.training.energy import measured_energy
 from minivlm.training.feed import Feed, loader
+from minivlm.training.places import Machine, Places
 from minivlm.training.result import DivergedError, FitResult
 from minivlm.training.resume import Counted, load_state, remove_states, save_counted
 from minivlm.training.resume_key import resume_key
@@ -24,61 +26,12 @@ from minivlm.training.resume_key import resume_key
 if TYPE_CHECKING:
     import torch
 
-    from minivlm.config import FreezePolicy, Prices
+    from minivlm.config import FreezePolicy
     from minivlm.data.features import FeatureStore
     from minivlm.data.store import PictureStore, TokenStore
     from minivlm.model.vision_language import VisionLanguageLoss
-    from minivlm.paths import Paths
     from minivlm.tracking import Run
     from minivlm.training.feature_cache import Filled
-
-
-@dataclass(frozen=True)
-class Places:
-    """Where a stage reads and writes. `start`: the model it goes on from; None puts one together from `base`.
-    `features`: where the vision tower's features are kept, so that it sees each picture once; None: they are not.
-    """
-
-    base: Path
-    start: Path | None
-    tokens: Path
-    pictures: Path
-    artifacts: Path
-    reports: Path
-    state: Path
-    features: Path | None = None
-
-    @classmethod
-    def of(cls, paths: Paths, stage: str, start: str | None, keep_features: bool) -> Places:
-        """Those of a checkout; `start`: the stage whose model it goes on from."""
-        return cls(
-            base=paths.artifacts("base"),
-            start=None if start is None else paths.model(start),
-            tokens=paths.tokens(stage),
-            pictures=paths.tokens("pictures"),
-            artifacts=paths.artifacts(stage),
-            reports=paths.reports(stage),
-            state=paths.state / stage,
-            features=paths.state / "features" if keep_features else None,
-        )
-
-    @property
-    def inputs(self) -> tuple[Path, ...]:
-        """The directories that the training follows from."""
-        return (self.base, *(() if self.start is None else (self.start,)), self.tokens, self.pictures)
-
-
-@dataclass(frozen=True)
-class Machine:
-    """What it computes on: `device` as in params.yaml, CPU threads, processes for pictures, prices; of several
-    processes, how they share the model (`none`: each has it all); minutes between two saved states."""
-
-    device: str
-    threads: int
-    workers: int
-    prices: Prices
-    sharding: Literal["none", "full"] = "none"
-    save_minutes: float | None = None
 
 
 def train_vision_language(
@@ -107,12 +60,9 @@ def train_vision_language(
     ends removes it, and what earlier ones left there.
     """
     from minivlm.data.store import PictureStore, TokenStore
-    from minivlm.model import checkpoint
     from minivlm.model.layers import compile_layers, decoder_layers
-    from minivlm.training import report
     from minivlm.training.loop import fit, mean_loss
     from minivlm.training.operations import OperationCounter
-    from minivlm.training.optimizer import restore_state
 
     started = time.time()
     seed_everything(seed, machine.threads)
@@ -194,19 +144,35 @@ def train_vision_language(
     leave(processes)
     if not processes.is_main:
         return
-    save_weights(places.artifacts / "last.safetensors", result.last_state)
     if machine.sharding == "full":
         objective, _ = _objective(places, freeze, seed)  # of the one trained this process has only a part
+    _write_results(places, tracker, objective, result, trained, seed, pictures.sources)
+    path, energy = places.reports / "cost.json", measured.energy
+    report_stage(stage, path, result, name, machine.prices, energy, tracker, devices, filled)
+    remove_states(places.state, key, started)
+
+
+def _write_results(
+    places: Places,
+    tracker: Run,
+    objective: VisionLanguageLoss,
+    result: FitResult,
+    trained: dict[str, int],
+    seed: int,
+    sources: Sequence[str],
+) -> None:
+    """Models and reports, as `train_vision_language` describes them; `objective` is left with the best weights."""
+    from minivlm.model import checkpoint
+    from minivlm.training.optimizer import restore_state
+
+    save_weights(places.artifacts / "last.safetensors", result.last_state)
     objective.to("cpu")
     restore_state(objective, result.best_state)
-    checkpoint.save(objective.model, places.base, places.artifacts / "model", seed=seed, data=pictures.sources)
+    checkpoint.save(objective.model, places.base, places.artifacts / "model", seed=seed, data=sources)
     figures = report.figures(result, trained)
     write_json(places.reports / "metrics.json", figures)
     report.write_history(places.reports / "loss.csv", result)
     tracker.log_metrics(figures)
-    path, energy = places.reports / "cost.json", measured.energy
-    report_stage(stage, path, result, name, machine.prices, energy, tracker, devices, filled)
-    remove_states(places.state, key, started)
 
 
 def _features(

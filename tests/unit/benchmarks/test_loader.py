@@ -2,7 +2,7 @@
 
 import pytest
 
-from benchmarks import loader
+from benchmarks import loader, stores
 from benchmarks.record import machine
 from minivlm.files import write_json
 
@@ -11,8 +11,8 @@ from minivlm.files import write_json
 def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("stores")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loader, "DRAWN", 2)
-        loader.write_stores(folder, 24, (32, 24))
+        patch.setattr(stores, "DRAWN", 2)
+        stores.write_stores(folder, 24, (32, 24), **loader.MADE)
     return folder
 
 

@@ -115,7 +115,8 @@ from minivlm.model.llava import assemble
 from minivlm.paths import Paths
 from minivlm.planning import plan
 from minivlm.tracking import NullRun
-from minivlm.training.vision_language import Machine, Places, train_vision_language
+from minivlm.training.places import Machine, Places
+from minivlm.training.vision_language import train_vision_language
 from tests.unit.model.tiny import write_tokenizer
 
 precision, paths, base = sys.argv[1], Paths(Path(sys.argv[2])), Path(sys.argv[2]) / "artifacts/base"

@@ -14,7 +14,8 @@ from minivlm.model.fingerprint import write_fingerprint
 from minivlm.model.llava import assemble
 from minivlm.paths import Paths
 from minivlm.tracking import NullRun
-from minivlm.training.vision_language import Machine, Places, train_vision_language
+from minivlm.training.places import Machine, Places
+from minivlm.training.vision_language import train_vision_language
 from tests.unit.model.tiny import IMAGE_ID, IMAGE_TOKENS, picture, rows, write_base
 
 STAGES = ("pretrain", "sft")

@@ -6,8 +6,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from minivlm.training import energy
-from minivlm.training.energy import Energy, UnavailableError, measured_energy, nvml_meter, rapl_meter
+from minivlm.training import energy, meters
+from minivlm.training.energy import Energy, measured_energy
+from minivlm.training.meters import UnavailableError, nvml_meter, rapl_meter
 
 LARGEST = 1000  # microjoules that a package of these tests counts to
 
@@ -50,7 +51,7 @@ def test_a_counter_that_starts_again_goes_on(powercap):
 
 def test_a_counter_is_read_often_enough_to_see_it_start_again():
     """262 kJ is the range of common packages; 500 W more than one draws."""
-    assert 3 * energy.RAPL_SECONDS < 65_000 / 500
+    assert 3 * meters.RAPL_SECONDS < 65_000 / 500
 
 
 def test_the_body_is_measured(powercap):
@@ -65,7 +66,7 @@ def test_the_body_is_measured(powercap):
 
 
 def test_readings_are_taken_while_the_body_runs(powercap, monkeypatch):
-    monkeypatch.setattr(energy.RaplMeter, "seconds", 0.005)
+    monkeypatch.setattr(meters.RaplMeter, "seconds", 0.005)
     seen = []
     with measured_energy("cpu", powercap=powercap) as measured:
         read = measured._meter.read

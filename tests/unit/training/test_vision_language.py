@@ -15,9 +15,10 @@ from minivlm.files import read_json, sha256_tree
 from minivlm.model import checkpoint
 from minivlm.model.llava import assemble
 from minivlm.tracking import NullRun
+from minivlm.training.places import Machine, Places
 from minivlm.training.result import DivergedError
 from minivlm.training.resume import trained_state
-from minivlm.training.vision_language import Machine, Places, train_vision_language
+from minivlm.training.vision_language import train_vision_language
 from tests.unit.model.tiny import picture, rows
 from tests.unit.training.stores import write_inputs
 
