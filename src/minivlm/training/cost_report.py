@@ -42,6 +42,7 @@ class Spent:
     flops: int
     validation_flops: int
     optimizer_flops: int
+    micro_batches: int
     precision: str
     device_seconds: float | None = None
 
@@ -59,6 +60,7 @@ class Spent:
         """Counts, rates and the padding's share."""
         return {
             "steps": self.steps,
+            "micro_batches": self.micro_batches,
             "samples": self.samples,
             "tokens": self.tokens,
             "padded_tokens": self.padded_tokens,
@@ -112,7 +114,7 @@ def cost_report(
         "peak_source": peak.source,
         "peak_memory_bytes": dict(memory),
         "energy": energy.fields(),
-        "projected": projections(spent.all_flops, spent.steps, prices, share if on_known_gpu else None),
+        "projected": projections(spent.all_flops, spent.micro_batches, prices, share if on_known_gpu else None),
     }
 
 
@@ -161,7 +163,11 @@ def report_base(
     if not parts:
         path.unlink(missing_ok=True)
         return None
-    names = ("steps", "samples", "tokens", "padded_tokens", "flops", "validation_flops", "optimizer_flops")
+    names = [
+        field.name
+        for field in dataclasses.fields(Spent)
+        if field.name not in ("seconds", "precision", "device_seconds")
+    ]
     sums = {name: sum(getattr(part, name) for part in parts.values()) for name in names}
     precision = ", ".join(dict.fromkeys(part.precision for part in parts.values()))
     total = Spent(seconds=whole.seconds, precision=precision, **sums)

@@ -160,11 +160,11 @@ def fit(
     return result
 
 
-def _sizes(batches: Sequence[Batch]) -> tuple[int, int, int, int]:
-    """Terms, samples, tokens, and tokens with padding, of all micro-batches."""
+def _sizes(batches: Sequence[Batch]) -> tuple[int, ...]:
+    """Terms, samples, tokens, tokens with padding, of all micro-batches, and how many these are."""
     counted = ("count", "samples", "tokens", "padded_tokens")
     terms, samples, tokens, padded = (sum(getattr(batch, name) for batch in batches) for name in counted)
-    return terms, samples, tokens, padded
+    return terms, samples, tokens, padded, sum(not isinstance(batch, Repeat) for batch in batches)
 
 
 def _gradients(

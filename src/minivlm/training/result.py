@@ -76,6 +76,7 @@ class FitResult:
     samples: int = 0
     tokens: int = 0
     padded_tokens: int = 0
+    micro_batches: int = 0
     seconds: float = 0.0
     device_seconds: float = 0.0
     train_loss: float = math.nan
@@ -90,12 +91,13 @@ class FitResult:
     validation_flops: int = 0
     optimizer_flops: int = 0
 
-    def add_step(self, samples: float, tokens: float, padded_tokens: float) -> None:
+    def add_step(self, samples: float, tokens: float, padded_tokens: float, micro_batches: float) -> None:
         """Count a step and what its micro-batches hold."""
         self.steps += 1
         self.samples += int(samples)
         self.tokens += int(tokens)
         self.padded_tokens += int(padded_tokens)
+        self.micro_batches += int(micro_batches)
 
     def take_time(self, seconds: float, devices: int) -> None:
         """Go on to `seconds` in all, the last of them on so many devices."""

@@ -187,7 +187,7 @@ def test_data_are_shown_as_people_read_them():
 def cost_of(**changes):
     """cost.json of a stage on a CPU without a meter."""
     energy = Energy(None, None, "no energy meter of the processor: /sys has no RAPL package")
-    spent = Spent(125.2, 10, 500, 9000, 10000, 8 * 10**12, 10**12, 0, "bf16")
+    spent = Spent(125.2, 10, 500, 9000, 10000, 8 * 10**12, 10**12, 0, 20, "bf16")
     prices = Prices(currency="CNY", cpu_hour=0.2, gpu_hour={"RTX 4090": 1.88})
     values = {"device_name": "AMD <EPYC>", "prices": prices, "peak": Peak(2e11, "measured here"), "energy": energy}
     return cost_report(spent, **(values | {"memory": {"process": 3 << 30}} | changes))

@@ -18,7 +18,7 @@ PRICES = Prices(currency="CNY", cpu_hour=0.2, gpu_hour={"RTX 4090": 1.88, "H200"
 GPU = "NVIDIA GeForce RTX 4090"
 SPENT = Spent(
     seconds=1800.0, steps=30, samples=900, tokens=9000, padded_tokens=10000, flops=9 * 10**14,
-    validation_flops=10**14, optimizer_flops=10**12, precision="bf16",
+    validation_flops=10**14, optimizer_flops=10**12, micro_batches=60, precision="bf16",
 )  # fmt: skip
 NO_ENERGY = Energy(None, None, "no meter")
 
@@ -52,6 +52,12 @@ def test_the_longest_name_that_fits_gives_the_price():
 
 def test_a_gpu_without_a_price_has_no_money():
     assert money(3600, "NVIDIA A100-SXM4-80GB", PRICES) is None
+
+
+def test_what_a_projection_takes_at_least_follows_the_micro_batches():
+    spent = dataclasses.replace(SPENT, flops=1, validation_flops=0, optimizer_flops=0, micro_batches=1000)
+    figures = report(spent, device_name="AMD EPYC 9354")
+    assert figures["projected"]["H200"]["seconds"] == pytest.approx(7.5)
 
 
 def test_the_report_holds_rates_money_and_shares():

@@ -95,7 +95,8 @@ def test_accumulation_is_the_big_batch():
 
 def test_it_counts_what_it_saw():
     result = train(Regression(), [[points(3, 0), points(5, 1)], [points(2, 2)]])
-    assert (result.steps, result.samples, result.tokens, result.padded_tokens) == (2, 10, 10, 20)
+    assert (result.steps, result.micro_batches, result.samples) == (2, 3, 10)
+    assert (result.tokens, result.padded_tokens) == (10, 20)
     assert (result.history[-1].samples, result.history[-1].tokens) == (10, 10)
 
 
