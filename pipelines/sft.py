@@ -1,15 +1,17 @@
 """sft: the second stage. Go on from the pretrain model and train projector and language model on conversations."""
 
+from collections.abc import Callable
+
 from minivlm.stage import StageRun, stage_app
 
 
-def run(stage: StageRun) -> None:
-    """Write artifacts/sft/ and reports/sft/."""
+def run(stage: StageRun) -> Callable[[], None]:
+    """Write artifacts/sft/ and reports/sft/; what is returned removes the saved states."""
     from minivlm.training.places import Machine, Places
     from minivlm.training.vision_language import train_vision_language
 
     params, runtime = stage.params, stage.params.runtime
-    train_vision_language(
+    return train_vision_language(
         "sft",
         places=Places.of(stage.paths, "sft", "pretrain", runtime.feature_cache),
         machine=Machine(

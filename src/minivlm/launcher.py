@@ -41,7 +41,7 @@ FIRST_WORD_SECONDS = 5.0
 """What stops all ranks is said by rank 0; another one speaks when it is still there after so long."""
 
 _POLL_SECONDS = 0.1
-_GRACE_SECONDS = 10.0  # for rank 0 to end its MLflow run after a signal
+_GRACE_SECONDS = 60.0  # after a signal, for a step, its state to be saved, and the MLflow run to end
 _LOCK, _REPORT = "lock", "report.json"
 
 
@@ -119,7 +119,7 @@ def _wait(process: subprocess.Popen[bytes], report: Path, received: list[int]) -
             code = process.wait(_POLL_SECONDS)
             return code if code >= 0 else 128 - code
     process.send_signal(signal.SIGSTOP)  # it would tell at length what is known
-    if signal.SIGINT in received and not report.exists():  # SIGTERM ends a process alone at once, too
+    if not report.exists():
         _pass_on(process.pid, received, report)
     said: dict[str, Any] = read_json(report) if report.exists() else {"line": "", "code": 128 + received[0]}
     _kill(process)
@@ -129,13 +129,14 @@ def _wait(process: subprocess.Popen[bytes], report: Path, received: list[int]) -
 
 
 def _pass_on(launcher: int, received: list[int], report: Path) -> None:
-    """Interrupt rank 0, which ends what it keeps open, and wait until it has; a second signal ends that."""
+    """Pass the signal on to rank 0, which has all save the state and ends what it keeps open, and wait until it
+    has; a second signal ends that."""
     import psutil
 
     main = next((each for each in _ranks(launcher) if each.environ().get("RANK", "0") == "0"), None)
     if main is None:  # it runs on another machine, or none runs yet
         return
-    main.send_signal(signal.SIGINT)
+    main.send_signal(received[0])
     end = time.monotonic() + _GRACE_SECONDS
     while len(received) == 1 and time.monotonic() < end and not report.exists():
         if not main.is_running() or main.status() == psutil.STATUS_ZOMBIE:

@@ -18,13 +18,15 @@ import typer
 
 from minivlm import hardware, launcher
 from minivlm.config import Params, load_params
-from minivlm.errors import UserError
+from minivlm.errors import StoppedError, UserError
 from minivlm.paths import Paths
 
 if TYPE_CHECKING:
     from minivlm.tracking import Run
 
 EXIT_USER_ERROR = 2
+EXIT_STOPPED = 75
+"""Of a training that was asked to stop and has saved what it goes on from (EX_TEMPFAIL of sysexits.h)."""
 
 
 @dataclass(frozen=True)
@@ -52,10 +54,17 @@ class StageRun:
         return self.params.runtime.workers or hardware.cores()
 
 
-def stage_app(name: str, summary: str, run: Callable[[StageRun], None], *, launches: bool = False) -> typer.Typer:
+def stage_app(
+    name: str,
+    summary: str,
+    run: Callable[[StageRun], Callable[[], None] | None],
+    *,
+    launches: bool = False,
+) -> typer.Typer:
     """The Typer command of a stage: `python -m pipelines.<name> [--dry-run]`.
 
-    `launches`: the stage can run as several processes, and does where `runtime.launcher` says so.
+    What `run` returns is called when everything is written and the MLflow run is over. `launches`: the stage can
+    run as several processes, and does where `runtime.launcher` says so.
     """
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
@@ -77,7 +86,9 @@ def stage_app(name: str, summary: str, run: Callable[[StageRun], None], *, launc
             if launches and params.runtime.launcher and not launcher.is_launched():
                 raise typer.Exit(launcher.launch(params.runtime.launcher, f"pipelines.{name}", params.threads))
             with _tracker(name, params, paths) as tracker:
-                run(StageRun(name=name, params=params, paths=paths, tracker=tracker))
+                finish = run(StageRun(name=name, params=params, paths=paths, tracker=tracker))
+            if finish:
+                finish()
 
     return app
 
@@ -104,7 +115,8 @@ def _plan(name: str, params: Params, paths: Paths) -> dict[str, Any]:
 
 
 class one_line_errors:  # noqa: N801  (a context manager, used like a function)
-    """Turn a UserError, or the system's about a file, into one line and exit code 2; Ctrl-C into 130."""
+    """Turn a UserError, or the system's about a file, into one line and exit code 2; Ctrl-C into 130; a training
+    that has stopped because it was asked to into 75."""
 
     def __enter__(self) -> None:
         return None
@@ -115,6 +127,8 @@ class one_line_errors:  # noqa: N801  (a context manager, used like a function)
         if isinstance(error, OSError) and error.filename is not None:
             # A folder that is a file, no right to write, a full disk: the system says what, the path says where.
             _end(f"error: {os.fsdecode(error.filename)}: {error.strerror}", EXIT_USER_ERROR)
+        if isinstance(error, StoppedError):
+            _end(f"stopped: {error}; its state is saved, run it again to go on", EXIT_STOPPED)
         if isinstance(error, KeyboardInterrupt):
             _end("interrupted", 130)
 

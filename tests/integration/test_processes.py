@@ -1,16 +1,9 @@
 """A training stage as several processes: the losses of one, one line for an error, no orphan."""
 
-import csv
-import os
 import re
-import shutil
 import signal
-import sqlite3
-import subprocess
 import sys
 import time
-from contextlib import closing
-from pathlib import Path
 
 import psutil
 import pytest
@@ -19,76 +12,19 @@ from ruamel.yaml import YAML
 from safetensors.torch import load_file
 
 from minivlm.files import read_json, sha256_tree
-from tests.unit.model.tiny import write_base
-from tests.unit.training.stores import write_inputs
+from tests.integration.toy_stage import Stage, write_toy_inputs
 
 pytestmark = pytest.mark.slow
-ROOT = Path(__file__).resolve().parents[2]
 TORCHRUN = "torchrun --standalone --nproc-per-node 2"
 ACCELERATE = (
     "accelerate launch --multi_gpu --num_processes 2 --num_machines 1 --mixed_precision no --dynamo_backend no"
 )
-OPTIONS = {
-    "freeze": "llm", "learning_rate": 1e-2, "precision": "fp32", "validations": 3, "log_steps": 1,
-    # An epoch has 14 micro-batches, some of them without a picture: steps of 13, an odd number, and of 1.
-    "epochs": 6.0, "batch_tokens": 48, "accumulation": 13,
-}  # fmt: skip
-
-
-class Stage:
-    """A checkout with inputs for pretrain, which trains all of the language model."""
-
-    def __init__(self, root, inputs):
-        self.root = root
-        for name in ("src", "pipelines"):
-            shutil.copytree(ROOT / name, root / name, ignore=shutil.ignore_patterns("__pycache__"))
-        shutil.copytree(inputs, root / "artifacts")
-        self.values = YAML(typ="safe", pure=True).load(ROOT / "params.yaml")
-        self.values["pretrain"] = dict(OPTIONS)
-        self.values["threads"] = 1
-        self.values["runtime"]["device"] = "cpu"
-        self.set()
-
-    def set(self, **runtime):
-        """Values of `runtime`, and of `pretrain` where it has them; whether MLflow `tracking` is on."""
-        self.values["tracking"]["enabled"] = runtime.pop("tracking", False)
-        for name, value in runtime.items():
-            section = "pretrain" if name in OPTIONS else "runtime"
-            self.values[section][name] = value
-        with (self.root / "params.yaml").open("w") as stream:
-            YAML(typ="safe", pure=True).dump(self.values, stream)
-        return self
-
-    def start(self, *command):
-        # Nothing of a launch that these tests may run under, and as many threads as the stage has.
-        unset = ("RANK", "WORLD_SIZE", "LOCAL_", "MASTER_", "MINIVLM_", "OMP_", "DVC_", "MLFLOW_")
-        own = {name: value for name, value in os.environ.items() if not name.startswith(unset)}
-        own["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{own['PATH']}"
-        return subprocess.Popen(
-            command or (sys.executable, "-m", "pipelines.pretrain"), cwd=self.root, env=own, text=True,
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        )  # fmt: skip
-
-    def run(self, *command):
-        """(exit code, output, errors) of the stage."""
-        process = self.start(*command)
-        try:
-            output, errors = process.communicate(timeout=240)
-        finally:
-            process.kill()
-        return process.returncode, output, errors
-
-    def history(self):
-        with (self.root / "reports/pretrain/loss.csv").open(newline="") as stream:
-            return [{key: float(value or "nan") for key, value in row.items()} for row in csv.DictReader(stream)]
 
 
 @pytest.fixture(scope="module")
 def inputs(tmp_path_factory):
     folder = tmp_path_factory.mktemp("inputs")
-    base = write_base(tmp_path_factory.mktemp("base") / "base", layer=-2)
-    write_inputs(base, folder / "base", folder / "tokenize/pretrain", folder / "tokenize/pictures")
-    return folder
+    return write_toy_inputs(folder, tmp_path_factory.mktemp("scratch"))
 
 
 @pytest.fixture(scope="module")
@@ -246,9 +182,7 @@ stage.app()
 
 def runs_in_mlflow(stage):
     """Stage or None → status of each run in the checkout's store."""
-    with closing(sqlite3.connect(next((stage.root / "mlruns").glob("*.db")))) as store:
-        query = "select value, status from runs join tags using (run_uuid) where key = 'stage'"
-        return dict(store.execute(query))
+    return dict(stage.store("select value, status from runs join tags using (run_uuid) where key = 'stage'"))
 
 
 def test_dvc_drives_them_and_one_of_them_tracks(stage, alone):
@@ -273,14 +207,25 @@ def started(stage):
     return process
 
 
-@pytest.mark.parametrize(
-    ("number", "code", "line"), [(signal.SIGINT, 130, "interrupted\n"), (signal.SIGTERM, 143, "")]
-)
-def test_a_signal_ends_all(stage, number, code, line):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_all_after_the_state_is_saved(stage, number):
     process = started(stage)
     process.send_signal(number)
     _, errors = process.communicate(timeout=60)
-    assert (process.returncode, errors) == (code, line)
+    assert process.returncode == 75
+    assert re.fullmatch(
+        r"stopped: pretrain: after step \d+ of [\d,]+; its state is saved, run it again .*\n", errors
+    )
+    assert_nobody_left(stage)
+    assert len(list(stage.root.glob(".state/pretrain/*/step-*"))) == 1
+
+
+def test_a_signal_before_the_training_ends_all(stage):
+    process = stage.set(launcher=TORCHRUN).start()
+    time.sleep(1.0)
+    process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate(timeout=60)
+    assert (process.returncode, errors) == (143, "")
     assert_nobody_left(stage)
 
 
@@ -293,17 +238,19 @@ def test_processes_end_with_a_starter_that_is_killed(stage):
 
 # Runs the stage until its state has been saved after five steps.
 STOPPED = """
+import os
+import signal
 import pipelines.pretrain as stage
-from minivlm.training import resume
+from minivlm.training import states
 
-save_state = resume.save_state
+save = states.StateFolder.save
 
-def save_and_stop(path, state):
-    save_state(path, state)
-    if state.result.steps == 5:
-        raise KeyboardInterrupt
+def save_and_stop(self, state):
+    save(self, state)
+    if state.result.steps == 4:  # asked before the next step, which is the last one then
+        os.kill(os.getpid(), signal.SIGINT)
 
-resume.save_state = save_and_stop
+states.StateFolder.save = save_and_stop
 stage.app()
 """
 
@@ -314,9 +261,10 @@ def test_a_stopped_training_goes_on_with_another_number_of_processes(stage, alon
     (stage.root / "stopped.py").write_text(STOPPED)
     launcher = ["-m", "torch.distributed.run", *TORCHRUN.split()[1:]] if first == 2 else []
     code, output, errors = stage.run(sys.executable, *launcher, "stopped.py")
-    assert code == (1 if launcher else 130) and "interrupted" in errors and "goes on" not in output
+    assert code == (1 if launcher else 75) and "stopped: pretrain: after step 5 of 12" in errors
+    assert "goes on" not in output
     states = stage.root / ".state/pretrain"
-    assert [path.name for path in states.glob("*/*")] == ["state.safetensors"]
+    assert sorted(path.name[:13] for path in states.glob("*/step-*")) == ["step-00000004", "step-00000005"]
     assert not (stage.root / "artifacts/pretrain").exists()
 
     code, output, errors = stage.set(launcher=TORCHRUN if second == 2 else "").run()

@@ -6,7 +6,8 @@ import torch
 from minivlm.model.llava import assemble
 from minivlm.model.vision_language import VisionLanguageLoss
 from minivlm.training.device import seed_everything
-from minivlm.training.loop import fit, mean_loss
+from minivlm.training.loop import fit
+from minivlm.training.mean_loss import mean_loss
 from minivlm.training.optimizer import freeze
 from tests.unit.model.tiny import MEAN, STD, collate, rows, write_base
 

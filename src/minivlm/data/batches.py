@@ -6,6 +6,7 @@ computed at: the supervised ones, and a few more for a round number (see `minivl
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
@@ -173,11 +174,26 @@ def load(source: Source[T], plan: Plan, workers: int = 0, pin_memory: bool = Fal
         multiprocessing_context="spawn" if workers else None,
         # The loader draws a seed for its workers: not from the global generator, which a resumed run restores.
         generator=torch.Generator(),
+        worker_init_fn=_leave_signals_to_parent,
     )
-    for made in loader:
-        if isinstance(made, UserError):
-            raise made
-        yield made
+    try:
+        for made in loader:
+            if isinstance(made, UserError):
+                raise made
+            yield made
+    except RuntimeError as error:
+        if "DataLoader worker" not in str(error):
+            raise
+        raise UserError(
+            f"a process that loads rows was killed ({' '.join(str(error).split())}); where memory is short, or "
+            "/dev/shm (docker run --shm-size 8g), lower runtime.workers, and run it again"
+        ) from None
+
+
+def _leave_signals_to_parent(worker: int) -> None:
+    """Ctrl-C and SIGTERM reach all processes of a terminal or a job: the parent finishes its step first."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
 
 
 class Source(Protocol[T_co]):

@@ -173,7 +173,7 @@ def _validate(
     """Batches forward, as the loop validates, the first one left out."""
     import torch
 
-    from minivlm.training.loop import mean_loss
+    from minivlm.training.mean_loss import mean_loss
 
     found = []
     kind = torch.device(device).type

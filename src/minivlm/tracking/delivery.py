@@ -101,6 +101,8 @@ class Delivery:
             return
         run_id = self.run_ids[operation["run"]]
         match operation["op"]:
+            case "drop":
+                self._client.delete_run(run_id)
             case "metrics":
                 self._send_metrics(run_id, [m for o in group for m in o["metrics"]])
             case "params":
@@ -120,13 +122,15 @@ class Delivery:
         """Create the run, or take up the one that an earlier stage or an earlier try has created."""
         local = operation["run"]
         found = self._client.search_runs([self._experiment_id], f"tags.`{RUN_TAG}` = '{local}'", max_results=1)
-        if found:
-            self.run_ids[local] = found[0].info.run_id
-            self._client.update_run(self.run_ids[local], status="RUNNING")
-            return
         tags = {RUN_TAG: local, **operation["tags"]}
         if operation["parent"]:
             tags["mlflow.parentRunId"] = self.run_ids[operation["parent"]]
+        if found:
+            self.run_ids[local] = found[0].info.run_id
+            self._client.update_run(self.run_ids[local], status="RUNNING")
+            if operation["parent"]:  # of a stage that goes on in a later reproduction: it moves there
+                self._send_pairs(self.run_ids[local], "tags", tags)
+            return
         run = self._client.create_run(
             self._experiment_id, start_time=operation["start"], tags=tags, run_name=operation["name"]
         )

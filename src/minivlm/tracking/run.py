@@ -21,7 +21,25 @@ class Run:
         self._courier, self._run, self._parent = courier, run, parent
         self._last: dict[str, tuple[int, float, int]] = {}  # metric → its last step, value and time
         self._flushed, self._buffered = time.monotonic(), 0
+        self._said: list[dict[str, Any]] = []  # what it began with: its start, tags and parameters
         self.figures: dict[str, float] = {}  # what was logged without a step: the run's results
+        self.earlier_seconds = 0.0  # of work that an earlier process did for this run
+
+    @property
+    def id(self) -> str:
+        """This project's id of the run: `go_on` takes it up in another process."""
+        return self._run
+
+    def go_on(self, run: str, seconds: float = 0.0) -> None:
+        """Be the run that an earlier process of the same work has left, after `seconds` of it.
+
+        The one that was begun for this process is removed, and what it was begun with is said of that run.
+        """
+        self._submit("drop")
+        self._run, self.earlier_seconds = run, seconds
+        for operation in self._said:
+            self._courier.submit(operation | {"run": run})
+        self._courier.flush()
 
     def log_params(self, params: dict[str, Any]) -> None:
         """Log parameters; nested mappings become keys with dots."""
@@ -35,13 +53,15 @@ class Run:
         self._submit("tags", tags={key: str(value) for key, value in facts.flatten(tags).items()})
         self._courier.flush()
 
-    def log_metrics(self, metrics: dict[str, Any], step: int | None = None) -> None:
+    def log_metrics(self, metrics: dict[str, Any], step: int | None = None, time_ms: int | None = None) -> None:
         """Log numbers: with `step` a point of a curve, without it a result of the run.
+
+        A point that is logged again with the same value and `time_ms` (milliseconds since 1970) is there once.
 
         Results are also shown on the reproduction's own run, as `<stage>.<name>`. Nested mappings become keys with
         dots; None (not measured) is left out; anything else that is no number is a TypeError. Sent in batches.
         """
-        now, points = time.time_ns() // 1_000_000, []
+        now, points = time_ms or time.time_ns() // 1_000_000, []
         for key, value in facts.flatten(metrics).items():
             if value is None:
                 continue
@@ -55,7 +75,7 @@ class Run:
                     continue  # the curve ends there already
             at = step if step is not None else last[0] if last else 0
             # Of two values at one step and one millisecond MLflow would show the larger as the latest.
-            stamp = max(now, last[2] + 1) if last else now
+            stamp = max(now, last[2] + 1) if last and time_ms is None else now
             self._last[key] = (at, number, stamp)
             points.append([key, number, stamp, at])
         if points:
@@ -118,14 +138,25 @@ class Run:
         return file
 
     def _submit(self, operation: str, **values: Any) -> None:
-        self._courier.submit({"op": operation, "run": self._run, **values})
+        said = {"op": operation, "run": self._run, **values}
+        if operation in ("run", "tags", "params"):
+            self._said.append(said)
+        self._courier.submit(said)
 
 
 class NullRun(Run):
     """The run of a disabled tracker: the same methods, no effect."""
 
     def __init__(self) -> None:
-        self.figures = {}
+        self.figures, self.earlier_seconds = {}, 0.0
+
+    @property
+    def id(self) -> str:
+        """None that another process could take up."""
+        return ""
+
+    def go_on(self, run: str, seconds: float = 0.0) -> None:
+        """Nothing."""
 
     def log_params(self, params: dict[str, Any]) -> None:
         """Nothing."""
@@ -133,7 +164,7 @@ class NullRun(Run):
     def set_tags(self, tags: dict[str, Any]) -> None:
         """Nothing."""
 
-    def log_metrics(self, metrics: dict[str, Any], step: int | None = None) -> None:
+    def log_metrics(self, metrics: dict[str, Any], step: int | None = None, time_ms: int | None = None) -> None:
         """Nothing."""
 
     def log_artifact(self, path: Path, folder: str = "") -> None:

@@ -14,7 +14,7 @@ from typing import Any
 
 from minivlm import hardware
 from minivlm.config import Params
-from minivlm.errors import UserError
+from minivlm.errors import StoppedError, UserError
 from minivlm.files import read_json
 from minivlm.paths import STAGES, Paths
 from minivlm.tracking import facts
@@ -29,8 +29,9 @@ def stage_run(name: str, params: Params, paths: Paths, key: str | None = None) -
     """The MLflow run of stage `name`, below the run of the reproduction that it belongs to.
 
     Logs parameters, code, inputs and machine at the start; time, money and outcome at the end: FAILED with the
-    reason in one line for an exception, KILLED for Ctrl-C. `key` names the execution of the pipeline; it is found
-    from the process tree when it is None. With `tracking.enabled: false`, a NullRun.
+    reason in one line for an exception, KILLED for Ctrl-C and for a training that was asked to stop. `key` names
+    the execution of the pipeline; it is found from the process tree when it is None. With
+    `tracking.enabled: false`, a NullRun.
     """
     if not params.tracking.enabled:
         yield NullRun()
@@ -49,6 +50,9 @@ def stage_run(name: str, params: Params, paths: Paths, key: str | None = None) -
         child.set_tags(facts.version_tags() | facts.input_tags(paths.root, name))
         child.log_params({**_general(params), name: params.section(name).model_dump(mode="json")})
         yield child
+    except StoppedError:
+        status = "KILLED"  # and no reason: the run is gone on with
+        raise
     except KeyboardInterrupt:
         status, reason = "KILLED", "interrupted"
         raise
@@ -57,7 +61,8 @@ def stage_run(name: str, params: Params, paths: Paths, key: str | None = None) -
             status, reason = "FAILED", _reason(error)
         raise
     finally:
-        _finish(name, params, parent, child, reproduction, time.monotonic() - started, status, reason)
+        seconds = time.monotonic() - started
+        _finish(name, params, parent, child, reproduction, seconds, status, reason)
         courier.close()
 
 
@@ -100,14 +105,18 @@ def _finish(
     stage: str, params: Params, parent: Run, child: Run, reproduction: Reproduction,
     seconds: float, status: str, reason: str,
 ) -> None:  # fmt: skip
+    seconds += child.earlier_seconds
     spent = {"hours": seconds / 3600}
     price = hardware.price_per_hour(hardware.device_name(params.runtime.device), params.prices)
     if price is not None:
         spent["money"] = price * seconds / 3600
-    child.log_metrics(spent)
+    is_over = status != "KILLED" or bool(reason)
+    if is_over:
+        child.log_metrics(spent)
     totals = reproduction.add(stage, spent)
     parent.log_metrics({stage: child.figures, **totals})
-    child.log_metrics({"seconds": seconds})
+    if is_over:
+        child.log_metrics({"seconds": seconds})
     if reason:
         child.set_tags({"error": reason})
         parent.set_tags({"error": f"{stage}: {reason}"})

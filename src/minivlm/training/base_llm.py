@@ -154,7 +154,7 @@ class _Validation:
         self.best: dict[str, float] = {}
 
     def __call__(self) -> float:
-        from minivlm.training.loop import mean_loss
+        from minivlm.training.mean_loss import mean_loss
 
         watch = self._counter.watch_validation
         losses = {kind: mean_loss(self._objective, watch(batches)) for kind, batches in self._checks.items()}

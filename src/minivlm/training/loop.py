@@ -12,16 +12,18 @@ import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from minivlm.device import resolve_device, resolve_precision
-from minivlm.errors import UserError
+from minivlm.errors import StoppedError, UserError
 from minivlm.training.distributed import ALONE, Processes, Repeat, check_launch
 from minivlm.training.optimizer import adamw, trained_parameters
 from minivlm.training.progress import TrainingProgress
-from minivlm.training.result import Counted, FitResult, HistoryRow, LossWindow
+from minivlm.training.result import Counted, FitResult, LossWindow
 from minivlm.training.schedule import evenly_spaced
 from minivlm.training.schedule import learning_rate as rate_of
+from minivlm.training.stopping import StopAsked, never
 
 if TYPE_CHECKING:
     from torch import nn
@@ -66,6 +68,7 @@ def fit(
     resume: TrainingState | None = None,
     save_every: float | None = None,
     on_save: Callable[[TrainingState], None] | None = None,
+    stop: Callable[[], bool] = never,
 ) -> FitResult:
     """Train what requires a gradient in `objective` for `total_steps` steps; it is left with the last weights.
 
@@ -79,6 +82,10 @@ def fit(
     `in_company`. `on_save(state)` is called in all of them when `save_every` seconds have passed since the last
     time (0: after every step). A training given that state as `resume`, and the steps after `resume.result.steps`,
     goes on as this one does.
+
+    `stop()` is asked before every step; when it holds in one of the processes that step is the last one: the state
+    is given to `on_save`, whatever the time, and StoppedError raised. `validate()` may raise StopAsked, to be
+    stopped halfway (see `mean_loss`): the training that goes on then begins with that validation.
     """
     from minivlm.training.distributed_model import in_company
     from minivlm.training.resume import put_back, take_state, trained_state
@@ -87,7 +94,10 @@ def fit(
     result = resume.result if resume else FitResult()
     result.precision, result.device = resolve_precision(precision, device), device
     window = resume.window if resume else LossWindow(max(1, math.ceil(TRAIN_LOSS_SHARE * total_steps)))
-    validated = evenly_spaced(total_steps, validations) if validate else frozenset()
+    plan = _Plan(
+        label, total_steps, learning_rate, warmup_ratio, min_learning_rate_ratio, log_steps,
+        validated=evenly_spaced(total_steps, validations) if validate else frozenset(),
+    )  # fmt: skip
     spent = result.seconds
     with (
         _accelerator(device, result.precision) as accelerator,
@@ -110,54 +120,91 @@ def fit(
             put_back(resume, objective, prepared)
         stream = iter(steps)
         start = saved = time.monotonic()
-        while result.steps < total_steps:
-            with processes.together():
-                batches = next(stream, None)
-            if batches is None:
-                break
-            step = result.steps + 1
-            rate = rate_of(step, total_steps, learning_rate, warmup_ratio, min_learning_rate_ratio)
-            is_due = save_every is not None and processes.is_main and time.monotonic() - saved >= save_every
-            count, *seen, save_now = processes.sum(*_sizes(batches), is_due)
-            nats, norm = _gradients(module, trained, batches, int(count), accelerator, processes, max_grad_norm)
-            where = f"{label}: step {step}, learning rate {rate:.3g}"
-            if not (math.isfinite(nats) and math.isfinite(norm)):
-                raise result.diverged(f"{where}: loss {nats / max(count, 1):.4g}, gradient norm {norm:.4g}")
-            for group in prepared.param_groups:
-                group["lr"] = rate
-            prepared.step()
-            for parameter in trained:
-                parameter.grad = None
+        stops = save_now = False
+        # A training that was stopped during a validation has taken the step and not written its row.
+        is_open = result.steps in plan.validated and result.row_of(result.steps) is None
+        while is_open or result.steps < total_steps:
+            if not is_open:
+                with processes.together():
+                    batches = next(stream, None)
+                if batches is None:
+                    raise ValueError(f"{label}: data for {result.steps} of {total_steps} steps")
+                is_due = save_every is not None and processes.is_main and time.monotonic() - saved >= save_every
+                count, *seen, stops, save_now = map(int, processes.sum(*_sizes(batches), stop(), is_due))
+                nats, norm = _gradients(module, trained, batches, count, accelerator, processes, max_grad_norm)
+                step = result.steps + 1
+                if not (math.isfinite(nats) and math.isfinite(norm)):
+                    figures = f"loss {nats / max(count, 1):.4g}, gradient norm {norm:.4g}"
+                    raise result.diverged(f"{plan.where(step)}: {figures}", step)
+                _update(prepared, trained, plan.rate(step))
+                result.add_step(*seen, grad_norm=norm)
+                window.add(nats, count)
+                progress.step(step, nats / count, result.samples)
 
-            result.add_step(*seen)
-            window.add(nats, int(count))
-            progress.step(step, nats / count, result.samples)
-            val_loss = None
-            if validate and step in validated:
-                with accelerator.autocast():
-                    val_loss = validate()
+            step, val_loss = result.steps, None
+            is_open = step in plan.validated
+            if validate and is_open and not stops:
+                try:
+                    with accelerator.autocast():
+                        val_loss = validate()
+                    is_open = False
+                except StopAsked:
+                    stops = True
+            if val_loss is not None:
                 if not math.isfinite(val_loss):
-                    raise result.diverged(f"{where}: validation loss {val_loss:.4g}")
+                    raise result.diverged(f"{plan.where(step)}: validation loss {val_loss:.4g}")
                 if result.val_loss is None or val_loss < result.val_loss:
                     result.val_loss, result.best_step = val_loss, step
                     result.best_state = trained_state(objective)
             result.take_time(spent + time.monotonic() - start, devices)
-            if step % log_steps == 0 or step in (1, total_steps) or val_loss is not None:
-                row = HistoryRow(step, window.since_row(), val_loss, rate, norm, result.samples, result.tokens)
-                result.history.append(row)
+            if plan.has_row(step) and not is_open:
+                row = result.add_row(window.since_row(), val_loss, plan.rate(step))
                 paid = None if price_per_hour is None else price_per_hour * result.device_seconds / 3600
                 on_log(step, row.metrics(result.seconds, paid))
-            if save_now and on_save:
+            if (save_now or stops) and on_save:
                 on_save(take_state(objective, prepared, result, window))
                 saved = time.monotonic()
+            if stops:
+                raise StoppedError(f"{label}: after step {step:,} of {total_steps:,}")
         result.take_time(spent + time.monotonic() - start, devices)
-    if result.steps < total_steps:
-        raise ValueError(f"{label}: data for {result.steps} of {total_steps} steps")
     result.train_loss = window.mean()
     result.last_state = trained_state(objective)
     if validate is None:
         result.best_step, result.best_state = result.steps, result.last_state
     return result
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """What each step of a training is to be."""
+
+    label: str
+    total_steps: int
+    learning_rate: float
+    warmup_ratio: float
+    min_learning_rate_ratio: float
+    log_steps: int
+    validated: frozenset[int]
+
+    def rate(self, step: int) -> float:
+        """The learning rate of a step, from 1."""
+        return rate_of(step, self.total_steps, self.learning_rate, self.warmup_ratio, self.min_learning_rate_ratio)
+
+    def where(self, step: int) -> str:
+        """The beginning of a message about a step."""
+        return f"{self.label}: step {step}, learning rate {self.rate(step):.3g}"
+
+    def has_row(self, step: int) -> bool:
+        """Whether the history has a row of it."""
+        return step % self.log_steps == 0 or step in (1, self.total_steps) or step in self.validated
+
+
+def _update(optimizer: Any, trained: Sequence[nn.Parameter], rate: float) -> None:
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+    optimizer.step()
+    for parameter in trained:
+        parameter.grad = None
 
 
 def _sizes(batches: Sequence[Batch]) -> tuple[int, ...]:
@@ -196,38 +243,6 @@ def _gradients(
     # So the optimizer's kernels are launched after it, to a device that has nothing left to do.
     nats, grad_norm = torch.stack((total, whole(norm))).tolist()
     return processes.sum(nats)[0], grad_norm
-
-
-def mean_loss(objective: nn.Module, batches: Iterable[Batch], processes: Processes = ALONE) -> float:
-    """The objective's loss a term over all batches, without gradients; summed in float64.
-
-    Of several processes each brings its share of the batches, all of them equally many. ValueError when the
-    batches have no term.
-    """
-    import torch
-
-    device = next(objective.parameters()).device
-    training = objective.training
-    objective.eval()
-    nats, count = torch.zeros((), dtype=torch.float64, device=device), 0
-    stream = iter(batches)
-    with torch.no_grad():
-        while True:
-            # Around the loading alone: in the forward pass of a sharded model the processes wait for each other.
-            with processes.together():
-                batch = next(stream, None)
-            if batch is None:
-                break
-            if isinstance(batch, Repeat):
-                objective(batch.to(device).batch)  # a sharded model is put together by all processes
-                continue
-            nats += objective(batch.to(device))
-            count += batch.count
-    objective.train(training)
-    total, terms = processes.sum(float(nats), count)
-    if terms == 0:
-        raise ValueError("nothing to validate on")
-    return total / terms
 
 
 @contextmanager

@@ -79,6 +79,7 @@ class FitResult:
     micro_batches: int = 0
     seconds: float = 0.0
     device_seconds: float = 0.0
+    grad_norm: float = math.nan
     train_loss: float = math.nan
     val_loss: float | None = None
     best_step: int = 0
@@ -91,34 +92,50 @@ class FitResult:
     validation_flops: int = 0
     optimizer_flops: int = 0
 
-    def add_step(self, samples: float, tokens: float, padded_tokens: float, micro_batches: float) -> None:
+    def row_of(self, step: int) -> HistoryRow | None:
+        """The last row of the history, where it is that of `step`."""
+        return self.history[-1] if self.history and self.history[-1].step == step else None
+
+    def add_step(
+        self, samples: int, tokens: int, padded_tokens: int, micro_batches: int, *, grad_norm: float
+    ) -> None:
         """Count a step and what its micro-batches hold."""
         self.steps += 1
-        self.samples += int(samples)
-        self.tokens += int(tokens)
-        self.padded_tokens += int(padded_tokens)
-        self.micro_batches += int(micro_batches)
+        self.samples += samples
+        self.tokens += tokens
+        self.padded_tokens += padded_tokens
+        self.micro_batches += micro_batches
+        self.grad_norm = grad_norm
+
+    def add_row(self, loss: float, val_loss: float | None, learning_rate: float) -> HistoryRow:
+        """Add the row of the last step to the history."""
+        row = HistoryRow(self.steps, loss, val_loss, learning_rate, self.grad_norm, self.samples, self.tokens)
+        self.history.append(row)
+        return row
 
     def take_time(self, seconds: float, devices: int) -> None:
         """Go on to `seconds` in all, the last of them on so many devices."""
         self.device_seconds += (seconds - self.seconds) * devices
         self.seconds = seconds
 
-    def diverged(self, what: str) -> DivergedError:
-        """The error that stops a training, with what was best until then."""
-        return DivergedError(f"{what}; training stopped", self.best_step, self.best_state)
+    def diverged(self, what: str, step: int | None = None) -> DivergedError:
+        """The error that stops a training, with what was best until then; `step`: whose rows are at fault."""
+        return DivergedError(f"{what}; training stopped", step, self.best_step, self.best_state)
 
 
 class DivergedError(TrainingError):
-    """A loss or gradient that is not finite; the state that validated best before it (empty when none did)."""
+    """A loss or gradient at `step`, or a validation loss (None), that is not finite; and what validated best
+    before it (empty when nothing did)."""
 
-    def __init__(self, message: str, best_step: int, best_state: dict[str, torch.Tensor]) -> None:
+    def __init__(
+        self, message: str, step: int | None, best_step: int, best_state: dict[str, torch.Tensor]
+    ) -> None:
         super().__init__(message)
-        self.best_step, self.best_state = best_step, best_state
+        self.step, self.best_step, self.best_state = step, best_step, best_state
 
     def __reduce__(self) -> tuple[Any, ...]:
         # A training may run in a process of its own: its error comes back pickled.
-        return type(self), (str(self), self.best_step, self.best_state)
+        return type(self), (str(self), self.step, self.best_step, self.best_state)
 
 
 class LossWindow:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import random
-import shutil
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -92,8 +91,8 @@ def trained_state(objective: nn.Module) -> dict[str, torch.Tensor]:
     return {name: whole(p.detach()).to("cpu", copy=True) for name, p in trained_parameters(objective).items()}
 
 
-def save_state(path: Path, state: TrainingState) -> None:
-    """Write the state; the file that was there before stays whole until then."""
+def write_state(path: Path, state: TrainingState) -> None:
+    """Write the state to `path` as it stands; whole or not at all: see `states`."""
     from safetensors.torch import save_file
 
     result = state.result
@@ -110,8 +109,15 @@ def save_state(path: Path, state: TrainingState) -> None:
         "window": state.window.state(),
         "random": {key: value for key, value in state.random.items() if not hasattr(value, "numpy")},
     }
+    save_file(_own(tensors), path, {"state": json.dumps(facts, allow_nan=False)})
+
+
+def save_weights(path: Path, state: dict[str, torch.Tensor]) -> None:
+    """Trained parameters as a safetensors file, under the names they have in the LLaVA model."""
+    from safetensors.torch import save_file
+
     with atomic_path(path) as temporary:
-        save_file(_own(tensors), temporary, {"state": json.dumps(facts, allow_nan=False)})
+        save_file({name.removeprefix("model."): tensor for name, tensor in state.items()}, temporary)
 
 
 class Counted:
@@ -128,30 +134,10 @@ class Counted:
         )
 
 
-def save_counted(path: Path, state: TrainingState, counted: Counted) -> None:
-    """Keep a state; all processes take part, the first one writes."""
-    counted(state.result)
-    if counted.processes.is_main:
-        save_state(path, state)
-
-
-def remove_states(folder: Path, key: str, before: float) -> None:
-    """Remove the state of `key` below `folder`, and those that earlier trainings left there for good.
-
-    Of other keys, such as had another parameter, those last written at `before` (seconds since 1970) or sooner:
-    what is newer belongs to a training beside this one.
-    """
-    for file in folder.glob("*/state.safetensors"):
-        if file.parent.name == key or file.stat().st_mtime <= before:
-            shutil.rmtree(file.parent, ignore_errors=True)
-
-
-def load_state(path: Path) -> TrainingState | None:
-    """The state that `save_state` wrote; None where there is no file, UserError for another one."""
+def read_state(path: Path) -> TrainingState:
+    """The state that `write_state` wrote; UserError for another file."""
     from safetensors import SafetensorError, safe_open
 
-    if not path.exists():
-        return None
     tensors: dict[str, dict[str, torch.Tensor]] = {"parameters": {}, "best": {}, "optimizer": {}, "random": {}}
     try:
         with safe_open(path, framework="pt") as file:

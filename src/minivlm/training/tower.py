@@ -52,7 +52,8 @@ def train_tower(
     from minivlm.model.clip import initialize_tower, make_clip
     from minivlm.training.contrastive import TowerLoss
     from minivlm.training.cost import muon_flops
-    from minivlm.training.loop import fit, mean_loss
+    from minivlm.training.loop import fit
+    from minivlm.training.mean_loss import mean_loss
     from minivlm.training.muon import MuonWithAdamW, hidden_matrices
     from minivlm.training.operations import TowerCounter
     from minivlm.training.optimizer import restore_state

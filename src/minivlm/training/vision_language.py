@@ -3,35 +3,37 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from minivlm import hardware
 from minivlm.device import resolve_precision
-from minivlm.errors import TrainingError
-from minivlm.files import atomic_path, write_json
+from minivlm.files import write_json
 from minivlm.training import report
 from minivlm.training.cost_report import report_stage
 from minivlm.training.device import seed_everything
 from minivlm.training.distributed import Processes, check_share, find_processes, join, leave, own_device
 from minivlm.training.energy import measured_energy
 from minivlm.training.feed import Feed, loader
+from minivlm.training.inputs import InputFiles
+from minivlm.training.logbook import Logbook
+from minivlm.training.mishaps import kept_when_diverged, memory_advice
 from minivlm.training.places import Machine, Places
-from minivlm.training.result import DivergedError, FitResult
-from minivlm.training.resume import Counted, load_state, remove_states, save_counted
+from minivlm.training.result import FitResult
+from minivlm.training.resume import Counted, save_weights
 from minivlm.training.resume_key import resume_key
+from minivlm.training.states import StateFolder, remove_states
+from minivlm.training.stopping import StopSignals, never
 
 if TYPE_CHECKING:
-    import torch
-
     from minivlm.config import FreezePolicy
     from minivlm.data.features import FeatureStore
     from minivlm.data.store import PictureStore, TokenStore
     from minivlm.model.vision_language import VisionLanguageLoss
     from minivlm.tracking import Run
     from minivlm.training.feature_cache import Filled
+    from minivlm.training.resume import TrainingState
 
 
 def train_vision_language(
@@ -47,21 +49,23 @@ def train_vision_language(
     accumulation: int,
     compile: bool,
     **optimization: Any,
-) -> None:
+) -> Callable[[], None]:
     """Train on the rows of a token store; `optimization` goes to `fit` as it is.
 
     Writes artifacts/model (the weights that validated best), artifacts/last.safetensors (the trained parameters
     after the last step) and reports/: metrics.json, loss.csv, trained_parameters.json, cost.json. UserError when
-    the model loaded is not the one saved; TrainingError when the loss is not finite, with the best weights until
-    then kept in `places.state`.
+    the model loaded is not the one saved, or an input changes meanwhile; TrainingError when memory does not
+    suffice, or the loss is not finite, with the best weights until then kept in `places.state`; StoppedError after
+    SIGTERM or Ctrl-C, when the state has been saved.
 
     Started by torchrun it is one of several processes, of which the first alone writes. A training that was
-    stopped goes on from the state in `places.state` that belongs to the same inputs, parameters and code; one that
-    ends removes it, and what earlier ones left there.
+    stopped goes on from the state in `places.state` that belongs to the same inputs, parameters and code. What is
+    returned removes that state, and those that earlier trainings left: until the run is over it is needed.
     """
     from minivlm.data.store import PictureStore, TokenStore
     from minivlm.model.layers import compile_layers, decoder_layers
-    from minivlm.training.loop import fit, mean_loss
+    from minivlm.training.loop import fit
+    from minivlm.training.mean_loss import mean_loss
     from minivlm.training.operations import OperationCounter
 
     started = time.time()
@@ -77,9 +81,10 @@ def train_vision_language(
     precision = resolve_precision(optimization["precision"], device)
     name = hardware.device_name(device)
     parameters |= {"resolved_precision": precision, "device": name}
+    inputs = InputFiles(stage, places.inputs)
     key = processes.from_main(lambda: resume_key(parameters, places.inputs))
-    file = places.state / key / "state.safetensors"
-    resume = processes.from_main(lambda: load_state(file))
+    states = StateFolder(places.state / key)
+    resume = processes.from_main(states.newest)
 
     store, pictures = TokenStore(places.tokens), PictureStore(places.pictures)
     objective, trained = _objective(places, freeze, seed)
@@ -96,60 +101,72 @@ def train_vision_language(
         )  # fmt: skip
         feed = Feed(store, load, processes, **plan)
         counter = OperationCounter(model.config, freeze)
-        counted = Counted(counter, processes, resume.result if resume else FitResult())
-
+        before = resume.result if resume else FitResult()
+        counted = Counted(counter, processes, before)
         devices = processes.size if device.startswith("cuda") else processes.size // processes.local_size
-        price = hardware.price_per_hour(name, machine.prices)
-        done = resume.result.steps if resume else 0
+        tell: Callable[[int, dict[str, float]], None] = lambda step, metrics: None  # noqa: E731
         if processes.is_main:
             weights = sum(p.numel() for p in model.parameters())
             print(
                 f"{stage}: trains {sum(trained.values()):,} of {weights:,} weights (freeze: {freeze}) in "
                 f"{len(feed.steps):,} steps over {len(feed.rows):,} rows, on {name}"
                 + (f", {processes.size} processes" if processes.size > 1 else "")
-                + (f"; goes on after step {done:,}, from {file}" if done else ""),
+                + (f"; goes on after step {before.steps:,}, from {states.path}" if before.steps else ""),
                 flush=True,
             )
             report.write_trained_parameters(places.reports / "trained_parameters.json", freeze, trained)
+            tell = Logbook(states.path, tracker, before.seconds)
             tracker.log_artifact(places.reports / "trained_parameters.json", stage)
-            for row in resume.result.history if resume else ():
-                tracker.log_metrics(row.curve(), row.step)
+
+        signals = None if machine.save_minutes is None else StopSignals()
+        stop = signals or never
 
         def validate() -> float:
-            return mean_loss(objective, counter.watch_validation(feed.validation()), processes)
+            return mean_loss(objective, counter.watch_validation(feed.validation()), processes, stop)
 
-        try:
-            with measured_energy(device) as measured:
-                result = fit(
-                    objective,
-                    counter.watch(feed.after(done)),
-                    total_steps=len(feed.steps),
-                    device=device,
-                    validate=validate if feed.validates else None,
-                    on_log=lambda step, metrics: tracker.log_metrics(metrics, step),
-                    label=stage,
-                    price_per_hour=price,
-                    devices=devices,
-                    currency=machine.prices.currency,
-                    processes=processes,
-                    sharded=decoder_layers(model) if machine.sharding == "full" else None,
-                    resume=resume,
-                    save_every=None if machine.save_minutes is None else 60 * machine.save_minutes,
-                    on_save=lambda state: save_counted(file, state, counted),
-                    **optimization,
-                )
-        except DivergedError as error:
-            raise (_kept(error, places.state) if processes.is_main else error) from None
+        def save(state: TrainingState) -> None:
+            counted(state.result)
+            with processes.together():
+                if processes.is_main:
+                    inputs.check()
+                    states.save(state)
+
+        with (
+            memory_advice(stage, batch_tokens, accumulation, device),
+            kept_when_diverged(places.state, feed.steps, store, stage, processes),
+            signals or nullcontext(),
+            measured_energy(device) as measured,
+        ):
+            result = fit(
+                objective,
+                counter.watch(feed.after(before.steps)),
+                total_steps=len(feed.steps),
+                device=device,
+                validate=validate if feed.validates else None,
+                on_log=tell,
+                label=stage,
+                price_per_hour=hardware.price_per_hour(name, machine.prices),
+                devices=devices,
+                currency=machine.prices.currency,
+                processes=processes,
+                sharded=decoder_layers(model) if machine.sharding == "full" else None,
+                resume=resume,
+                save_every=None if machine.save_minutes is None else 60 * machine.save_minutes,
+                on_save=save,
+                stop=stop,
+                **optimization,
+            )
     counted(result)
     leave(processes)
     if not processes.is_main:
-        return
+        return lambda: None
+    inputs.check()
     if machine.sharding == "full":
         objective, _ = _objective(places, freeze, seed)  # of the one trained this process has only a part
     _write_results(places, tracker, objective, result, trained, seed, pictures.sources)
     path, energy = places.reports / "cost.json", measured.energy
     report_stage(stage, path, result, name, machine.prices, energy, tracker, devices, filled)
-    remove_states(places.state, key, started)
+    return lambda: remove_states(places.state, key, started)
 
 
 def _write_results(
@@ -225,20 +242,3 @@ def _low_precision(model: Any, precision: str, sharding: str) -> AbstractContext
     from minivlm.model.frozen import frozen_in
 
     return frozen_in(model, torch.bfloat16) if precision == "bf16" and sharding == "none" else nullcontext()
-
-
-def save_weights(path: Path, state: dict[str, torch.Tensor]) -> None:
-    """Trained parameters as a safetensors file, under the names they have in the LLaVA model."""
-    from safetensors.torch import save_file
-
-    with atomic_path(path) as temporary:
-        save_file({name.removeprefix("model."): tensor for name, tensor in state.items()}, temporary)
-
-
-def _kept(error: DivergedError, state: Path) -> TrainingError:
-    """The error as the user sees it, after saving what was best before it."""
-    if not error.best_state:
-        return error
-    path = state / "best.safetensors"
-    save_weights(path, error.best_state)
-    return TrainingError(f"{error}; the weights that validated best, after step {error.best_step}, are in {path}")

@@ -7,7 +7,8 @@ import torch
 from torch import nn
 
 from minivlm.errors import TrainingError, UserError
-from minivlm.training.loop import fit, mean_loss
+from minivlm.training.loop import fit
+from minivlm.training.mean_loss import mean_loss
 from minivlm.training.result import DivergedError
 
 

@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from minivlm.errors import UserError
 from minivlm.training.muon import MuonWithAdamW
 from minivlm.training.optimizer import adamw
-from minivlm.training.resume import load_state, save_state
+from minivlm.training.resume import read_state, write_state
 from minivlm.training.resume_key import resume_key
 from tests.unit.training.test_loop import Regression, points, train
 
@@ -51,9 +51,9 @@ def run(steps=STEPS, seed=7, **options):
     torch.manual_seed(seed)
     if resumed := options.get("resume"):
         losses = iter([1.0, 2.0][-1 if resumed.result.steps >= 8 else 0 :])
+    options.setdefault("validate", lambda: next(losses))
     result = train(
-        objective, steps, total=len(STEPS), validate=lambda: next(losses), validations=3, log_steps=2,
-        weight_decay=0.1, **options,
+        objective, steps, total=len(STEPS), validations=3, log_steps=2, weight_decay=0.1, **options,
     )  # fmt: skip
     return objective, result
 
@@ -63,10 +63,10 @@ def run(steps=STEPS, seed=7, **options):
 def test_it_goes_on_bit_by_bit(tmp_path, optimizer, stop):
     def save(state):
         if state.result.steps == stop:
-            save_state(tmp_path / "state.safetensors", state)
+            write_state(tmp_path / "state.safetensors", state)
 
     whole, expected = run(optimizer=optimizer, save_every=0.0, on_save=save)
-    state = load_state(tmp_path / "state.safetensors")
+    state = read_state(tmp_path / "state.safetensors")
     assert state.result.steps == stop
     resumed, result = run(STEPS[stop:], seed=8, optimizer=optimizer, resume=state)
     for name, parameter in whole.named_parameters():
@@ -93,7 +93,7 @@ def state_of():
 
 def test_the_file_holds_tensors_and_json_alone(tmp_path):
     path = tmp_path / "state.safetensors"
-    save_state(path, state_of())
+    write_state(path, state_of())
     with safe_open(path, framework="pt") as file:
         names, facts = set(file.keys()), json.loads(file.metadata()["state"])
     assert {
@@ -105,14 +105,10 @@ def test_the_file_holds_tensors_and_json_alone(tmp_path):
     assert facts["result"]["steps"] == 5 and facts["format"] == 1
 
 
-def test_without_a_file_there_is_no_state(tmp_path):
-    assert load_state(tmp_path / "state.safetensors") is None
-
-
 @pytest.mark.parametrize("damage", ["cut", "empty", "foreign", "newer"])
 def test_a_damaged_file_is_an_error_that_names_it(tmp_path, damage):
     path = tmp_path / "state.safetensors"
-    save_state(path, state_of())
+    write_state(path, state_of())
     if damage == "cut":
         path.write_bytes(path.read_bytes()[:-20])
     elif damage == "empty":
@@ -120,7 +116,7 @@ def test_a_damaged_file_is_an_error_that_names_it(tmp_path, damage):
     else:
         save_file({}, path, None if damage == "foreign" else {"state": json.dumps({"format": 99})})
     with pytest.raises(UserError, match=r"state\.safetensors: a .*remove it to train from the start"):
-        load_state(path)
+        read_state(path)
 
 
 def test_a_state_of_other_parameters_is_refused():

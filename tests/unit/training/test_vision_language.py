@@ -3,6 +3,7 @@
 import csv
 import os
 import shutil
+import signal
 import time
 
 import pytest
@@ -10,7 +11,7 @@ import torch
 from safetensors.torch import load_file
 
 from minivlm.config import Prices
-from minivlm.errors import TrainingError, UserError
+from minivlm.errors import StoppedError, TrainingError, UserError
 from minivlm.files import read_json, sha256_tree
 from minivlm.model import checkpoint
 from minivlm.model.llava import assemble
@@ -39,17 +40,30 @@ OPTIONS = dict(
 
 
 class Notes(NullRun):
-    """A tracker that remembers."""
+    """A tracker that remembers, and does something at a step."""
 
-    def __init__(self):
+    def __init__(self, run=""):
         super().__init__()
-        self.points, self.results, self.artifacts = [], {}, []
+        self.points, self.results, self.artifacts, self.times = [], {}, [], []
+        self._run, self._at = run, {}
 
-    def log_metrics(self, metrics, step=None):
+    @property
+    def id(self):
+        return self._run
+
+    def go_on(self, run, seconds=0.0):
+        self._run = run
+
+    def at(self, step, action):
+        self._at[step] = action
+
+    def log_metrics(self, metrics, step=None, time_ms=None):
         if step is None:
             self.results.update(metrics)
         else:
             self.points.append((step, metrics))
+            self.times.append(time_ms)
+            self._at.get(step, lambda: None)()
 
     def log_artifact(self, path, folder=""):
         self.artifacts.append(path.name)
@@ -67,9 +81,9 @@ PRICES = Prices(currency="CNY", cpu_hour=1.0, gpu_hour={"RTX 4090": 2.0})
 
 def train(
     root, out, *, stage="pretrain", freeze="projector", start=None, tracker=None, features=None, save_minutes=None,
-    **options,
+    is_over=True, **options,
 ):  # fmt: skip
-    train_vision_language(
+    finish = train_vision_language(
         stage,
         places=Places(
             base=root / "base",
@@ -87,6 +101,8 @@ def train(
         freeze=freeze,
         **{**OPTIONS, **options},
     )
+    if is_over:
+        finish()
     return out
 
 
@@ -192,13 +208,85 @@ def test_the_tower_has_its_low_precision_before_it_goes_anywhere(root, tmp_path,
 
 
 def test_a_stage_that_ends_removes_the_states_that_earlier_ones_left(root, tmp_path):
-    states = [tmp_path / "state" / name / "state.safetensors" for name in ("left", "beside")]
+    states = [
+        tmp_path / "state" / name / "step-00000001-0123456789abcdef.safetensors" for name in ("left", "beside")
+    ]
     for state in states:
         state.parent.mkdir(parents=True)
         state.touch()
     os.utime(states[1], times=(time.time() + 100,) * 2)  # another training writes it at the same time
     train(root, tmp_path, save_minutes=0.0)
     assert sorted(path.name for path in (tmp_path / "state").iterdir()) == ["beside"]
+
+
+def test_until_the_run_is_over_a_training_that_has_ended_can_be_gone_on_with(root, pretrained, tmp_path, capsys):
+    train(root, tmp_path, save_minutes=0.0, is_over=False)
+    shutil.rmtree(tmp_path / "artifacts")  # as DVC does before a stage
+    train(root, tmp_path, save_minutes=0.0)
+    assert "goes on after step" in capsys.readouterr().out
+    assert sha256_tree(tmp_path / "artifacts") == sha256_tree(pretrained / "artifacts")
+    assert not list((tmp_path / "state").iterdir())
+
+
+def test_a_signal_stops_it_with_its_state_saved_and_it_goes_on_as_the_same_run(root, pretrained, tmp_path):
+    first, second = Notes("first"), Notes("second")
+    first.at(2, lambda: os.kill(os.getpid(), signal.SIGTERM))
+    with pytest.raises(StoppedError, match="pretrain: after step 3 of"):
+        train(root, tmp_path, tracker=first, save_minutes=60.0, log_steps=1)
+    train(root, tmp_path, tracker=second, save_minutes=60.0, log_steps=1)
+    assert second.id == "first"
+    assert [step for step, _ in second.points] == list(range(1, len(second.points) + 1))
+    assert second.points[:3] == first.points and second.times[:3] == first.times
+    assert sha256_tree(tmp_path / "artifacts") == sha256_tree(pretrained / "artifacts")
+
+
+class KilledError(Exception):
+    """Stands for SIGKILL where a process cannot be spared."""
+
+
+def test_steps_told_before_a_kill_are_told_again_word_for_word(root, tmp_path):
+    def die():
+        raise KilledError
+
+    first, second = Notes("first"), Notes("second")
+    first.at(4, die)  # no state is saved: all of it is computed again
+    with pytest.raises(KilledError):
+        train(root, tmp_path, tracker=first, log_steps=1)
+    with next((tmp_path / "state").glob("*/points.jsonl")).open("a") as stream:
+        stream.write('{"step": 5, "ti')  # the power went
+    train(root, tmp_path, tracker=second, log_steps=1)
+    assert [step for step, _ in second.points] == list(range(1, len(second.points) + 1))
+    assert second.points[:4] == first.points and second.times[:4] == first.times
+
+
+def test_an_input_that_changes_meanwhile_ends_it_before_anything_is_saved(root, tmp_path):
+    own = tmp_path / "root"
+    shutil.copytree(root, own)
+    tracker = Notes()
+    tracker.at(2, lambda: (own / "tokens" / "tokens.bin").touch())
+    with pytest.raises(UserError, match=r"tokens\.bin: changed while pretrain was reading it"):
+        train(own, tmp_path, tracker=tracker, save_minutes=0.0, log_steps=1)
+    assert not (tmp_path / "artifacts").exists()
+    assert [path.name[:13] for path in (tmp_path / "state").glob("*/step-*")] == ["step-00000001"]
+
+
+def test_too_little_memory_names_what_to_lower_and_to_what(root, tmp_path, monkeypatch):
+    def fit(objective, steps, **options):
+        raise RuntimeError("[enforce fail at alloc_cpu.cpp:124] DefaultCPUAllocator: can't allocate memory")
+
+    monkeypatch.setattr("minivlm.training.loop.fit", fit)
+    advice = r"out of memory on this machine; set pretrain\.batch_tokens to 64 .* pretrain\.accumulation to 4"
+    with pytest.raises(TrainingError, match=advice):
+        train(root, tmp_path)
+
+
+def test_an_error_of_another_kind_is_not_taken_for_one_of_memory(root, tmp_path, monkeypatch):
+    def fit(objective, steps, **options):
+        raise RuntimeError("shapes do not match")
+
+    monkeypatch.setattr("minivlm.training.loop.fit", fit)
+    with pytest.raises(RuntimeError, match="shapes"):
+        train(root, tmp_path)
 
 
 def test_other_weights_than_were_saved_are_refused(root, pretrained, tmp_path):
@@ -216,12 +304,11 @@ def test_other_weights_than_were_saved_are_refused(root, pretrained, tmp_path):
 def test_a_run_that_diverges_keeps_the_best_weights_and_writes_no_model(root, tmp_path, monkeypatch, validated):
     def fit(objective, steps, **options):
         state = trained_state(objective) if validated else {}
-        raise DivergedError("loss nan", 3, state)
+        raise DivergedError("loss nan", 2, 1, state)
 
     monkeypatch.setattr("minivlm.training.loop.fit", fit)
-    with pytest.raises(
-        TrainingError, match="loss nan; the weights that validated best" if validated else "loss nan$"
-    ):
+    rows = r"loss nan; rows of the step: pretrain:\d+(, pretrain:\d+)+"
+    with pytest.raises(TrainingError, match=rows + ("; the weights that validated best" if validated else "$")):
         train(root, tmp_path)
     assert not (tmp_path / "artifacts").exists()
     kept = tmp_path / "state" / "best.safetensors"

@@ -1,0 +1,34 @@
+"""Inputs that change while a training reads them are noticed before anything of it is saved."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from minivlm.errors import UserError
+
+
+class InputFiles:
+    """The files of some directories as they are now: size, time and identity of each."""
+
+    def __init__(self, stage: str, directories: Iterable[Path]) -> None:
+        self._stage, self._directories = stage, tuple(directories)
+        self._seen = self._look()
+
+    def check(self) -> None:
+        """UserError when one of them is not what it was."""
+        now = self._look()
+        changed = sorted(path for path in now.keys() | self._seen.keys() if now.get(path) != self._seen.get(path))
+        if changed:
+            raise UserError(
+                f"{changed[0]}: changed while {self._stage} was reading it, and nothing was saved since; run it "
+                "again: what is there now is another training"
+            )
+
+    def _look(self) -> dict[Path, tuple[int, int, int]]:
+        found = {}
+        for path in (path for directory in self._directories for path in directory.rglob("*")):
+            status = path.stat()
+            if path.is_file():
+                found[path] = (status.st_size, status.st_mtime_ns, status.st_ino)
+        return found

@@ -1,0 +1,87 @@
+"""The saved states of one training, in a directory: the last two, each whole, under names that tell their hash.
+
+    .state/<stage>/<key>/step-00000120-5f3a….safetensors      (the state after step 120; see `resume`)
+
+A state holds the best weights so far as well, so that any one of the files is enough to go on from. It is
+written aside, synced and renamed, and its name holds the beginning of its sha256: a file that a crash or a disk
+has damaged is noticed, and the one before it is taken.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from minivlm.errors import UserError
+from minivlm.files import sha256_file, sync
+from minivlm.training.resume import TrainingState, read_state, write_state
+
+KEPT = 2
+_NAME = re.compile(r"step-(\d{8})-([0-9a-f]{16})\.safetensors")
+_ASIDE = ".step"  # begins the name of what is being written
+
+
+@dataclass(frozen=True)
+class StateFolder:
+    """The states in `path`; one process writes there."""
+
+    path: Path
+
+    def save(self, state: TrainingState) -> None:
+        """Add a state and remove all but the last KEPT; UserError where it cannot be written, and none is lost."""
+        from safetensors import SafetensorError
+
+        step = state.result.steps
+        aside = self.path / f"{_ASIDE}-{step:08d}"
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            for left in self.path.glob(f"{_ASIDE}*"):  # of a process that was killed
+                left.unlink(missing_ok=True)
+            write_state(aside, state)
+            sync(aside)
+            aside.replace(self.path / f"step-{step:08d}-{sha256_file(aside)[:16]}.safetensors")
+            sync(self.path)
+        except (OSError, SafetensorError) as error:
+            aside.unlink(missing_ok=True)
+            raise UserError(self._not_saved(step, error)) from None
+        for old in self._files()[KEPT:]:
+            old.unlink(missing_ok=True)
+
+    def newest(self) -> TrainingState | None:
+        """The last state that is what was saved; None without one. Damaged ones are told of."""
+        for path in self._files():
+            found = _NAME.fullmatch(path.name)
+            if found and sha256_file(path)[:16] == found[2]:
+                return read_state(path)
+            print(f"warning: {path}: damaged, its bytes are not those that were saved; left out", file=sys.stderr)
+        return None
+
+    def _files(self) -> list[Path]:
+        """The last first; of one step the last written."""
+        files = [path for path in self.path.glob("step-*.safetensors") if _NAME.fullmatch(path.name)]
+        return sorted(files, key=lambda path: (path.name[:13], path.stat().st_mtime_ns), reverse=True)
+
+    def _not_saved(self, step: int, error: Exception) -> str:
+        reason = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else str(error)
+        kept = self._files()
+        after = f"goes on after step {int(kept[0].name[5:13]):,}" if kept else "begins anew"
+        return (
+            f"{self.path}: the state after step {step:,} cannot be saved ({' '.join(reason.split())}); make room, "
+            f"or set runtime.save_minutes to null, and run it again: it {after}"
+        )
+
+
+def remove_states(folder: Path, key: str, before: float) -> None:
+    """Remove what is kept of `key` below `folder`, and what earlier trainings left there for good.
+
+    Of other keys, such as had another parameter, those last written at `before` (seconds since 1970) or sooner:
+    what is newer belongs to a training beside this one.
+    """
+    for kept in [path for path in folder.glob("*") if path.is_dir()]:
+        written = max((file.stat().st_mtime for file in kept.iterdir()), default=0.0)
+        if kept.name == key or written <= before:
+            shutil.rmtree(kept, ignore_errors=True)

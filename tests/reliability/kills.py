@@ -1,0 +1,192 @@
+"""Kill a training at random moments and start it again, until it has ended: it must be as if nothing had been.
+
+    python -m tests.reliability.kills --number 50
+
+Each training is killed with SIGKILL once to three times: the stage alone, or all processes of its session, as when
+the power fails. What it has written at last is compared with what an uninterrupted one writes, byte by byte, and
+its MLflow run holds every step once. The log goes to docs/reliability/kills.log, the counts to
+docs/reliability.json.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import signal
+import subprocess
+import tempfile
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from minivlm.files import sha256_tree, write_text
+from tests.integration.toy_stage import ROOT, Stage, write_toy_inputs
+from tests.reliability.record import record
+
+OUTPUTS = ("artifacts/pretrain", "reports/pretrain/loss.csv", "reports/pretrain/metrics.json")
+SAVES = (0.0, 0.002, 0.02)  # minutes between two saved states: each step, a few, hardly one
+MOST_KILLS = 3  # of one training
+EPOCHS = 40.0  # about as long as a stage takes to start
+
+
+@dataclass
+class Whole:
+    """What a training that nobody killed has written, and how long it took."""
+
+    outputs: dict[str, str]
+    steps: int
+    seconds: float
+
+
+@dataclass
+class Outcome:
+    """What became of one training; `faults` is empty when nothing was lost and nothing doubled."""
+
+    kills: list[str] = field(default_factory=list)
+    faults: list[str] = field(default_factory=list)
+    survived: int = 0
+    lost_steps: int = 0
+    doubled_metrics: int = 0
+    unhandled: int = 0
+
+
+def make_stage(root: Path, inputs: Path) -> Stage:
+    """The toy stage with more steps, each of them logged, and MLflow."""
+    return Stage(root, inputs).set(tracking=True, epochs=EPOCHS, log_steps=1)
+
+
+def run_whole(stage: Stage) -> Whole:
+    """The same training without a kill."""
+    began = time.monotonic()
+    code, _, errors = stage.run()
+    assert code == 0, errors
+    outputs = {name: sha256_tree(stage.root / name) for name in OUTPUTS}
+    return Whole(outputs, len(stage.history()), time.monotonic() - began)
+
+
+def killed_and_gone_on(stage: Stage, whole: Whole, kills: int, draw: random.Random) -> Outcome:
+    """Start, kill, start again, `kills` times or until it has ended; then compare."""
+    outcome = Outcome()
+    stage.set(tracking=True, save_minutes=draw.choice(SAVES))
+    for _ in range(kills):
+        process, delay, everything = start(stage), draw.uniform(0, whole.seconds), draw.random() < 0.5
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.communicate(timeout=delay)
+            break  # it was quicker
+        step = kill(process, everything)
+        said = "all its processes" if everything else "the stage"
+        outcome.kills.append(f"{said} after {delay:.2f} s{f', in step {step}' if step else ''}")
+        if has_ended(stage):
+            break
+    if not has_ended(stage):
+        code, _, errors = stage.run()
+        if code:
+            outcome.unhandled += "Traceback" in errors
+            outcome.faults.append(f"exit code {code}: {errors.strip().splitlines()[-1:]}")
+            return outcome
+    compare(stage, whole, outcome)
+    return outcome
+
+
+def has_ended(stage: Stage) -> bool:
+    """Whether nothing was left to do but for the process to go."""
+    is_written = (stage.root / "reports/pretrain/metrics.json").exists()
+    return is_written and not list((stage.root / ".state").glob("pretrain/*"))
+
+
+def start(stage: Stage) -> subprocess.Popen[str]:
+    """The stage in a session of its own."""
+    return stage.start(start_new_session=True)
+
+
+def kill(process: subprocess.Popen[str], everything: bool) -> int | None:
+    """SIGKILL; the last step that it had said it was in."""
+    if everything:
+        os.killpg(process.pid, signal.SIGKILL)
+    else:
+        process.kill()
+    output, _ = process.communicate()
+    steps = [line for line in output.splitlines() if " step " in line]
+    return int(steps[-1].partition(" step ")[2].partition("/")[0].replace(",", "")) if steps else None
+
+
+def compare(stage: Stage, whole: Whole, outcome: Outcome) -> None:
+    """Outputs by their bytes; of MLflow, that one run is there, ended, with every step once."""
+    for name, expected in whole.outputs.items():
+        if sha256_tree(stage.root / name) != expected:
+            outcome.faults.append(f"{name} has other bytes")
+    outcome.lost_steps += max(0, whole.steps - len(stage.history()))
+    runs = stage.store(
+        "select run_uuid, status from runs join tags using (run_uuid) "
+        "where key = 'stage' and value = 'pretrain' and lifecycle_stage = 'active'"
+    )
+    if [status for _, status in runs] != ["FINISHED"]:
+        outcome.faults.append(f"runs in MLflow: {', '.join(status for _, status in runs)}")
+        return
+    points = Counter(
+        (key, step) for key, step in stage.store(f"select key, step from metrics where run_uuid = '{runs[0][0]}'")
+    )
+    curves = ("loss", "learning_rate", "grad_norm", "samples_per_second")
+    outcome.lost_steps += sum(
+        (curve, step) not in points for curve in curves for step in range(1, whole.steps + 1)
+    )
+    outcome.doubled_metrics += sum(count - 1 for (key, _), count in points.items() if key in curves)
+    if outcome.lost_steps or outcome.doubled_metrics:
+        outcome.faults.append(f"{outcome.lost_steps} steps lost, {outcome.doubled_metrics} metrics doubled")
+    if left := list((stage.root / ".state").glob("pretrain/*")):
+        outcome.faults.append(f"left behind: {left}")
+
+
+def main(
+    number: Annotated[int, typer.Option("--number", "-n", help="Kills, at least.")] = 50,
+    seed: Annotated[int, typer.Option(help="Of the moments and choices.")] = 0,
+    log: Annotated[Path, typer.Option(help="Where the log goes.")] = ROOT / "docs/reliability/kills.log",
+) -> None:
+    """Kill trainings until `number` kills are done; exit code 1 when one of them was not survived."""
+    draw, lines, total, began = random.Random(seed), list[str](), Outcome(), time.monotonic()
+
+    def say(line: str) -> None:
+        lines.append(line)
+        typer.echo(line)
+        write_text(log, "\n".join(lines) + "\n")
+
+    with tempfile.TemporaryDirectory(prefix="kills-") as folder:
+        root = Path(folder)
+        inputs = write_toy_inputs(root / "inputs", root)
+        whole = run_whole(make_stage(root / "whole", inputs))
+        say(f"uninterrupted: {whole.steps} steps; seed {seed}")
+        trainings = 0
+        while len(total.kills) < number:
+            trainings += 1
+            stage = make_stage(root / f"{trainings}", inputs)
+            found = killed_and_gone_on(stage, whole, draw.randint(1, MOST_KILLS), draw)
+            found.survived = 0 if found.faults else len(found.kills)
+            for name in ("kills", "faults", "survived", "lost_steps", "doubled_metrics", "unhandled"):
+                setattr(total, name, getattr(total, name) + getattr(found, name))
+            what = "; ".join(found.kills) or "ended before it could be killed"
+            say(f"{trainings:3d}: {what}: {'; '.join(found.faults) or 'same bytes, one run, each step once'}")
+    say(f"{len(total.kills)} kills of {trainings} trainings, {len(total.faults)} faults")
+    record(
+        "kills",
+        {
+            "command": f"make kills N={number}",
+            "kills": len(total.kills),
+            "survived": total.survived,
+            "trainings": trainings,
+            "faults": len(total.faults),
+            "lost_steps": total.lost_steps,
+            "doubled_metrics": total.doubled_metrics,
+            "unhandled_exceptions": total.unhandled,
+            "minutes": round((time.monotonic() - began) / 60, 1),
+        },
+    )
+    raise typer.Exit(bool(total.faults))
+
+
+if __name__ == "__main__":
+    typer.run(main)
