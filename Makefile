@@ -4,7 +4,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help install repro test bench ui lint clean
+.PHONY: help install repro test bench ui lint kills clean
 
 PYTHON ?=
 CANDIDATES := $(or $(PYTHON),python3.11 python3.12 python3.13 python3.14 python3 python)
@@ -17,6 +17,7 @@ help:
 	@echo "make repro    install, then run the pipeline: only what changed runs again"
 	@echo "make test     install, then run the tests"
 	@echo "make bench    install, then measure steps, loader, rows, generation (QUICK=1: a short pass)"
+	@echo "make kills    install, then kill trainings N=50 times and see that each goes on as if nothing had been"
 	@echo "make ui       install, then show the runs in MLflow's page, on this machine alone"
 	@echo "make lint     install, then ruff and mypy"
 	@echo "make install  make $(VENV) from pyproject.toml and constraints.txt"
@@ -50,6 +51,10 @@ test: $(STAMP)
 
 bench: $(STAMP)
 	@PATH="$(CURDIR)/$(BIN):$$PATH" python -m benchmarks $(if $(QUICK),--quick)
+
+N ?= 50
+kills: $(STAMP)
+	@$(BIN)/python -m tests.reliability.kills --number $(N)
 
 ui: $(STAMP)
 	@$(BIN)/minivlm ui

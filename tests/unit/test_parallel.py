@@ -94,7 +94,7 @@ def test_when_the_parent_is_killed_the_processes_end_too(body):
 
 
 def diverge():
-    raise DivergedError("loss is nan; training stopped", 7, {"weight": torch.ones(2)})
+    raise DivergedError("loss is nan; training stopped", 8, 7, {"weight": torch.ones(2)})
 
 
 def test_a_training_that_diverges_beside_the_body_says_so_here():
