@@ -95,9 +95,17 @@ def test_experiments_can_be_compared(checkout, first):
     checkout.run("dvc", "plots", "diff", "faster", "--out", "../plots")
 
 
-def test_the_same_seed_gives_the_same_bytes(checkout, first):
-    lock = (checkout.root / "dvc.lock").read_bytes()
-    output = checkout.run("dvc", "repro", "--force")
-    assert stages_run(output) == list(STAGES)
-    assert (checkout.root / "dvc.lock").read_bytes() == lock
-    assert checkout.run("git", "status", "--porcelain") == ""
+def test_the_same_seed_gives_the_same_bytes_wherever_and_however_it_runs(checkout, first, tmp_path):
+    """In another folder, with other numbers of processes, another time zone and locale, and another hash seed."""
+    elsewhere = Checkout(
+        tmp_path / "别处 elsewhere", TZ="Pacific/Chatham", LC_ALL="C", LANGUAGE="tr", PYTHONHASHSEED="7"
+    )
+    params = elsewhere.root / "params.yaml"
+    text = params.read_text(encoding="utf-8")
+    assert "workers: 0" in text
+    params.write_text(text.replace("workers: 0", "workers: 3"), encoding="utf-8")
+    assert stages_run(elsewhere.run("dvc", "repro")) == list(STAGES)
+    assert (elsewhere.root / "dvc.lock").read_bytes() == (checkout.root / "dvc.lock").read_bytes()
+    for name in elsewhere.run("git", "ls-files", "--others", "--modified", "--exclude-standard").splitlines():
+        if name != "params.yaml":
+            assert (elsewhere.root / name).read_bytes() == (checkout.root / name).read_bytes(), name
