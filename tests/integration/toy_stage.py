@@ -63,6 +63,11 @@ class Stage:
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, **options,
         )  # fmt: skip
 
+    @staticmethod
+    def python(*arguments):
+        """A command of this interpreter."""
+        return (sys.executable, *arguments)
+
     def run(self, *command):
         """(exit code, output, errors) of the stage."""
         process = self.start(*command)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -34,6 +35,7 @@ class Logbook:
         elif tracker.id:
             write_text(noted, tracker.id)
         self._told: set[int] = set()
+        self._warned = False
         for point in _whole_lines(self._path):
             self._tell(point)
 
@@ -42,8 +44,15 @@ class Logbook:
         if step in self._told:
             return
         point = {"step": step, "time": time.time_ns() // 1_000_000, "metrics": metrics}
-        with self._path.open("ab") as stream:
-            stream.write((json.dumps(point, allow_nan=False) + "\n").encode())
+        try:
+            with self._path.open("ab") as stream:
+                stream.write((json.dumps(point, allow_nan=False) + "\n").encode())
+        except OSError as error:  # a full disk must not cost the training
+            if not self._warned:
+                print(
+                    f"warning: {self._path}: {error.strerror}; a resumed run may have steps twice", file=sys.stderr
+                )
+            self._warned = True
         self._tell(point)
 
     def _tell(self, point: dict[str, Any]) -> None:

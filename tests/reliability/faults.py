@@ -1,0 +1,185 @@
+"""Break a training in every way that its page lists, and see that one line says so and that nothing is lost.
+
+    python -m tests.reliability.faults --number 5
+
+Each fault is injected into a running stage at a random step, really: the system refuses to write or to give memory,
+a file is touched, a process is killed. Then the stage is run again, undisturbed, and has to end as one that was
+never disturbed: the same bytes, one run in MLflow, each step once. The counts go to docs/reliability.json.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tests.integration.toy_stage import Stage, write_toy_inputs
+from tests.reliability.kills import Outcome, Whole, compare, make_stage, run_whole
+from tests.reliability.record import record
+
+# Runs the stage, in which {act} happens after step {step}.
+HARNESS = """
+import os, resource, signal, sys
+from pathlib import Path
+import pipelines.pretrain as stage
+from minivlm.training import device, feed, logbook
+
+tell = logbook.Logbook.__call__
+
+def act():
+{act}
+
+def tell_and_act(self, step, metrics):
+    tell(self, step, metrics)
+    if step == {step}:
+        act()
+
+logbook.Logbook.__call__ = tell_and_act
+{before}
+stage.app()
+"""
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What is done in the process, the exit code and the line that have to follow; `after`: to what it has left."""
+
+    act: str
+    code: int
+    line: str
+    before: str = ""
+    after: Callable[[Stage], None] = lambda stage: None
+    again: str = ""  # what the second run has to say on stderr
+
+
+def damage_newest(stage: Stage) -> None:
+    """Flip one bit in the last state."""
+    newest = max(stage.root.glob(".state/pretrain/*/step-*"))
+    data = bytearray(newest.read_bytes())
+    data[-3] ^= 1
+    newest.write_bytes(data)
+
+
+FAULTS = {
+    "SIGTERM": Fault("os.kill(os.getpid(), signal.SIGTERM)", 75, r"stopped: pretrain: after step \d+ of .*"),
+    "Ctrl-C": Fault("os.kill(os.getpid(), signal.SIGINT)", 75, r"stopped: pretrain: after step \d+ of .*"),
+    "disk full at a saved state": Fault(
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, resource.RLIM_INFINITY))",
+        2,
+        r"error: .* the state after step \d+ cannot be saved .*make room.*",
+    ),
+    "memory refused": Fault(
+        "used = int(Path('/proc/self/statm').read_text().split()[0]) * resource.getpagesize()\n"
+        "resource.setrlimit(resource.RLIMIT_AS, (used, resource.RLIM_INFINITY))\n"
+        "import torch\n"
+        "torch.empty(1 << 34, dtype=torch.uint8)",
+        2,
+        r"error: pretrain: out of memory on this machine; set pretrain\.batch_tokens to .*",
+    ),
+    "input changed": Fault(
+        "Path('artifacts/tokenize/pretrain/tokens.bin').touch()",
+        2,
+        r"error: .*tokens\.bin: changed while pretrain was reading it.*",
+    ),
+    "loading process killed": Fault(
+        "import psutil\n"
+        "[each.kill() for each in psutil.Process().children() if 'spawn_main' in ' '.join(each.cmdline())]",
+        2,
+        r"error: a process that loads rows was killed .*lower runtime\.workers.*",
+        before="feed.loader_workers = lambda *arguments: 1",
+    ),
+    "saved state damaged": Fault(
+        "os.kill(os.getpid(), signal.SIGTERM)",
+        75,
+        r"stopped: pretrain: after step \d+ of .*",
+        after=damage_newest,
+        again=r"warning: .*: damaged, its bytes are not those that were saved; left out\n",
+    ),
+}
+
+
+def inject(stage: Stage, whole: Whole, fault: Fault, step: int) -> Outcome:
+    """Run the stage with the fault after `step`, then without it; `faults` of the outcome is what went wrong."""
+    outcome = Outcome()
+    act = "\n".join(f"    {line}" for line in fault.act.splitlines())
+    (stage.root / "harness.py").write_text(HARNESS.format(act=act, step=step, before=fault.before))
+    stage.set(tracking=True, save_minutes=0.0)
+    code, _, errors = stage.run(*stage.python("harness.py"))
+    outcome.unhandled += "Traceback" in errors
+    lines = errors.strip().splitlines()
+    if code != fault.code or not lines or not re.fullmatch(fault.line, lines[-1]) or "Traceback" in errors:
+        outcome.faults.append(f"exit code {code}: {errors[-2000:]}")
+        return outcome
+    if (stage.root / "artifacts/pretrain").exists():
+        outcome.faults.append("it has written artifacts")
+    fault.after(stage)
+    code, output, errors = stage.run()
+    if code or not re.fullmatch(fault.again, errors) or "goes on after step" not in output:
+        outcome.faults.append(f"the second run: exit code {code}: {output[-500:]} {errors[-2000:]}")
+        return outcome
+    compare(stage, whole, outcome)
+    return outcome
+
+
+def not_finite(stage: Stage, step: int) -> Outcome:
+    """A learning rate that no loss survives: the step is not taken, its rows are named, the states stay."""
+    outcome = Outcome()
+    stage.set(tracking=True, save_minutes=0.0, learning_rate=10.0 ** (30 + step % 5))
+    code, _, errors = stage.run()
+    outcome.unhandled += "Traceback" in errors
+    line = (
+        r"error: pretrain: step \d+, learning rate \S+: loss \S+, gradient norm \S+; training stopped; "
+        r"rows of the step: pretrain:\d+.*\n"
+    )
+    if code != 2 or not re.fullmatch(line, errors):
+        outcome.faults.append(f"exit code {code}: {errors[-2000:]}")
+    elif (stage.root / "artifacts/pretrain").exists():
+        outcome.faults.append("it has written a model")
+    return outcome
+
+
+def main(
+    number: Annotated[int, typer.Option("--number", "-n", help="Injections of each kind.")] = 5,
+    seed: Annotated[int, typer.Option(help="Of the steps.")] = 0,
+) -> None:
+    """Inject each fault `number` times; exit code 1 when one of them was not handled."""
+    draw, counts, total, began = random.Random(seed), dict[str, int](), Outcome(), time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="faults-") as folder:
+        root = Path(folder)
+        inputs = write_toy_inputs(root / "inputs", root)
+        whole = run_whole(make_stage(root / "whole", inputs))
+        for kind in ("loss not finite", *FAULTS):
+            for number_of in range(1, number + 1):
+                stage = make_stage(root / f"{kind} {number_of}", inputs)
+                step = draw.randint(2, whole.steps - 2)
+                found = inject(stage, whole, FAULTS[kind], step) if kind in FAULTS else not_finite(stage, step)
+                counts[kind] = counts.get(kind, 0) + (not found.faults)
+                for name in ("faults", "lost_steps", "doubled_metrics", "unhandled"):
+                    setattr(total, name, getattr(total, name) + getattr(found, name))
+                typer.echo(f"{kind}, step {step}: {'; '.join(found.faults) or 'one line, nothing lost'}")
+    record(
+        "faults",
+        {
+            "command": f"python -m tests.reliability.faults --number {number}",
+            "injected": number * len(counts),
+            "handled": counts,
+            "faults": len(total.faults),
+            "lost_steps": total.lost_steps,
+            "doubled_metrics": total.doubled_metrics,
+            "unhandled_exceptions": total.unhandled,
+            "minutes": round((time.monotonic() - began) / 60, 1),
+        },
+    )
+    raise typer.Exit(bool(total.faults))
+
+
+if __name__ == "__main__":
+    typer.run(main)
