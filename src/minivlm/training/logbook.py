@@ -49,9 +49,8 @@ class Logbook:
                 stream.write((json.dumps(point, allow_nan=False) + "\n").encode())
         except OSError as error:  # a full disk must not cost the training
             if not self._warned:
-                print(
-                    f"warning: {self._path}: {error.strerror}; a resumed run may have steps twice", file=sys.stderr
-                )
+                what = f"{self._path}: {error.strerror}; once resumed, the run may have steps twice"
+                print(f"warning: {what}", file=sys.stderr)
             self._warned = True
         self._tell(point)
 

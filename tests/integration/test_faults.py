@@ -1,0 +1,28 @@
+"""Every fault that a training meets ends in one line and loses nothing; one of each kind."""
+
+import pytest
+
+from tests.integration.toy_stage import write_toy_inputs
+from tests.reliability.faults import FAULTS, inject, make_stage, not_finite
+from tests.reliability.kills import run_whole
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory):
+    return write_toy_inputs(tmp_path_factory.mktemp("inputs"), tmp_path_factory.mktemp("scratch"))
+
+
+@pytest.fixture(scope="module")
+def whole(inputs, tmp_path_factory):
+    return run_whole(make_stage(tmp_path_factory.mktemp("whole") / "checkout", inputs))
+
+
+@pytest.mark.parametrize("kind", FAULTS)
+def test_it_ends_in_one_line_and_goes_on_as_if_nothing_had_been(inputs, whole, tmp_path, kind):
+    assert inject(make_stage(tmp_path / "checkout", inputs), whole, FAULTS[kind], 5).faults == []
+
+
+def test_a_loss_that_is_not_finite_names_the_rows(inputs, tmp_path):
+    assert not_finite(make_stage(tmp_path / "checkout", inputs), 3).faults == []
