@@ -3,7 +3,7 @@
     python -m tests.reliability.faults --number 5
 
 Each fault is injected into a running stage at a random step, really: the system refuses to write or to give
-memory, a file is touched, a process is killed. Then the stage is run again, undisturbed, and has to end as one that
+memory, a file is touched, a process is killed. Then the stage is run again, undisturbed, and ends as one that
 was never disturbed: the same bytes, one run in MLflow, each step once. The counts go to docs/reliability.json.
 """
 
@@ -49,7 +49,7 @@ stage.app()
 
 @dataclass(frozen=True)
 class Fault:
-    """What is done in the process, the exit code and line that have to follow; `after`: done to what it has left."""
+    """What is done in the process, the exit code and line that follow; `after`: done to what it has left."""
 
     act: str
     code: int
