@@ -3,8 +3,8 @@
 import pytest
 
 from tests.integration.toy_stage import write_toy_inputs
-from tests.reliability.faults import FAULTS, inject, make_stage, not_finite
-from tests.reliability.kills import run_whole
+from tests.reliability.faults import FAULTS, inject, not_finite
+from tests.reliability.kills import make_stage, run_whole
 
 pytestmark = pytest.mark.slow
 

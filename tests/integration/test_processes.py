@@ -247,7 +247,7 @@ save = states.StateFolder.save
 
 def save_and_stop(self, state):
     save(self, state)
-    if state.result.steps == 4:  # asked before the next step, which is the last one then
+    if state.result.steps == 5:
         os.kill(os.getpid(), signal.SIGINT)
 
 states.StateFolder.save = save_and_stop

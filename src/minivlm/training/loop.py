@@ -83,9 +83,9 @@ def fit(
     time (0: after every step). A training given that state as `resume`, and the steps after `resume.result.steps`,
     goes on as this one does.
 
-    `stop()` is asked before every step; when it holds in one of the processes that step is the last one: the state
-    is given to `on_save`, whatever the time, and StoppedError raised. `validate()` may raise StopAsked, to be
-    stopped halfway (see `mean_loss`): the training that goes on then begins with that validation.
+    `stop()` is asked before every step; when it holds in one of the processes, the state is given to `on_save`,
+    whatever the time, and StoppedError raised. `validate()` may raise StopAsked, to be stopped halfway (see
+    `mean_loss`): the training that goes on then begins with that validation.
     """
     from minivlm.training.distributed_model import in_company
     from minivlm.training.resume import put_back, take_state, trained_state
@@ -120,52 +120,55 @@ def fit(
             put_back(resume, objective, prepared)
         stream = iter(steps)
         start = saved = time.monotonic()
-        stops = save_now = False
         # A training that was stopped during a validation has taken the step and not written its row.
         is_open = result.steps in plan.validated and result.row_of(result.steps) is None
-        while is_open or result.steps < total_steps:
-            if not is_open:
-                with processes.together():
-                    batches = next(stream, None)
-                if batches is None:
-                    raise ValueError(f"{label}: data for {result.steps} of {total_steps} steps")
-                is_due = save_every is not None and processes.is_main and time.monotonic() - saved >= save_every
-                count, *seen, stops, save_now = map(int, processes.sum(*_sizes(batches), stop(), is_due))
-                nats, norm = _gradients(module, trained, batches, count, accelerator, processes, max_grad_norm)
-                step = result.steps + 1
-                if not (math.isfinite(nats) and math.isfinite(norm)):
-                    figures = f"loss {nats / max(count, 1):.4g}, gradient norm {norm:.4g}"
-                    raise result.diverged(f"{plan.where(step)}: {figures}", step)
-                _update(prepared, trained, plan.rate(step))
-                result.add_step(*seen, grad_norm=norm)
-                window.add(nats, count)
-                progress.step(step, nats / count, result.samples)
+        save_now = 0
+        try:
+            while is_open or result.steps < total_steps:
+                if not is_open:
+                    with processes.together():
+                        batches = next(stream, None)
+                    if batches is None:
+                        raise ValueError(f"{label}: data for {result.steps} of {total_steps} steps")
+                    is_due = (
+                        processes.is_main and save_every is not None and time.monotonic() >= saved + save_every
+                    )
+                    count, *seen, stops, save_now = map(int, processes.sum(*_sizes(batches), stop(), is_due))
+                    if stops:
+                        raise StopAsked
+                    nats, norm = _gradients(module, trained, batches, count, accelerator, processes, max_grad_norm)
+                    step = result.steps + 1
+                    if not (math.isfinite(nats) and math.isfinite(norm)):
+                        figures = f"loss {nats / max(count, 1):.4g}, gradient norm {norm:.4g}"
+                        raise result.diverged(f"{plan.where(step)}: {figures}", step)
+                    _update(prepared, trained, plan.rate(step))
+                    result.add_step(*seen, grad_norm=norm)
+                    window.add(nats, count)
+                    progress.step(step, nats / count, result.samples)
 
-            step, val_loss = result.steps, None
-            is_open = step in plan.validated
-            if validate and is_open and not stops:
-                try:
+                step, val_loss = result.steps, None
+                if validate and step in plan.validated:
                     with accelerator.autocast():
                         val_loss = validate()
                     is_open = False
-                except StopAsked:
-                    stops = True
-            if val_loss is not None:
-                if not math.isfinite(val_loss):
-                    raise result.diverged(f"{plan.where(step)}: validation loss {val_loss:.4g}")
-                if result.val_loss is None or val_loss < result.val_loss:
-                    result.val_loss, result.best_step = val_loss, step
-                    result.best_state = trained_state(objective)
+                    if not math.isfinite(val_loss):
+                        raise result.diverged(f"{plan.where(step)}: validation loss {val_loss:.4g}")
+                    if result.val_loss is None or val_loss < result.val_loss:
+                        result.val_loss, result.best_step = val_loss, step
+                        result.best_state = trained_state(objective)
+                result.take_time(spent + time.monotonic() - start, devices)
+                if plan.has_row(step):
+                    row = result.add_row(window.since_row(), val_loss, plan.rate(step))
+                    paid = None if price_per_hour is None else price_per_hour * result.device_seconds / 3600
+                    on_log(step, row.metrics(result.seconds, paid))
+                if save_now and on_save:
+                    on_save(take_state(objective, prepared, result, window))
+                    saved = time.monotonic()
+        except StopAsked:
             result.take_time(spent + time.monotonic() - start, devices)
-            if plan.has_row(step) and not is_open:
-                row = result.add_row(window.since_row(), val_loss, plan.rate(step))
-                paid = None if price_per_hour is None else price_per_hour * result.device_seconds / 3600
-                on_log(step, row.metrics(result.seconds, paid))
-            if (save_now or stops) and on_save:
+            if on_save and result.steps:
                 on_save(take_state(objective, prepared, result, window))
-                saved = time.monotonic()
-            if stops:
-                raise StoppedError(f"{label}: after step {step:,} of {total_steps:,}")
+            raise StoppedError(f"{label}: after step {result.steps:,} of {total_steps:,}") from None
         result.take_time(spent + time.monotonic() - start, devices)
     result.train_loss = window.mean()
     result.last_state = trained_state(objective)

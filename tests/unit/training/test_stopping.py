@@ -36,7 +36,7 @@ def after(step):
 
     def stop():
         asked.append(None)
-        return len(asked) >= step
+        return len(asked) > step
 
     return stop
 
@@ -49,13 +49,20 @@ def test_it_stops_after_the_step_and_goes_on_bit_by_bit(step):
         run(on_save=saved.append, stop=after(step))
     [state] = saved
     assert state.result.steps == step
-    losses = iter([3.0, 1.0, 2.0][(step - 1) // 4 :])
+    losses = iter([3.0, 1.0, 2.0][step // 4 :])
     resumed, result = run(STEPS[step:], seed=8, resume=state, validate=lambda: next(losses))
     assert result.history == expected.history
     assert (result.val_loss, result.best_step) == (expected.val_loss, expected.best_step)
     for name, parameter in whole.named_parameters():
         assert torch.equal(parameter, resumed.get_parameter(name))
         assert torch.equal(expected.best_state[name], result.best_state[name])
+
+
+def test_before_the_first_step_there_is_nothing_to_save():
+    saved = []
+    with pytest.raises(StoppedError, match="after step 0 of 12"):
+        run(on_save=saved.append, stop=lambda: True)
+    assert saved == []
 
 
 @pytest.mark.parametrize("step", [8, 12])
