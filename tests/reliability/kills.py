@@ -39,6 +39,7 @@ class Whole:
     """What a training that nobody killed has written, and how long it took."""
 
     outputs: dict[str, str]
+    points: Counter[tuple[str, int]]  # metric and step, in MLflow
     steps: int
     seconds: float
 
@@ -65,8 +66,11 @@ def run_whole(stage: Stage) -> Whole:
     began = time.monotonic()
     code, _, errors = stage.run()
     assert code == 0, errors
+    seconds = time.monotonic() - began
+    [(status, points)] = tracked_runs(stage)
+    assert status == "FINISHED", status
     outputs = {name: sha256_tree(stage.root / name) for name in OUTPUTS}
-    return Whole(outputs, len(stage.history()), time.monotonic() - began)
+    return Whole(outputs, points, len(stage.history()), seconds)
 
 
 def killed_and_gone_on(stage: Stage, whole: Whole, kills: int, draw: random.Random) -> Outcome:
@@ -116,30 +120,32 @@ def kill(process: subprocess.Popen[str], everything: bool) -> int | None:
 
 
 def compare(stage: Stage, whole: Whole, outcome: Outcome) -> None:
-    """Outputs by their bytes; of MLflow, that one run is there, ended, with every step once."""
+    """Outputs by their bytes; of MLflow, that one run is there, ended, with every point once."""
     for name, expected in whole.outputs.items():
         if sha256_tree(stage.root / name) != expected:
             outcome.faults.append(f"{name} has other bytes")
     outcome.lost_steps += max(0, whole.steps - len(stage.history()))
-    runs = stage.store(
-        "select run_uuid, status from runs join tags using (run_uuid) "
-        "where key = 'stage' and value = 'pretrain' and lifecycle_stage = 'active'"
-    )
-    if [status for _, status in runs] != ["FINISHED"]:
-        outcome.faults.append(f"runs in MLflow: {', '.join(status for _, status in runs)}")
+    runs = tracked_runs(stage)
+    if [status for status, _ in runs] != ["FINISHED"]:
+        outcome.faults.append(f"runs in MLflow: {', '.join(status for status, _ in runs)}")
         return
-    points = Counter(
-        (key, step) for key, step in stage.store(f"select key, step from metrics where run_uuid = '{runs[0][0]}'")
-    )
-    curves = ("loss", "learning_rate", "grad_norm", "samples_per_second")
-    outcome.lost_steps += sum(
-        (curve, step) not in points for curve in curves for step in range(1, whole.steps + 1)
-    )
-    outcome.doubled_metrics += sum(count - 1 for (key, _), count in points.items() if key in curves)
+    [(_, points)] = runs
+    outcome.lost_steps += (whole.points - points).total()
+    outcome.doubled_metrics += (points - whole.points).total()
     if outcome.lost_steps or outcome.doubled_metrics:
         outcome.faults.append(f"{outcome.lost_steps} steps lost, {outcome.doubled_metrics} metrics doubled")
     if left := list((stage.root / ".state").glob("pretrain/*")):
         outcome.faults.append(f"left behind: {left}")
+
+
+def tracked_runs(stage: Stage) -> list[tuple[str, Counter[tuple[str, int]]]]:
+    """Status and points, as (metric, step), of each run of the stage that MLflow shows."""
+    runs = stage.store(
+        "select run_uuid, status from runs join tags using (run_uuid) "
+        "where key = 'stage' and value = 'pretrain' and lifecycle_stage = 'active'"
+    )
+    points = "select key, step from metrics where run_uuid = '{}'"
+    return [(status, Counter(map(tuple, stage.store(points.format(run))))) for run, status in runs]
 
 
 def main(
