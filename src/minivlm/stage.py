@@ -85,7 +85,7 @@ def stage_app(
                 return
             if launches and params.runtime.launcher and not launcher.is_launched():
                 raise typer.Exit(launcher.launch(params.runtime.launcher, f"pipelines.{name}", params.threads))
-            with _tracker(name, params, paths) as tracker:
+            with _tracker(name, params, paths, launches) as tracker:
                 finish = run(StageRun(name=name, params=params, paths=paths, tracker=tracker))
             if finish:
                 finish()
@@ -94,7 +94,7 @@ def stage_app(
 
 
 @contextmanager
-def _tracker(name: str, params: Params, paths: Paths) -> Iterator["Run"]:
+def _tracker(name: str, params: Params, paths: Paths, resumes: bool) -> Iterator["Run"]:
     """The stage's MLflow run. Of several processes rank 0 has it, and alone writes to standard output."""
     from minivlm.tracking import NullRun, stage_run
 
@@ -102,7 +102,7 @@ def _tracker(name: str, params: Params, paths: Paths) -> Iterator["Run"]:
         with open(os.devnull, "w", encoding="utf-8") as nowhere, redirect_stdout(nowhere):
             yield NullRun()
     else:
-        with stage_run(name, params, paths) as tracker:
+        with stage_run(name, params, paths, resumes=resumes) as tracker:
             yield tracker
 
 

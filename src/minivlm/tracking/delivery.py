@@ -101,8 +101,6 @@ class Delivery:
             return
         run_id = self.run_ids[operation["run"]]
         match operation["op"]:
-            case "drop":
-                self._client.delete_run(run_id)
             case "metrics":
                 self._send_metrics(run_id, [m for o in group for m in o["metrics"]])
             case "params":

@@ -10,7 +10,6 @@ became of them, so that a later replay knows what is missing:
     {"seq": 4, "op": "artifact", "run": "5e…", "file": "…/loss.png", "folder": "plots"}
     {"delivered": 2}                               operations up to 2 are in MLflow
     {"seq": 3, "rejected": "…"}                    MLflow will never take this one, and why
-    {"seq": 5, "op": "drop", "run": "5e…"}         the run is another one that went on: it is deleted
     {"seq": 9, "op": "end", "run": "5e…", "status": "FINISHED", "end": 1767225700000}
 
 `run` is this project's own id of a run, kept in MLflow as the tag `minivlm.run`: it exists before any server has

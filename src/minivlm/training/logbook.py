@@ -32,8 +32,10 @@ class Logbook:
         noted = folder / "run"
         if earlier := noted.read_text(encoding="ascii") if noted.exists() else "":
             tracker.go_on(earlier, seconds)
-        elif tracker.id:
-            write_text(noted, tracker.id)
+        else:
+            if tracker.id:
+                write_text(noted, tracker.id)
+            tracker.begin()
         self._told: set[int] = set()
         self._warned = False
         for point in _whole_lines(self._path):
@@ -68,3 +70,7 @@ def _whole_lines(path: Path) -> list[dict[str, Any]]:
     if len(whole) < len(text):
         os.truncate(path, len(whole))
     return [json.loads(line) for line in whole.splitlines()]
+
+
+def nobody(step: int, metrics: dict[str, float]) -> None:
+    """Tells nobody: of several processes the first one speaks."""

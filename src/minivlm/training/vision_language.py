@@ -17,7 +17,7 @@ from minivlm.training.distributed import Processes, check_share, find_processes,
 from minivlm.training.energy import measured_energy
 from minivlm.training.feed import Feed, loader
 from minivlm.training.inputs import InputFiles
-from minivlm.training.logbook import Logbook
+from minivlm.training.logbook import Logbook, nobody
 from minivlm.training.mishaps import kept_when_diverged, memory_advice
 from minivlm.training.places import Machine, Places
 from minivlm.training.result import FitResult
@@ -85,6 +85,8 @@ def train_vision_language(
     key = processes.from_main(lambda: resume_key(parameters, places.inputs))
     states = StateFolder(places.state / key)
     resume = processes.from_main(states.newest)
+    before = resume.result if resume else FitResult()
+    tell = Logbook(states.path, tracker, before.seconds) if processes.is_main else nobody
 
     store, pictures = TokenStore(places.tokens), PictureStore(places.pictures)
     objective, trained = _objective(places, freeze, seed)
@@ -101,10 +103,8 @@ def train_vision_language(
         )  # fmt: skip
         feed = Feed(store, load, processes, **plan)
         counter = OperationCounter(model.config, freeze)
-        before = resume.result if resume else FitResult()
         counted = Counted(counter, processes, before)
         devices = processes.size if device.startswith("cuda") else processes.size // processes.local_size
-        tell: Callable[[int, dict[str, float]], None] = lambda step, metrics: None  # noqa: E731
         if processes.is_main:
             weights = sum(p.numel() for p in model.parameters())
             print(
@@ -115,7 +115,6 @@ def train_vision_language(
                 flush=True,
             )
             report.write_trained_parameters(places.reports / "trained_parameters.json", freeze, trained)
-            tell = Logbook(states.path, tracker, before.seconds)
             tracker.log_artifact(places.reports / "trained_parameters.json", stage)
 
         signals = None if machine.save_minutes is None else StopSignals()
