@@ -26,6 +26,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, NoReturn
 
+from minivlm.errors import UserError
 from minivlm.files import read_json, write_json
 
 if TYPE_CHECKING:
@@ -40,6 +41,9 @@ STARTER = "MINIVLM_STARTER"
 FIRST_WORD_SECONDS = 5.0
 """What stops all ranks is said by rank 0; another one speaks when it is still there after so long."""
 
+_NUMBERS = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")  # of a rank among all and on its machine
+_MEETING = ("MASTER_ADDR", "MASTER_PORT")  # where ranks find each other
+
 _POLL_SECONDS = 0.1
 _GRACE_SECONDS = 10.0  # for rank 0 to end its MLflow run after a signal
 _LOCK, _REPORT = "lock", "report.json"
@@ -47,12 +51,30 @@ _LOCK, _REPORT = "lock", "report.json"
 
 def is_launched() -> bool:
     """Whether this process is one of those that a launcher started."""
-    return STARTER in os.environ or {"RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR"} <= os.environ.keys()
+    # LOCAL_RANK tells it from a machine that a cluster has numbered, which may be about to start a launcher.
+    return STARTER in os.environ or {"RANK", "WORLD_SIZE", "LOCAL_RANK"} <= os.environ.keys()
 
 
 def rank() -> int:
     """Number of this process among all of the launch; 0 without one."""
     return int(os.environ["RANK"]) if is_launched() and "RANK" in os.environ else 0
+
+
+def launched_as() -> tuple[int, int, int, int] | None:
+    """Number of this process and of all, and the same on its machine, for what several do together; None if alone.
+
+    UserError for one of several that was not told all of it: it would do everything alone, over the others' files.
+    """
+    missing = [name for name in (*_NUMBERS, *_MEETING) if not os.environ.get(name)]
+    if not missing:
+        rank, size, local_rank, local_size = (int(os.environ[name]) for name in _NUMBERS)
+        return rank, size, local_rank, local_size
+    if os.environ.get("RANK") and os.environ.get("WORLD_SIZE", "1") != "1":
+        raise UserError(
+            f"RANK {os.environ['RANK']} of WORLD_SIZE {os.environ['WORLD_SIZE']}, and no {', '.join(missing)}: "
+            "start with torchrun (docs/scale.md), which sets all of them, or unset RANK to train alone"
+        )
+    return None
 
 
 def launch(launcher: str, module: str, threads: int) -> int:

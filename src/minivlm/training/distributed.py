@@ -18,6 +18,7 @@ from datetime import timedelta
 from typing import Any, Self, TypeVar
 
 from minivlm.errors import UserError
+from minivlm.launcher import launched_as
 
 Item = TypeVar("Item")
 Made = TypeVar("Made")
@@ -121,11 +122,9 @@ ALONE = Processes()
 
 
 def find_processes() -> Processes:
-    """What the launcher's environment variables say; ALONE without them."""
-    names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
-    if not {*names, "MASTER_ADDR"} <= os.environ.keys():
-        return ALONE
-    return Processes(*(int(os.environ[name]) for name in names))
+    """What the launcher's environment variables say; ALONE without them. UserError where only some are there."""
+    numbers = launched_as()
+    return Processes(*numbers) if numbers else ALONE
 
 
 def own_device(device: str, processes: Processes) -> str:
