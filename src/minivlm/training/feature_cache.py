@@ -20,7 +20,7 @@ from minivlm.data.pictures import Preparation
 from minivlm.data.pixels import PixelReader
 from minivlm.data.store import PictureStore, TokenStore
 from minivlm.files import sha256_file, sha256_tree
-from minivlm.training.resume_key import PACKAGE, digest_files
+from minivlm.training.resume_key import LIBRARIES, PACKAGE, digest_files, versions
 
 if TYPE_CHECKING:
     import numpy as np
@@ -32,7 +32,6 @@ BATCH = 64  # pictures; fixed, because a number's last bit may depend on it
 _FLUSHED = 60.0  # seconds between two points that a killed run goes on from
 # What turns a file into features: any change of it names another cache. MiniMind's own code has no part in it.
 _CODE = ("data/pictures.py", "data/pixels.py", "model/*.py", "training/feature_cache.py")
-_LIBRARIES = ("torch", "transformers", "pillow", "numpy")
 
 
 @dataclass(frozen=True)
@@ -80,8 +79,6 @@ def features_key(tower: Path, pictures: Path, layer: int, precision: str, device
     The tower with its picture preparation, the pictures, the feature layer, the precision, the kind of device, the
     code and the libraries that compute.
     """
-    from importlib.metadata import version
-
     parts = (
         sha256_tree(tower),
         sha256_file(pictures / "hashes.npy"),
@@ -89,7 +86,7 @@ def features_key(tower: Path, pictures: Path, layer: int, precision: str, device
         precision,
         device.partition(":")[0],
         digest_files(PACKAGE, (path for pattern in _CODE for path in PACKAGE.glob(pattern))).hex(),
-        *(f"{name} {version(name)}" for name in _LIBRARIES),
+        *versions(*LIBRARIES),
     )
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:32]
 
