@@ -20,6 +20,7 @@ from minivlm.data.pictures import Preparation
 from minivlm.data.pixels import PixelReader
 from minivlm.data.store import PictureStore, TokenStore
 from minivlm.files import sha256_file, sha256_tree
+from minivlm.training.device import loader_workers
 from minivlm.training.resume_key import LIBRARIES, PACKAGE, digest_files, versions
 
 if TYPE_CHECKING:
@@ -105,7 +106,8 @@ def fill_features(
 
     Whole groups of `BATCH` neighbours in the store are, whatever of them is wanted or there already: a number's
     last bit may depend on its company. `objective` is on `device`; its tower runs under autocast when `precision`
-    is bf16. UserError when a picture cannot be decoded.
+    is bf16. `workers`: processes that this machine has for decoding, see `loader_workers`. UserError when a
+    picture cannot be decoded.
     """
     import numpy as np
     import torch
@@ -116,6 +118,9 @@ def fill_features(
         np.arange(start, min(start + BATCH, len(store.filled)))
         for start in (np.unique(store.missing(wanted) // BATCH) * BATCH).tolist()
     ]
+    if not groups:
+        return 0
+    workers = loader_workers(workers, torch.get_num_threads(), device, BATCH * len(groups))
     flushed, training, computed, low = time.monotonic(), objective.training, 0, precision == "bf16"
     objective.eval()
     kind = torch.device(device).type

@@ -12,6 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
+from minivlm import hardware
 from minivlm.data.batches import Batches
 from minivlm.data.features import FeatureStore
 from minivlm.data.pictures import Preparation
@@ -21,6 +22,7 @@ from minivlm.data.store_writer import PictureWriter, TokenWriter
 from minivlm.errors import UserError
 from minivlm.model.llava import assemble
 from minivlm.model.vision_language import VisionLanguageLoss
+from minivlm.training import device, feature_cache
 from minivlm.training.feature_cache import BATCH, features_key, fill_features
 from minivlm.training.optimizer import freeze
 from tests.unit.model.tiny import IMAGE_ID, IMAGE_TOKENS, MEAN, SIZE, STD, picture, rows
@@ -65,9 +67,9 @@ def store_at(folder, precision="fp32"):
     return FeatureStore.create(folder, PICTURES, SHAPE, precision)
 
 
-def fill(store, objective, pictures, precision="fp32", wanted=PICTURES):
-    reader = PixelReader(pictures, Preparation(SIZE, SIZE))
-    return fill_features(store, np.arange(wanted), objective, reader, precision=precision, device="cpu")
+def fill(store, objective, pictures, precision="fp32", wanted=PICTURES, workers=0):
+    reader, options = PixelReader(pictures, Preparation(SIZE, SIZE)), dict(precision=precision, workers=workers)
+    return fill_features(store, np.arange(wanted), objective, reader, device="cpu", **options)
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
@@ -114,6 +116,27 @@ def test_what_is_there_is_not_computed_again_and_its_company_changes_nothing(
     assert torch.equal(again.read(np.arange(PICTURES)), whole.read(np.arange(PICTURES)))
     copy = pickle.loads(pickle.dumps(again))  # as a worker gets it
     assert torch.equal(copy.read(np.array([3, 1])), whole.read(np.array([3, 1])))
+
+
+def test_a_complete_cache_starts_no_process(stores, objective, tmp_path, monkeypatch):
+    store = store_at(tmp_path / "cache")
+    fill(store, objective, stores[1])
+    monkeypatch.setattr(feature_cache, "load", None)  # its processes would import torch, to decode nothing
+    assert fill(store_at(tmp_path / "cache"), objective, stores[1]) == 0
+
+
+@pytest.mark.parametrize(("rows_worth", "spare"), [(0, 3), (PICTURES * 2, 0)])
+def test_pictures_are_decoded_by_the_processes_that_a_training_would_have(
+    stores, objective, tmp_path, monkeypatch, rows_worth, spare
+):
+    monkeypatch.setattr(hardware, "cores", lambda: torch.get_num_threads() + 3)
+    monkeypatch.setattr(device, "ROWS_WORTH_A_WORKER", {"cpu": rows_worth})
+    given, decode = [], feature_cache.load
+    monkeypatch.setattr(
+        feature_cache, "load", lambda source, plan, workers, pin: given.append(workers) or decode(source, plan)
+    )
+    fill(store_at(tmp_path / "cache"), objective, stores[1], workers=8)
+    assert given == [spare]
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
