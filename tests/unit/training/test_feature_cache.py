@@ -204,7 +204,7 @@ def test_features_that_are_not_there_are_not_read(tmp_path):
         store.read(np.array([2, 3]))
 
 
-def test_a_creation_stopped_at_any_point_is_gone_on_with(tmp_path, monkeypatch):
+def test_a_creation_stopped_at_any_point_is_gone_on_with(tmp_path):
     for stopped_at in ("write", "truncate"):
         folder = tmp_path / stopped_at
         folder.mkdir()
@@ -223,6 +223,15 @@ def test_a_stage_that_makes_the_cache_too_keeps_what_another_has_written(tmp_pat
     with pytest.raises(UserError, match="no feature cache"):
         store_at(tmp_path / "cache")
     assert store.read(np.array([2])).sum() == np.prod(SHAPE)
+
+
+def test_two_that_fill_one_cache_keep_each_others_marks(tmp_path):
+    first, second = store_at(tmp_path / "cache"), store_at(tmp_path / "cache")
+    for store, picture_id in ((first, 2), (second, 3)):
+        store.write(np.array([picture_id]), torch.ones(1, *SHAPE))
+        store.flush()
+    assert second.missing(np.arange(4)).tolist() == [0, 1]
+    assert store_at(tmp_path / "cache").missing(np.arange(4)).tolist() == [0, 1]  # as a worker opens it
 
 
 @pytest.mark.parametrize("where", ["write", "flush"])
