@@ -164,7 +164,11 @@ def check_launch() -> None:
 
 
 def check_share(processes: Processes, stage: str, accumulation: int, sharding: str) -> None:
-    """UserError when the steps of a stage cannot be shared out, or there is nobody to share a model with."""
+    """UserError when the steps of a stage cannot be shared out, or a model not in the way that was asked for.
+
+    Asked before a training prepares anything, which may take hours.
+    """
+    check_launch()
     if accumulation < processes.size:
         raise UserError(
             f"{stage}.accumulation {accumulation}: so many micro-batches make a step, for {processes.size} "

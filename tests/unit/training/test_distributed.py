@@ -91,3 +91,9 @@ def test_what_cannot_be_shared_out_is_said_before_anything_is_loaded():
         check_share(Processes(1, 4), "sft", 3, "none")
     with pytest.raises(UserError, match=r"runtime\.sharding 'full' .* set runtime\.launcher, or sharding: none"):
         check_share(ALONE, "sft", 3, "full")
+
+
+def test_a_way_of_sharing_that_accelerate_was_told_is_refused_with_the_rest(monkeypatch):
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+    with pytest.raises(UserError, match=r"ACCELERATE_USE_FSDP is set, .* runtime\.sharding"):
+        check_share(ALONE, "sft", 1, "none")
