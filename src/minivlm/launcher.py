@@ -154,15 +154,25 @@ def _pass_on(launcher: int, received: list[int], report: Path) -> None:
     """Interrupt rank 0, which ends what it keeps open, and wait until it has; a second signal ends that."""
     import psutil
 
-    main = next((each for each in _ranks(launcher) if each.environ().get("RANK", "0") == "0"), None)
+    main = next((each for each in _ranks(launcher) if _is_main(each)), None)
     if main is None:  # it runs on another machine, or none runs yet
         return
-    main.send_signal(signal.SIGINT)
-    end = time.monotonic() + _GRACE_SECONDS
-    while len(received) == 1 and time.monotonic() < end and not report.exists():
-        if not main.is_running() or main.status() == psutil.STATUS_ZOMBIE:
-            return
-        time.sleep(_POLL_SECONDS)
+    with contextlib.suppress(psutil.NoSuchProcess):  # it may end at any moment
+        main.send_signal(signal.SIGINT)
+        end = time.monotonic() + _GRACE_SECONDS
+        while len(received) == 1 and time.monotonic() < end and not report.exists():
+            if not main.is_running() or main.status() == psutil.STATUS_ZOMBIE:
+                return
+            time.sleep(_POLL_SECONDS)
+
+
+def _is_main(process: psutil.Process) -> bool:
+    """Whether it is rank 0; not where it has just ended."""
+    import psutil
+
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return bool(process.environ().get("RANK", "0") == "0")
+    return False
 
 
 def _kill(process: subprocess.Popen[bytes]) -> None:
@@ -182,5 +192,13 @@ def _ranks(launcher: int) -> list[psutil.Process]:
     import psutil
 
     with contextlib.suppress(psutil.NoSuchProcess):
-        return [each for each in psutil.Process(launcher).children() if each.status() != psutil.STATUS_ZOMBIE]
+        return [each for each in psutil.Process(launcher).children() if _is_alive(each)]
     return []
+
+
+def _is_alive(process: psutil.Process) -> bool:
+    import psutil
+
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return bool(process.status() != psutil.STATUS_ZOMBIE)
+    return False
