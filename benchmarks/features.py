@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from benchmarks.reference import Defaults
     from benchmarks.setting import Setting
     from benchmarks.sides import Ours
+    from minivlm.data.features import FeatureStore
 
 QUICK_ROWS = 64
 
@@ -63,12 +64,12 @@ def compare(
     }
 
 
-def fill(setting: Setting, ours: Ours, folder: Path, options: Options) -> tuple[Any, float]:
+def fill(setting: Setting, ours: Ours, folder: Path, options: Options) -> tuple[FeatureStore, float]:
     """The features of the rows' pictures as a training has them made, and the seconds that it took."""
     from minivlm.training.feature_cache import open_features
 
     start = time.perf_counter()
-    opened: Any = open_features(
+    features, _ = open_features(
         folder,
         setting.base / "vision_tower",
         ours.tokens,
@@ -78,11 +79,10 @@ def fill(setting: Setting, ours: Ours, folder: Path, options: Options) -> tuple[
         device=options.device,
         workers=options.workers,
     )
-    seconds = time.perf_counter() - start
-    return opened[0] if isinstance(opened, tuple) else opened, seconds
+    return features, time.perf_counter() - start
 
 
-def interleaved(ours: Ours, features: Any, learning_rate: float, options: Options) -> Speeds:
+def interleaved(ours: Ours, features: FeatureStore, learning_rate: float, options: Options) -> Speeds:
     """The speeds of every repeat; one before them warms up and is not kept."""
     import torch
 

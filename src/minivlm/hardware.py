@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import resource
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +16,8 @@ if TYPE_CHECKING:
 
 _KIBIBYTE = 1024
 _GPU_WORDS = ("NVIDIA", "GEFORCE", "RTX", "TESLA", "INSTINCT")
+# Of a like name and another chip, other clocks or a part of a chip: who means it names it.
+_OTHER_CHIPS = ("laptop", "mobile", "max-q", "mig", "ti", "super", "d")
 
 
 def cpu_model() -> str:
@@ -53,14 +57,27 @@ def is_gpu(name: str) -> bool:
     return name != cpu_model() and any(word in name.upper() for word in _GPU_WORDS)
 
 
+def meant_by(name: str, keys: Iterable[str]) -> str | None:
+    """The longest of the keys that a device's name holds as whole words; None where it is another chip.
+
+    An "RTX 4090 Laptop GPU" is no "RTX 4090" (it is an "RTX 4090 Laptop"), an "L40S" no "L40" and no "L4".
+    """
+
+    def holds(text: str, key: str) -> bool:
+        return re.search(rf"(?<![a-z0-9]){re.escape(key.lower())}(?![a-z0-9])", text.lower()) is not None
+
+    others = [word for word in _OTHER_CHIPS if holds(name, word)]
+    found = [key for key in keys if holds(name, key) and all(holds(key, word) for word in others)]
+    return max(found, key=len, default=None)
+
+
 def price_per_hour(name: str, prices: Prices) -> float | None:
-    """Price of an hour of a device, by the longest key of `prices.gpu_hour` in its name; `cpu_hour` for a CPU.
+    """Price of an hour of a device, by the key of `prices.gpu_hour` that its name means; `cpu_hour` for a CPU.
 
     None for a GPU without a price: no figure is better than an invented one.
     """
-    matches = [key for key in prices.gpu_hour if key.lower() in name.lower()]
-    if matches:
-        return prices.gpu_hour[max(matches, key=len)]
+    if (key := meant_by(name, prices.gpu_hour)) is not None:
+        return prices.gpu_hour[key]
     return None if is_gpu(name) else prices.cpu_hour
 
 

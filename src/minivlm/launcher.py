@@ -26,6 +26,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, NoReturn
 
+from minivlm.errors import UserError
 from minivlm.files import read_json, write_json
 
 if TYPE_CHECKING:
@@ -40,6 +41,9 @@ STARTER = "MINIVLM_STARTER"
 FIRST_WORD_SECONDS = 5.0
 """What stops all ranks is said by rank 0; another one speaks when it is still there after so long."""
 
+_NUMBERS = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")  # of a rank among all and on its machine
+_MEETING = ("MASTER_ADDR", "MASTER_PORT")  # where ranks find each other
+
 _POLL_SECONDS = 0.1
 _GRACE_SECONDS = 60.0  # after a signal, for a step, its state to be saved, and the MLflow run to end
 _LOCK, _REPORT = "lock", "report.json"
@@ -47,12 +51,30 @@ _LOCK, _REPORT = "lock", "report.json"
 
 def is_launched() -> bool:
     """Whether this process is one of those that a launcher started."""
-    return STARTER in os.environ or {"RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR"} <= os.environ.keys()
+    # LOCAL_RANK tells it from a machine that a cluster has numbered, which may be about to start a launcher.
+    return STARTER in os.environ or {"RANK", "WORLD_SIZE", "LOCAL_RANK"} <= os.environ.keys()
 
 
 def rank() -> int:
     """Number of this process among all of the launch; 0 without one."""
     return int(os.environ["RANK"]) if is_launched() and "RANK" in os.environ else 0
+
+
+def launched_as() -> tuple[int, int, int, int] | None:
+    """Number of this process and of all, and the same on its machine, for what several do together; None if alone.
+
+    UserError for one of several that was not told all of it: it would do everything alone, over the others' files.
+    """
+    missing = [name for name in (*_NUMBERS, *_MEETING) if not os.environ.get(name)]
+    if not missing:
+        rank, size, local_rank, local_size = (int(os.environ[name]) for name in _NUMBERS)
+        return rank, size, local_rank, local_size
+    if os.environ.get("RANK") and os.environ.get("WORLD_SIZE", "1") != "1":
+        raise UserError(
+            f"RANK {os.environ['RANK']} of WORLD_SIZE {os.environ['WORLD_SIZE']}, and no {', '.join(missing)}: "
+            "start with torchrun (docs/scale.md), which sets all of them, or unset RANK to train alone"
+        )
+    return None
 
 
 def launch(launcher: str, module: str, threads: int) -> int:
@@ -133,15 +155,25 @@ def _pass_on(launcher: int, received: list[int], report: Path) -> None:
     has; a second signal ends that."""
     import psutil
 
-    main = next((each for each in _ranks(launcher) if each.environ().get("RANK", "0") == "0"), None)
+    main = next((each for each in _ranks(launcher) if _is_main(each)), None)
     if main is None:  # it runs on another machine, or none runs yet
         return
-    main.send_signal(received[0])
-    end = time.monotonic() + _GRACE_SECONDS
-    while len(received) == 1 and time.monotonic() < end and not report.exists():
-        if not main.is_running() or main.status() == psutil.STATUS_ZOMBIE:
-            return
-        time.sleep(_POLL_SECONDS)
+    with contextlib.suppress(psutil.NoSuchProcess):  # it may end at any moment
+        main.send_signal(received[0])
+        end = time.monotonic() + _GRACE_SECONDS
+        while len(received) == 1 and time.monotonic() < end and not report.exists():
+            if not main.is_running() or main.status() == psutil.STATUS_ZOMBIE:
+                return
+            time.sleep(_POLL_SECONDS)
+
+
+def _is_main(process: psutil.Process) -> bool:
+    """Whether it is rank 0; not where it has just ended."""
+    import psutil
+
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return bool(process.environ().get("RANK", "0") == "0")
+    return False
 
 
 def _kill(process: subprocess.Popen[bytes]) -> None:
@@ -161,5 +193,13 @@ def _ranks(launcher: int) -> list[psutil.Process]:
     import psutil
 
     with contextlib.suppress(psutil.NoSuchProcess):
-        return [each for each in psutil.Process(launcher).children() if each.status() != psutil.STATUS_ZOMBIE]
+        return [each for each in psutil.Process(launcher).children() if _is_alive(each)]
     return []
+
+
+def _is_alive(process: psutil.Process) -> bool:
+    import psutil
+
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return bool(process.status() != psutil.STATUS_ZOMBIE)
+    return False

@@ -113,6 +113,19 @@ def test_fewer_micro_batches_than_processes_is_one_line(stage):
     assert_nobody_left(stage)
 
 
+@pytest.mark.parametrize("launcher", ["", TORCHRUN])
+def test_a_process_that_was_told_half_of_a_launch_writes_nothing(stage, launcher):
+    """As under SLURM with these four exported: each would be the whole training, in the same folders."""
+    half = ("RANK=1", "WORLD_SIZE=2", "LOCAL_RANK=1", "MASTER_ADDR=localhost")
+    command = ("env", *half, sys.executable, "-m", "pipelines.pretrain")
+    code, output, errors = stage.set(launcher=launcher).run(*command)
+    assert (code, output) == (2, "") and errors.count("\n") == 1
+    assert errors.startswith(
+        "error: RANK 1 of WORLD_SIZE 2, and no LOCAL_WORLD_SIZE, MASTER_PORT: start with torchrun"
+    )
+    assert not (stage.root / "reports").exists() and not (stage.root / "artifacts/pretrain").exists()
+
+
 def test_a_picture_that_one_process_cannot_decode_ends_both_in_one_line(stage):
     pictures = stage.root / "artifacts/tokenize/pictures/pictures.bin"
     pictures.write_bytes(bytes(pictures.stat().st_size))

@@ -61,8 +61,6 @@ def test_no_operation_of_a_micro_batch_makes_a_number_of_what_the_device_holds(m
 @pytest.mark.gpu
 @pytest.mark.parametrize("policy", ["projector", "llm"])
 def test_a_micro_batch_on_a_gpu_never_waits(model, policy):
-    if not torch.cuda.is_available():
-        pytest.skip("needs a GPU")
     freeze(model, policy)
     objective = VisionLanguageLoss(model, MEAN, STD, PREPARATION).train().cuda()
     batch = batch_of(rows(9, seed=3), "cuda")

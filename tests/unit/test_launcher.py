@@ -136,6 +136,53 @@ def test_a_second_interrupt_does_not_wait_for_the_first_rank(start, tmp_path):
     assert outcome(process, tmp_path) == (130, "", "")
 
 
+@pytest.mark.parametrize("gone_at", ["environ", "send_signal", "status"])
+def test_a_rank_that_is_just_ending_is_no_error(monkeypatch, tmp_path, gone_at):
+    class Rank:
+        def environ(self):
+            return self.answer("environ", {"RANK": "0"})
+
+        def send_signal(self, number):
+            self.answer("send_signal", None)
+
+        def status(self):
+            return self.answer("status", psutil.STATUS_RUNNING)
+
+        def is_running(self):
+            return True
+
+        def answer(self, asked, value):
+            if asked == gone_at:
+                raise psutil.NoSuchProcess(1)
+            return value
+
+    monkeypatch.setattr(launcher, "_ranks", lambda pid: [Rank()])
+    launcher._pass_on(1, [signal.SIGINT], tmp_path / "report.json")
+
+
+def test_a_rank_that_has_ended_hides_no_other(monkeypatch):
+    class Rank:
+        def __init__(self, status):
+            self._status = status
+
+        def status(self):
+            if self._status is None:
+                raise psutil.NoSuchProcess(1)
+            return self._status
+
+    ranks = [Rank(None), Rank(psutil.STATUS_ZOMBIE), Rank(psutil.STATUS_SLEEPING)]
+
+    class Launcher:
+        def __init__(self, pid):
+            pass
+
+        def children(self):
+            return ranks
+
+    monkeypatch.setattr(psutil, "Process", Launcher)
+    assert launcher._ranks(1) == ranks[2:]
+
+
 def test_ranks_end_with_a_starter_that_is_killed(start, tmp_path):
     process = start("time.sleep(99)")
     wait_for(tmp_path / "started-0", tmp_path / "started-1")

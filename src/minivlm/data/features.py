@@ -4,8 +4,9 @@
 precision of the training, read at random; filled.npy (N,) says which pictures are there. At 196 x 768 numbers of
 two bytes a picture takes 301 KB.
 
-One process makes the folder and fills it; all others only open it. So a process that does not see that folder
-fails: the zeros of an empty file are features too, and a training on them would say nothing.
+Of a training one process makes the folder and fills it; all others only open it. So a process that does not see
+that folder fails: the zeros of an empty file are features too, and a training on them would say nothing. Trainings
+that fill one folder at the same time keep each other's marks.
 """
 
 from __future__ import annotations
@@ -54,15 +55,17 @@ class FeatureStore:
         import numpy as np
 
         path = directory / "features.bin"
-        if not path.exists() or path.stat().st_size == 0:  # empty: stopped between the lines below
+        if _is_empty(path):
             size = pictures * shape[0] * shape[1] * np.dtype(_DTYPES[precision]).itemsize
             with _on_disk(directory):
                 directory.mkdir(parents=True, exist_ok=True)
                 _require_space(directory, size)
-                _save(directory, np.zeros(pictures, bool))
-                # Last, so that no old filled.npy speaks for it. Appending: what another process wrote stays.
-                with path.open("ab") as stream:
-                    stream.truncate(size)  # a file with holes: the disk is taken as pictures come
+                with _locked(directory):
+                    if _is_empty(path):  # no other training has made it by now
+                        _save(directory, np.zeros(pictures, bool))
+                        # Last, so that no old filled.npy speaks for it. Appending: what is there stays.
+                        with path.open("ab") as stream:
+                            stream.truncate(size)  # a file with holes: the disk is taken as pictures come
         return cls(directory, pictures, shape, precision)
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -104,11 +107,18 @@ class FeatureStore:
         self.filled[ids] = True
 
     def flush(self) -> None:
-        """Make sure that what was written is on the disk, then say that it is there."""
+        """Make sure that what was written is on the disk, then say that it is there, beside what others said."""
         with _on_disk(self._path):
             with self._path.open("r+b") as stream:
                 os.fsync(stream.fileno())
-            _save(self.directory, self.filled)
+            with _locked(self.directory):
+                self.filled |= _filled(self.directory, len(self.filled))
+                _save(self.directory, self.filled)
+
+
+def _is_empty(features: Path) -> bool:
+    """Whether the file is not there, or its creation was stopped before it had its size."""
+    return not features.exists() or features.stat().st_size == 0
 
 
 def _filled(directory: Path, pictures: int) -> npt.NDArray[np.bool_]:
@@ -131,6 +141,15 @@ def _save(directory: Path, filled: npt.NDArray[np.bool_]) -> None:
 
     with atomic_path(directory / "filled.npy") as temporary, temporary.open("wb") as stream:
         np.save(stream, filled)
+
+
+@contextmanager
+def _locked(directory: Path) -> Iterator[None]:
+    """Alone with filled.npy, which is read and written whole."""
+    from filelock import FileLock
+
+    with FileLock(directory / "filled.lock"):
+        yield
 
 
 @contextmanager

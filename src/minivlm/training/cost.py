@@ -157,14 +157,14 @@ def projector_flops(vision_size: int, hidden_size: int, image_tokens: int, backw
 
 def step_flops(
     llm: LlamaShape, vision: VisionShape, *, batch: int, length: int, supervised: int,
-    trained_layers: int = 0, trained_logits: bool = False, cached_features: bool = False,
+    trained_layers: int = 0, trained_logits: bool = False,
 ) -> int:  # fmt: skip
     """One training step of one picture a sequence: tower, projector and LLM forward, LLM and projector backward.
 
-    With `cached_features` the tower's outputs are read and not computed. Freeze policies: `projector` trains 0
-    layers, `projector+last_layer` 1, `first_last` 2, `llm` all of them and the logits.
+    Freeze policies: `projector` trains 0 layers, `projector+last_layer` 1, `first_last` 2, `llm` all of them and
+    the logits.
     """
-    tower = 0 if cached_features else vision_forward_flops(vision, batch)
+    tower = vision_forward_flops(vision, batch)
     projector = projector_flops(vision.hidden_size, llm.hidden_size, batch * vision.patches)
     forward = llama_forward_flops(llm, batch, length, supervised)
     return tower + projector + forward + llama_backward_flops(

@@ -70,10 +70,10 @@ class Spent:
         }
 
 
-def money(seconds: float, device_name: str, prices: Prices, devices: int = 1) -> float | None:
-    """What `seconds` of some GPUs, or of machines without one, cost in `prices.currency`; None without a price."""
+def money(device_seconds: float, device_name: str, prices: Prices) -> float | None:
+    """What seconds of a GPU, or of a machine without one, cost in `prices.currency`; None without a price."""
     price = hardware.price_per_hour(device_name, prices)
-    return None if price is None else price * devices * seconds / 3600
+    return None if price is None else price * device_seconds / 3600
 
 
 def cost_report(
@@ -85,25 +85,30 @@ def cost_report(
     energy: Energy,
     memory: Mapping[str, int],
     devices: int = 1,
+    filled: Filled | None = None,
 ) -> dict[str, Any]:
     """What a training took on `devices` GPUs of that name, or machines with that CPU, and its projections.
 
     `mfu`: the model's operations (training and validation) over what the devices' peaks allow in that time. A
     training that went on with another number of devices is paid, and measured, by what each of its parts had.
+    `filled`: what completing the feature cache took before, while all devices were paid: it is in the hours and
+    in what is paid, and not in `seconds`, which rates and shares are of.
     """
+    filling = filled.seconds if filled else 0.0
     busy = spent.seconds * devices if spent.device_seconds is None else spent.device_seconds
     share = (spent.flops + spent.validation_flops) / busy / peak.flops
+    paid = busy + devices * filling
     on_known_gpu = find_board(device_name) is not None
     return {
         "device": device_name,
         "devices": devices,
         "precision": spent.precision,
         "seconds": spent.seconds,
-        "hours": spent.seconds / 3600,
-        "device_seconds": busy,
+        "hours": (spent.seconds + filling) / 3600,
+        "device_seconds": paid,
         "currency": prices.currency,
         "price_per_hour": hardware.price_per_hour(device_name, prices),
-        "money": money(busy, device_name, prices),
+        "money": money(paid, device_name, prices),
         **spent.rates(),
         "flops": spent.flops,
         "validation_flops": spent.validation_flops,
@@ -115,6 +120,7 @@ def cost_report(
         "peak_memory_bytes": dict(memory),
         "energy": energy.fields(),
         "projected": projections(spent.all_flops, spent.micro_batches, prices, share if on_known_gpu else None),
+        **({"features": dataclasses.asdict(filled)} if filled else {}),
     }
 
 
@@ -124,7 +130,7 @@ def report_stage(
 ) -> dict[str, Any]:  # fmt: skip
     """Write cost.json of pretrain or sft to `path`, log its numbers, print a line; returns what was written.
 
-    `filled`: what completing the feature cache took before, while all devices were paid; `seconds` are without it.
+    `filled`: as in `cost_report`.
     """
     report = cost_report(
         Spent.of(result),
@@ -134,11 +140,8 @@ def report_stage(
         energy=energy,
         memory=hardware.peak_memory(),
         devices=devices,
+        filled=filled,
     )
-    if filled:
-        paid = money(filled.seconds, device_name, prices, devices)
-        report["money"] = None if paid is None else report["money"] + paid
-        report["features"] = {"pictures": filled.pictures, "seconds": filled.seconds, "money": paid}
     write_json(path, report)
     tracker.log_metrics(numbers(report))
     validated = "" if result.val_loss is None else f", validation {result.val_loss:.4f} at step {result.best_step}"
@@ -217,7 +220,9 @@ def _line(report: Mapping[str, Any]) -> str:
     joules = report["energy"]["joules"]
     used = "" if joules is None else f", {joules:,.0f} J"
     there = report["projected"][_SHOWN]
+    filled = report.get("features", {}).get("seconds", 0.0)
+    before = f" after {filled:.0f} s for features" if round(filled) else ""
     return (
-        f"{report['seconds']:.0f} s in {report['precision']}{paid}{used}, MFU {report['mfu']:.2f} "
+        f"{report['seconds']:.0f} s in {report['precision']}{before}{paid}{used}, MFU {report['mfu']:.2f} "
         f"(projected to an {_SHOWN}: {clock(there['seconds_low'])} to {clock(there['seconds_high'])})"
     )

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import os
 
-ROWS_WORTH_A_WORKER = 20_000
+ROWS_WORTH_A_WORKER = {"cpu": 20_000, "cuda": 1_000}
+"""By kind of device: so many take as long as a worker's start, which imports torch (3 to 5 s). A GPU waits while
+this process decodes, 305 pictures of 640 x 480 a second; on a CPU decoding is a small share of a step, and 20,000
+drawn scenes take 6 s of a whole training (docs/performance.md, "The data loader")."""
 
 
 def loader_workers(workers: int, threads: int, device: str, rows: int, trainings: int = 1) -> int:
     """Processes that prepare batches of `rows` rows in all; 0: the training's own process does.
 
-    Few rows are prepared sooner than a process starts (it imports torch: seconds). On a CPU only the cores that
-    the training leaves over are taken. `trainings`: processes of this training on this machine, which share both.
+    Few rows are prepared sooner than a process starts. On a CPU only the cores that the training leaves over are
+    taken. `trainings`: processes of this training on this machine, which share both.
     """
     from minivlm.hardware import cores
 
-    if rows < ROWS_WORTH_A_WORKER:
+    if rows < ROWS_WORTH_A_WORKER[kind := device.partition(":")[0]]:
         return 0
-    spare = workers if device.startswith("cuda") else min(workers, cores() - trainings * threads)
+    spare = workers if kind == "cuda" else min(workers, cores() - trainings * threads)
     return max(0, spare // trainings)
 
 

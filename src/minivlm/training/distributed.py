@@ -18,6 +18,7 @@ from datetime import timedelta
 from typing import Any, Self, TypeVar
 
 from minivlm.errors import UserError
+from minivlm.launcher import launched_as
 
 Item = TypeVar("Item")
 Made = TypeVar("Made")
@@ -121,11 +122,9 @@ ALONE = Processes()
 
 
 def find_processes() -> Processes:
-    """What the launcher's environment variables say; ALONE without them."""
-    names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
-    if not {*names, "MASTER_ADDR"} <= os.environ.keys():
-        return ALONE
-    return Processes(*(int(os.environ[name]) for name in names))
+    """What the launcher's environment variables say; ALONE without them. UserError where only some are there."""
+    numbers = launched_as()
+    return Processes(*numbers) if numbers else ALONE
 
 
 def own_device(device: str, processes: Processes) -> str:
@@ -165,7 +164,11 @@ def check_launch() -> None:
 
 
 def check_share(processes: Processes, stage: str, accumulation: int, sharding: str) -> None:
-    """UserError when the steps of a stage cannot be shared out, or there is nobody to share a model with."""
+    """UserError when the steps of a stage cannot be shared out, or a model not in the way that was asked for.
+
+    Asked before a training prepares anything, which may take hours.
+    """
+    check_launch()
     if accumulation < processes.size:
         raise UserError(
             f"{stage}.accumulation {accumulation}: so many micro-batches make a step, for {processes.size} "

@@ -20,7 +20,8 @@ from minivlm.data.pictures import Preparation
 from minivlm.data.pixels import PixelReader
 from minivlm.data.store import PictureStore, TokenStore
 from minivlm.files import sha256_file, sha256_tree
-from minivlm.training.resume_key import PACKAGE, digest_files
+from minivlm.training.device import loader_workers
+from minivlm.training.resume_key import LIBRARIES, PACKAGE, digest_files, versions
 
 if TYPE_CHECKING:
     import numpy as np
@@ -32,7 +33,6 @@ BATCH = 64  # pictures; fixed, because a number's last bit may depend on it
 _FLUSHED = 60.0  # seconds between two points that a killed run goes on from
 # What turns a file into features: any change of it names another cache. MiniMind's own code has no part in it.
 _CODE = ("data/pictures.py", "data/pixels.py", "model/*.py", "training/feature_cache.py")
-_LIBRARIES = ("torch", "transformers", "pillow", "numpy")
 
 
 @dataclass(frozen=True)
@@ -80,8 +80,6 @@ def features_key(tower: Path, pictures: Path, layer: int, precision: str, device
     The tower with its picture preparation, the pictures, the feature layer, the precision, the kind of device, the
     code and the libraries that compute.
     """
-    from importlib.metadata import version
-
     parts = (
         sha256_tree(tower),
         sha256_file(pictures / "hashes.npy"),
@@ -89,7 +87,7 @@ def features_key(tower: Path, pictures: Path, layer: int, precision: str, device
         precision,
         device.partition(":")[0],
         digest_files(PACKAGE, (path for pattern in _CODE for path in PACKAGE.glob(pattern))).hex(),
-        *(f"{name} {version(name)}" for name in _LIBRARIES),
+        *versions(*LIBRARIES),
     )
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:32]
 
@@ -108,7 +106,8 @@ def fill_features(
 
     Whole groups of `BATCH` neighbours in the store are, whatever of them is wanted or there already: a number's
     last bit may depend on its company. `objective` is on `device`; its tower runs under autocast when `precision`
-    is bf16. UserError when a picture cannot be decoded.
+    is bf16. `workers`: processes that this machine has for decoding, see `loader_workers`. UserError when a
+    picture cannot be decoded.
     """
     import numpy as np
     import torch
@@ -119,6 +118,9 @@ def fill_features(
         np.arange(start, min(start + BATCH, len(store.filled)))
         for start in (np.unique(store.missing(wanted) // BATCH) * BATCH).tolist()
     ]
+    if not groups:
+        return 0
+    workers = loader_workers(workers, torch.get_num_threads(), device, BATCH * len(groups))
     flushed, training, computed, low = time.monotonic(), objective.training, 0, precision == "bf16"
     objective.eval()
     kind = torch.device(device).type

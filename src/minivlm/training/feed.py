@@ -58,14 +58,13 @@ def loader(
 class Feed:
     """The rows of a token store as steps of micro-batches.
 
-    `load(plan, rows)` makes the batches of a plan of about so many rows. Every process is fed as many
-    micro-batches of a step as the others; those that another one counts come as `Repeat`.
+    The steps are planned from the lengths alone, before what takes hours: UserError when a row does not fit. Every
+    process is fed as many micro-batches of a step as the others; those that another one counts come as `Repeat`.
     """
 
     def __init__(
         self,
         store: TokenStore,
-        load: Loader,
         processes: Processes,
         *,
         batch_tokens: int,
@@ -73,7 +72,8 @@ class Feed:
         epochs: float,
         seed: int,
     ) -> None:
-        self._load, self._processes, self._epochs = load, processes, epochs
+        self._load: Loader | None = None
+        self._processes, self._epochs = processes, epochs
         self.rows, kept = store.training_rows(), store.validation_rows()
         self.steps = plan_steps(
             self.rows,
@@ -84,7 +84,11 @@ class Feed:
             seed=seed,
         )
         self._kept = [kept[batch] for batch in plan_batches(store.lengths[kept], batch_tokens, seed, 0)]
-        self._validation = load(processes.share(self._kept), len(kept) / processes.size)
+        self._kept_rows = len(kept)
+
+    def read_with(self, load: Loader) -> None:
+        """Have `load(plan, rows)` make the batches of a plan of about so many rows."""
+        self._load = load
 
     @property
     def validates(self) -> bool:
@@ -95,10 +99,16 @@ class Feed:
         """This process's micro-batches of each step after the first `step` steps."""
         left, size = self.steps[step:], self._processes.size
         share = left.of_rank(self._processes.rank, size)
-        loaded = regroup(self._load(share.batches, self._epochs * len(self.rows) / size), share)
+        loaded = regroup(self._loaded(share.batches, self._epochs * len(self.rows) / size), share)
         for whole, batches in zip(left, loaded, strict=True):
             yield [*self._processes.weighted(batches, len(whole))]
 
     def validation(self) -> Iterator[Any]:
         """This process's share of the validation batches, once."""
-        return self._processes.weighted(self._validation, len(self._kept))
+        batches = self._loaded(self._processes.share(self._kept), self._kept_rows / self._processes.size)
+        return self._processes.weighted(batches, len(self._kept))
+
+    def _loaded(self, plan: Any, rows: float) -> Batches:
+        if self._load is None:
+            raise ValueError("nothing makes the batches: read_with")
+        return self._load(plan, rows)

@@ -7,12 +7,11 @@ GeForce boards do these at half the rate of products with fp16 accumulation, the
 from __future__ import annotations
 
 import os
-import re
 import time
 from dataclasses import dataclass
 from functools import lru_cache
 
-from minivlm.hardware import cores
+from minivlm.hardware import cores, meant_by
 
 _GIB = 1 << 30
 _AMPERE = "NVIDIA Ampere GA102 whitepaper"
@@ -58,16 +57,11 @@ BOARDS = {
 }
 """By part of the device's name."""
 
-_OTHER_CHIPS = ("laptop", "mobile", "max-q", "mig")  # of a like name: other clocks, or a part of the chip
-
 
 def find_board(name: str) -> tuple[str, Board] | None:
-    """The entry that a device's name means, the longest one that is in it as whole words; None for others."""
-    words = name.lower()
-    if any(word in words for word in _OTHER_CHIPS):
-        return None
-    found = [key for key in BOARDS if re.search(rf"(?<![a-z0-9]){re.escape(key.lower())}(?![a-z0-9])", words)]
-    return (key := max(found, key=len), BOARDS[key]) if found else None
+    """The entry that a device's name means; None for others."""
+    key = meant_by(name, BOARDS)
+    return None if key is None else (key, BOARDS[key])
 
 
 def peak_of(name: str, device: str, precision: str) -> Peak:

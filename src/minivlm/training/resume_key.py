@@ -1,4 +1,4 @@
-"""Which saved state belongs to a training: a hash of its parameters, its inputs and its code."""
+"""Which saved state belongs to a training: a hash of its parameters, its inputs, its code and its libraries."""
 
 from __future__ import annotations
 
@@ -12,6 +12,9 @@ from minivlm.files import sha256_file
 
 PACKAGE = Path(__file__).parents[1]
 _CODE = ("data", "model", "training")  # packages that decide what a step does
+LIBRARIES = ("torch", "transformers", "pillow", "numpy")
+"""What computes pictures and features, and most of a step."""
+
 _HASHED_ELSEWHERE = "pictures.bin"  # gigabytes, of which hashes.npy beside it holds every picture's sha256
 
 
@@ -21,10 +24,18 @@ def resume_key(parameters: Mapping[str, Any], inputs: Iterable[Path]) -> str:
     Reads all of the inputs but the pictures: about a second a gigabyte.
     """
     digest = hashlib.sha256(json.dumps(parameters, sort_keys=True).encode())
+    digest.update("\0".join(versions(*LIBRARIES, "accelerate")).encode())
     digest.update(digest_files(PACKAGE, (path for name in _CODE for path in (PACKAGE / name).rglob("*.py"))))
     for root in inputs:
         digest.update(digest_files(root, (path for path in root.rglob("*") if path.name != _HASHED_ELSEWHERE)))
     return digest.hexdigest()[:16]
+
+
+def versions(*libraries: str) -> list[str]:
+    """Name and version of each library as it is installed: another one may compute other bits."""
+    from importlib.metadata import version
+
+    return [f"{name} {version(name)}" for name in libraries]
 
 
 def digest_files(root: Path, paths: Iterable[Path]) -> bytes:

@@ -89,6 +89,7 @@ def train_vision_language(
     tell = Logbook(states.path, tracker, before.seconds) if processes.is_main else nobody
 
     store, pictures = TokenStore(places.tokens), PictureStore(places.pictures)
+    feed = Feed(store, processes, **plan)  # first: a row that does not fit is refused before hours are spent
     objective, trained = _objective(places, freeze, seed)
     model = objective.model
     if compile:
@@ -101,7 +102,7 @@ def train_vision_language(
             batch_tokens=batch_tokens, device=device, threads=machine.threads, workers=machine.workers,
             features=features,
         )  # fmt: skip
-        feed = Feed(store, load, processes, **plan)
+        feed.read_with(load)
         counter = OperationCounter(model.config, freeze)
         counted = Counted(counter, processes, before)
         devices = processes.size if device.startswith("cuda") else processes.size // processes.local_size

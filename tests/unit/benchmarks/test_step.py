@@ -235,8 +235,6 @@ def environment():
 
 @pytest.mark.gpu
 def test_both_sides_agree_and_are_timed_on_a_gpu(tmp_path):
-    if not torch.cuda.is_available():
-        pytest.skip("no CUDA device")
     options = replace(OPTIONS, device="cuda:0", precision="bf16", warm_up=2, workers=2)
     found = compare(options, BASE, DEFAULTS, tmp_path)
     assert found["sft"]["peak_memory_bytes"] > 0 and found["schedule"]["measured"]["ours_hours"]["total"] > 0

@@ -20,13 +20,6 @@ def test_the_originals_schedule_costs_what_the_design_says():
     assert sft == pytest.approx(95e9, rel=0.1)
 
 
-def test_cached_features_save_the_tower():
-    llm, tower = cost.LlamaShape(64, 2, 4, 2, 96, 300), cost.VisionShape(32, 2, 64, 32, 16)
-    sizes = {"batch": 3, "length": 20, "supervised": 12}
-    saved = cost.step_flops(llm, tower, **sizes) - cost.step_flops(llm, tower, **sizes, cached_features=True)
-    assert saved == cost.vision_forward_flops(tower, 3)
-
-
 def test_the_originals_schedule_is_314_pflop():
     """Within 5 %: DESIGN.md's 60 and 95 GFLOP a row are rounded."""
     flops = [cost.schedule_flops(LLM, TOWER, each) for each in cost.ORIGINAL_SCHEDULE.values()]

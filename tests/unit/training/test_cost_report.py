@@ -11,6 +11,7 @@ from minivlm.files import read_json
 from minivlm.training import cost_report
 from minivlm.training.cost_report import Spent, money, numbers, report_base, report_stage
 from minivlm.training.energy import Energy
+from minivlm.training.feature_cache import Filled
 from minivlm.training.peaks import Peak
 from minivlm.training.result import FitResult
 
@@ -42,8 +43,8 @@ def test_an_hour_costs_what_params_say():
 
 
 def test_gpus_and_machines_are_paid_each():
-    assert money(3600, GPU, PRICES, devices=4) == pytest.approx(4 * 1.88)
-    assert money(3600, hardware.cpu_model(), PRICES, devices=2) == pytest.approx(0.4)
+    assert report(devices=4)["money"] == pytest.approx(4 * 0.94)
+    assert report(device_name=hardware.cpu_model(), devices=2)["money"] == pytest.approx(0.2)
 
 
 def test_the_longest_name_that_fits_gives_the_price():
@@ -81,6 +82,16 @@ def test_parts_on_other_numbers_of_devices_are_paid_each_by_its_own():
     assert figures["device_seconds"] == 9 * 3600 and figures["hours"] == 2
     assert figures["money"] == pytest.approx(9 * 1.88)
     assert figures["mfu"] == pytest.approx(1e15 / (9 * 3600) / 165.2e12)
+
+
+def test_what_the_feature_cache_took_is_paid_and_slows_no_rate():
+    """Half an hour of training after a quarter of filling, on four GPUs: three device hours."""
+    without, found = report(devices=4), report(devices=4, filled=Filled(pictures=100, seconds=900.0))
+    assert found["features"] == {"pictures": 100, "seconds": 900.0} and "features" not in without
+    assert (found["seconds"], found["hours"], found["device_seconds"]) == (1800.0, 0.75, 3 * 3600.0)
+    assert found["money"] == pytest.approx(found["price_per_hour"] * found["device_seconds"] / 3600)
+    for name in ("mfu", "flops_per_second", "samples_per_second", "projected"):
+        assert found[name] == without[name]
 
 
 def test_a_projection_counts_all_that_was_computed_and_takes_a_gpus_own_share():
@@ -130,6 +141,10 @@ def test_a_stage_writes_logs_and_says_it(tmp_path, capsys):
     said = capsys.readouterr().out
     assert "sft: loss 1.0000, validation 1.5000 at step 7; 1800 s in fp32, 0.1000 CNY, MFU " in said
     assert "projected to an RTX 4090: 0:" in said
+    filled = Filled(100, 900.0)
+    report_stage("sft", path, result(), "AMD EPYC", PRICES, NO_ENERGY, notes, filled=filled)
+    assert notes.metrics["features"] == read_json(path)["features"] == dataclasses.asdict(filled)
+    assert "; 1800 s in fp32 after 900 s for features, 0.1500 CNY, MFU " in capsys.readouterr().out
 
 
 def test_the_base_is_the_sum_of_its_trainings_over_its_own_time(tmp_path):

@@ -1,5 +1,7 @@
 """Processes for pictures."""
 
+import pytest
+
 from minivlm import hardware
 from minivlm.training import device
 
@@ -19,5 +21,9 @@ def test_trainings_of_one_machine_share_its_cores(monkeypatch):
     assert device.loader_workers(16, 1, "cuda:1", 50_000, trainings=8) == 2
 
 
-def test_few_rows_are_not_worth_a_worker():
-    assert device.loader_workers(8, 1, "cuda:0", device.ROWS_WORTH_A_WORKER - 1) == 0
+@pytest.mark.parametrize(("name", "few", "enough"), [("cpu", 19_999, 20_000), ("cuda:0", 999, 1_000)])
+def test_few_rows_are_not_worth_a_worker(monkeypatch, name, few, enough):
+    """On a GPU 10,000 photographs are: decoded by the training itself they would keep it waiting."""
+    monkeypatch.setattr(hardware, "cores", lambda: 8)
+    assert device.loader_workers(8, 1, name, few) == 0
+    assert device.loader_workers(8, 1, name, enough) > 0

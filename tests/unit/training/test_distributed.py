@@ -33,15 +33,41 @@ def test_alone_nothing_is_asked_of_others():
         raise UserError("mine")
 
 
-def test_processes_are_found_where_a_launcher_says_so(monkeypatch):
-    for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR"):
-        monkeypatch.delenv(name, raising=False)
+LAUNCH = {
+    "RANK": "11", "WORLD_SIZE": "16", "LOCAL_RANK": "3", "LOCAL_WORLD_SIZE": "8", "MASTER_ADDR": "host",
+    "MASTER_PORT": "29500",
+}  # fmt: skip
+
+
+@pytest.fixture
+def environ(monkeypatch):
+    """Set some of a launch's variables, and no other."""
+
+    def environ(**values):
+        for name in LAUNCH:
+            monkeypatch.delenv(name, raising=False)
+        for name, value in values.items():
+            monkeypatch.setenv(name, value)
+
+    return environ
+
+
+def test_processes_are_found_where_a_launcher_says_so(environ):
+    environ()
     assert find_processes() is ALONE
-    monkeypatch.setenv("WORLD_SIZE", "16")  # as some clusters do for every program
+    environ(WORLD_SIZE="16")  # as some clusters do for every program
     assert find_processes() is ALONE
-    for name, value in {"RANK": "11", "LOCAL_RANK": "3", "LOCAL_WORLD_SIZE": "8", "MASTER_ADDR": "host"}.items():
-        monkeypatch.setenv(name, value)
+    environ(RANK="0", WORLD_SIZE="1", MASTER_ADDR="host")  # one machine, numbered
+    assert find_processes() is ALONE
+    environ(**LAUNCH)
     assert find_processes() == Processes(rank=11, size=16, local_rank=3, local_size=8)
+
+
+@pytest.mark.parametrize("left_out", ["LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"])
+def test_one_of_several_that_is_not_told_all_of_it_does_not_train_alone(environ, left_out):
+    environ(**{name: value for name, value in LAUNCH.items() if name != left_out})
+    with pytest.raises(UserError, match=f"RANK 11 of WORLD_SIZE 16, and no {left_out}: start with torchrun"):
+        find_processes()
 
 
 def test_each_process_of_a_machine_has_a_gpu_of_its_own(monkeypatch):
@@ -65,3 +91,9 @@ def test_what_cannot_be_shared_out_is_said_before_anything_is_loaded():
         check_share(Processes(1, 4), "sft", 3, "none")
     with pytest.raises(UserError, match=r"runtime\.sharding 'full' .* set runtime\.launcher, or sharding: none"):
         check_share(ALONE, "sft", 3, "full")
+
+
+def test_a_way_of_sharing_that_accelerate_was_told_is_refused_with_the_rest(monkeypatch):
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+    with pytest.raises(UserError, match=r"ACCELERATE_USE_FSDP is set, .* runtime\.sharding"):
+        check_share(ALONE, "sft", 1, "none")

@@ -12,6 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
+from minivlm import hardware
 from minivlm.data.batches import Batches
 from minivlm.data.features import FeatureStore
 from minivlm.data.pictures import Preparation
@@ -21,6 +22,7 @@ from minivlm.data.store_writer import PictureWriter, TokenWriter
 from minivlm.errors import UserError
 from minivlm.model.llava import assemble
 from minivlm.model.vision_language import VisionLanguageLoss
+from minivlm.training import device, feature_cache
 from minivlm.training.feature_cache import BATCH, features_key, fill_features
 from minivlm.training.optimizer import freeze
 from tests.unit.model.tiny import IMAGE_ID, IMAGE_TOKENS, MEAN, SIZE, STD, picture, rows
@@ -65,9 +67,9 @@ def store_at(folder, precision="fp32"):
     return FeatureStore.create(folder, PICTURES, SHAPE, precision)
 
 
-def fill(store, objective, pictures, precision="fp32", wanted=PICTURES):
-    reader = PixelReader(pictures, Preparation(SIZE, SIZE))
-    return fill_features(store, np.arange(wanted), objective, reader, precision=precision, device="cpu")
+def fill(store, objective, pictures, precision="fp32", wanted=PICTURES, workers=0):
+    reader, options = PixelReader(pictures, Preparation(SIZE, SIZE)), dict(precision=precision, workers=workers)
+    return fill_features(store, np.arange(wanted), objective, reader, device="cpu", **options)
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
@@ -114,6 +116,27 @@ def test_what_is_there_is_not_computed_again_and_its_company_changes_nothing(
     assert torch.equal(again.read(np.arange(PICTURES)), whole.read(np.arange(PICTURES)))
     copy = pickle.loads(pickle.dumps(again))  # as a worker gets it
     assert torch.equal(copy.read(np.array([3, 1])), whole.read(np.array([3, 1])))
+
+
+def test_a_complete_cache_starts_no_process(stores, objective, tmp_path, monkeypatch):
+    store = store_at(tmp_path / "cache")
+    fill(store, objective, stores[1])
+    monkeypatch.setattr(feature_cache, "load", None)  # its processes would import torch, to decode nothing
+    assert fill(store_at(tmp_path / "cache"), objective, stores[1]) == 0
+
+
+@pytest.mark.parametrize(("rows_worth", "spare"), [(0, 3), (PICTURES * 2, 0)])
+def test_pictures_are_decoded_by_the_processes_that_a_training_would_have(
+    stores, objective, tmp_path, monkeypatch, rows_worth, spare
+):
+    monkeypatch.setattr(hardware, "cores", lambda: torch.get_num_threads() + 3)
+    monkeypatch.setattr(device, "ROWS_WORTH_A_WORKER", {"cpu": rows_worth})
+    given, decode = [], feature_cache.load
+    monkeypatch.setattr(
+        feature_cache, "load", lambda source, plan, workers, pin: given.append(workers) or decode(source, plan)
+    )
+    fill(store_at(tmp_path / "cache"), objective, stores[1], workers=8)
+    assert given == [spare]
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
@@ -181,7 +204,7 @@ def test_features_that_are_not_there_are_not_read(tmp_path):
         store.read(np.array([2, 3]))
 
 
-def test_a_creation_stopped_at_any_point_is_gone_on_with(tmp_path, monkeypatch):
+def test_a_creation_stopped_at_any_point_is_gone_on_with(tmp_path):
     for stopped_at in ("write", "truncate"):
         folder = tmp_path / stopped_at
         folder.mkdir()
@@ -200,6 +223,15 @@ def test_a_stage_that_makes_the_cache_too_keeps_what_another_has_written(tmp_pat
     with pytest.raises(UserError, match="no feature cache"):
         store_at(tmp_path / "cache")
     assert store.read(np.array([2])).sum() == np.prod(SHAPE)
+
+
+def test_two_that_fill_one_cache_keep_each_others_marks(tmp_path):
+    first, second = store_at(tmp_path / "cache"), store_at(tmp_path / "cache")
+    for store, picture_id in ((first, 2), (second, 3)):
+        store.write(np.array([picture_id]), torch.ones(1, *SHAPE))
+        store.flush()
+    assert second.missing(np.arange(4)).tolist() == [0, 1]
+    assert store_at(tmp_path / "cache").missing(np.arange(4)).tolist() == [0, 1]  # as a worker opens it
 
 
 @pytest.mark.parametrize("where", ["write", "flush"])

@@ -61,6 +61,7 @@ def test_a_device_is_known_by_its_name(name, key):
     "name",
     [
         "NVIDIA GeForce RTX 4090 Laptop GPU",
+        "NVIDIA GeForce RTX 5090 D",
         "NVIDIA A10",
         "NVIDIA A100-SXM4-40GB MIG 1g.5gb",
         "AMD EPYC",

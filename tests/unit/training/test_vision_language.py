@@ -193,6 +193,12 @@ def test_a_stage_on_kept_features_learns_the_same_and_says_what_they_took(
     assert sha256_tree(tmp_path / "first" / "artifacts") == sha256_tree(tmp_path / "second" / "artifacts")
 
 
+def test_a_row_that_does_not_fit_is_refused_before_features_are_computed(root, tmp_path):
+    with pytest.raises(UserError, match="does not fit into batch_tokens"):
+        train(root, tmp_path, features=tmp_path / "features", batch_tokens=16)
+    assert not (tmp_path / "features").exists()
+
+
 def test_the_tower_has_its_low_precision_before_it_goes_anywhere(root, tmp_path, monkeypatch):
     """On a GPU the weights that are converted would else lie there too, beside what they became."""
     found = []
