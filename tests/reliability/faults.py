@@ -43,7 +43,8 @@ def tell_and_act(self, step, metrics):
 
 logbook.Logbook.__call__ = tell_and_act
 {before}
-stage.app()
+if __name__ == "__main__":
+    stage.app()
 """
 
 

@@ -23,6 +23,7 @@ class Run:
         self._flushed, self._buffered = time.monotonic(), 0
         self._held: list[dict[str, Any]] | None = None  # its start, tags and parameters, until it begins
         self.figures: dict[str, float] = {}  # what was logged without a step: the run's results
+        self.resumes = False  # whether a later process may go on with it
         self.earlier_seconds = 0.0  # of work that an earlier process did for this run
 
     @property
@@ -46,6 +47,7 @@ class Run:
             raise RuntimeError("the run has begun as one of its own")
         self._run, self.earlier_seconds = run, seconds
         self.begin()
+        self.set_tags({"error": ""})  # what ended the earlier process is over
 
     def log_params(self, params: dict[str, Any]) -> None:
         """Log parameters; nested mappings become keys with dots."""
@@ -129,7 +131,7 @@ class Run:
 
     def start(self, name: str, parent: str | None, tags: dict[str, str], hold: bool = False) -> None:
         """Start the run in MLflow; `hold`: not before it begins, as itself or as an earlier one."""
-        self._held = [] if hold else None
+        self.resumes, self._held = hold, [] if hold else None
         self._submit("run", name=name, parent=parent, start=time.time_ns() // 1_000_000, tags=tags)
 
     def end(self, status: str) -> None:

@@ -113,7 +113,8 @@ def _finish(
     price = hardware.price_per_hour(hardware.device_name(params.runtime.device), params.prices)
     if price is not None:
         spent["money"] = price * seconds / 3600
-    is_over = status != "KILLED" or bool(reason)
+    # A result is said once: of a run that is gone on with, at its end.
+    is_over = status == "FINISHED" or not child.resumes
     if is_over:
         child.log_metrics(spent)
     totals = reproduction.add(stage, spent)

@@ -29,6 +29,7 @@ class Logbook:
     def __init__(self, folder: Path, tracker: Run, seconds: float) -> None:
         """Take up the run of `folder`, after `seconds` of training, or note this one there."""
         self._tracker, self._path = tracker, folder / "points.jsonl"
+        folder.mkdir(parents=True, exist_ok=True)
         noted = folder / "run"
         if earlier := noted.read_text(encoding="ascii") if noted.exists() else "":
             tracker.go_on(earlier, seconds)

@@ -120,6 +120,7 @@ def fit(
             put_back(resume, objective, prepared)
         stream = iter(steps)
         start = saved = time.monotonic()
+        saved_step = result.steps
         # A training that was stopped during a validation has taken the step and not written its row.
         is_open = result.steps in plan.validated and result.row_of(result.steps) is None
         save_now = 0
@@ -163,10 +164,10 @@ def fit(
                     on_log(step, row.metrics(result.seconds, paid))
                 if save_now and on_save:
                     on_save(take_state(objective, prepared, result, window))
-                    saved = time.monotonic()
+                    saved, saved_step = time.monotonic(), step
         except StopAsked:
             result.take_time(spent + time.monotonic() - start, devices)
-            if on_save and result.steps:
+            if on_save and result.steps > saved_step:
                 on_save(take_state(objective, prepared, result, window))
             raise StoppedError(f"{label}: after step {result.steps:,} of {total_steps:,}") from None
         result.take_time(spent + time.monotonic() - start, devices)
