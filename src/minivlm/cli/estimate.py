@@ -139,6 +139,8 @@ def _reasons(entry: Mapping[str, Any]) -> Iterator[str]:
             f"{count} {entry['steps']:,} steps, {entry['samples']:,} rows, {_short(entry['tokens'])} tokens "
             f"({entry['padding_share']:.1%} padding), {_short(entry['flops'] + entry['validation_flops'])}FLOP"
         )
+    if note := entry.get("note"):
+        yield note
     if "counted_from" in entry:
         yield f"counted from {entry['counted_from']}"
     if "probe_steps" in entry:

@@ -18,6 +18,7 @@ from minivlm.device import resolve_device, resolve_precision
 from minivlm.errors import UserError
 from minivlm.planning import plan_with
 from minivlm.planning.assumptions import Asked, expected_lengths, fewer_rows, stated_rows
+from minivlm.planning.bounds import row_over_budget
 from minivlm.planning.elsewhere import Seconds, other_stage
 from minivlm.planning.feature_cache import features_disk, present_pictures
 from minivlm.planning.models import image_tokens, llava_config, llm_config, tower_config
@@ -109,7 +110,7 @@ def _training(stage: str, params: Params, present: Present, asked: Asked) -> Sec
         rows, source = stated_rows(stage, params, present, asked)
         if rows is None:
             return Seconds.unknown(f"rows unknown: {source}; state them: --rows {stage}=N")
-        lengths = expected_lengths(stage, asked, patches, params.tokenize.max_length)
+        lengths = expected_lengths(stage, asked, patches, params.tokenize.max_length, section.batch_tokens)
         fraction = params.tokenize.validation_fraction
         longest = params.tokenize.max_length
         work = work_assumed(
@@ -125,6 +126,8 @@ def _training(stage: str, params: Params, present: Present, asked: Asked) -> Sec
             cached,
         )
     details = _details(work, section, lengths)
+    note = "" if work.exact else row_over_budget(stage, params.tokenize.max_length, section.batch_tokens)
+    details |= {"note": note} if note else {}
     if cached:
         precision = (
             "bf16" if asked.paper else resolve_precision(section.precision, resolve_device(params.runtime.device))

@@ -9,7 +9,7 @@ from minivlm import hardware
 from minivlm.config import Params
 from minivlm.config.training import Training
 from minivlm.device import resolve_device, resolve_precision
-from minivlm.planning.bounds import most_batches
+from minivlm.planning.bounds import check_budget, most_batches, row_over_budget
 from minivlm.planning.feature_cache import features_disk, present_pictures
 from minivlm.planning.figures import Figure, disk, memory, unknown
 from minivlm.planning.memory import Batch, beside_device, gpu_bytes, on_device, training_memory
@@ -98,13 +98,14 @@ def _plan(stage: str, params: Params, section: Training, present: Present) -> di
 def _steps(
     stage: str, params: Params, section: Training, present: Present, picture: Figure
 ) -> tuple[dict[str, Any], Batch]:
-    """Rows, steps and tokens, and the largest micro-batch."""
+    """Rows, steps and tokens, and the largest micro-batch. UserError when no batch can hold a picture."""
     meta = store_meta(stage, present)
     # Every row could be a picture and a word.
     per_picture = max(1, picture.value or 1) if meta is None else max(1, int(meta["image_tokens"]))
     if meta is not None:
         return _exact(stage, params, section, present, per_picture)
     longest = params.tokenize.max_length
+    check_budget(stage, section.batch_tokens, picture.value or 0)
     # tokenize may leave some of them out, and keeps others for validation
     rows = accepted_rows(stage, params, present).map(int, exact=False)
     epochs, budget = math.ceil(section.epochs), section.batch_tokens
@@ -118,6 +119,8 @@ def _steps(
         **samples.fields("samples"),
         **seen.fields("tokens"),
     }
+    if note := row_over_budget(stage, longest, budget):
+        counted["note"] = note
     return counted, Batch(budget, budget, min(longest, budget), max(1, budget // per_picture))
 
 
@@ -129,11 +132,13 @@ def _most_steps(rows: int, longest: int, section: Training) -> int:
 def _exact(
     stage: str, params: Params, section: Training, present: Present, per_picture: int
 ) -> tuple[dict[str, Any], Batch]:
+    from minivlm.data.batch_plan import plan_batches
     from minivlm.data.store import TokenStore
     from minivlm.planning.work import planned_steps, shape_of
 
     store = TokenStore(present.paths.tokens(stage))
     source, steps = present.name(store.directory), planned_steps(store, section, params.seed)
+    plan_batches(store.lengths[store.validation_rows()], section.batch_tokens, params.seed, 0)  # all of them fit
     batches = [shape_of(store, batch, section.batch_tokens) for batch in steps.batches]
     counted = {
         **Figure(len(store.training_rows()), source).fields("rows"),
