@@ -131,6 +131,8 @@ def show(found: Mapping[str, Any]) -> None:
 
 def _reasons(entry: Mapping[str, Any]) -> Iterator[str]:
     """What the figures of a stage rest on, in sentences."""
+    from minivlm.planning.room import disk_of_features
+
     if entry["seconds"] is None:
         yield f"time unknown: {entry['why']}"
     if "steps" in entry:
@@ -151,9 +153,10 @@ def _reasons(entry: Mapping[str, Any]) -> Iterator[str]:
         )
     if features := entry.get("features"):
         few = "" if features["enough"] else f"; {_size(features['free']['bytes'])} are free"
+        open_end = f" or more ({features['needed_why']})" if features["needed"] is None else ""
         yield (
             f"feature cache: {features['filled_pictures']:,} pictures through the tower first, "
-            f"{_clock(features)} of the time; {_size(features['needed']['bytes'])} of disk, "
+            f"{_clock(features)} of the time; {_span(disk_of_features(features))}{open_end} of disk, "
             f"which both stages share{few}"
         )
     for factor in entry.get("uncertainty", ()):
@@ -204,6 +207,11 @@ def _bytes(room: Mapping[str, Any] | None) -> str:
         return _DASH
     number, unit = _size(room["high"]).split()
     return f"{_digits(float(number) * room['low'] / room['high'])}–{_digits(float(number))} {unit}"
+
+
+def _span(room: Mapping[str, Any]) -> str:
+    """The same, or one figure where both ends are one."""
+    return _size(room["high"]) if room["low"] == room["high"] else _bytes(room)
 
 
 def _size(count: int) -> str:

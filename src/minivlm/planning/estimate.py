@@ -20,7 +20,7 @@ from minivlm.planning import plan_with
 from minivlm.planning.assumptions import Asked, expected_lengths, fewer_rows, stated_rows
 from minivlm.planning.bounds import row_over_budget
 from minivlm.planning.elsewhere import Seconds, other_stage
-from minivlm.planning.feature_cache import features_disk, present_pictures
+from minivlm.planning.feature_cache import features_disk, kept_bytes, pictures_of_rows, pictures_present
 from minivlm.planning.models import image_tokens, llava_config, llm_config, tower_config
 from minivlm.planning.present import Present
 from minivlm.planning.ranges import Factor, rate, with_factors
@@ -133,10 +133,14 @@ def _training(stage: str, params: Params, present: Present, asked: Asked) -> Sec
             "bf16" if asked.paper else resolve_precision(section.precision, resolve_device(params.runtime.device))
         )
         width = tower.config.hidden_size
-        # The store has room for the pictures of both stages.
-        held = work.pictures if known is None else max(work.pictures, present_pictures(present))
+        if known is None:
+            rows_of = {name: stated_rows(name, params, present, asked)[0] for name in TRAININGS}
+            held, kept = pictures_of_rows(rows_of | {stage: work.pictures}), 0
+        else:
+            held, kept = pictures_present(present), kept_bytes(params, precision, present)
+        assert held is not None
         details["features"] = {
-            **features_disk(held, patches, width, precision, present),
+            **features_disk(held, patches, width, precision, present, kept),
             "filled_pictures": work.pictures,
             "fill_flops": work.fill_flops,
         }

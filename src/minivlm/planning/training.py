@@ -9,8 +9,9 @@ from minivlm import hardware
 from minivlm.config import Params
 from minivlm.config.training import Training
 from minivlm.device import resolve_device, resolve_precision
+from minivlm.paths import TRAIN_SPLITS
 from minivlm.planning.bounds import check_budget, most_batches, row_over_budget
-from minivlm.planning.feature_cache import features_disk, present_pictures
+from minivlm.planning.feature_cache import features_disk, kept_bytes, pictures_of_rows, pictures_present
 from minivlm.planning.figures import Figure, disk, memory, unknown
 from minivlm.planning.memory import Batch, beside_device, gpu_bytes, on_device, training_memory
 from minivlm.planning.models import (
@@ -78,13 +79,7 @@ def _plan(stage: str, params: Params, section: Training, present: Present) -> di
         }
     found = weights(tower.config, llm.config, params.base.vision_feature_layer, section.freeze)
     if params.runtime.feature_cache:
-        exact = store_meta(stage, present) is not None
-        pictures = present_pictures(present) if exact else counted.get("rows_at_most", counted.get("rows"))
-        patches, width = image_tokens(tower).value, tower.config.hidden_size
-        if pictures is None or patches is None:
-            entry |= {"features": None, "features_why": counted.get("rows_why", image_tokens(tower).source)}
-        else:
-            entry["features"] = features_disk(pictures, patches, width, precision, present)
+        entry |= _features(stage, params, present, tower, precision)
     # The model, and beside it the trained weights after the last step.
     needed = Figure(4 * (found.saved + sum(found.trained.values())) + _FILES, "4 bytes a weight, and reports")
     return entry | {
@@ -93,6 +88,19 @@ def _plan(stage: str, params: Params, section: Training, present: Present) -> di
         **_memory(tower, llm, found, batch, precision, device, None if device == "cpu" else gpu_bytes(device)),
         "disk": disk(needed, present.paths.artifacts(stage)),
     }
+
+
+def _features(stage: str, params: Params, present: Present, tower: FoundConfig, precision: str) -> dict[str, Any]:
+    """Disk of the feature cache, or why it is not known."""
+    exact, kept = store_meta(stage, present) is not None, 0
+    rows = {name: accepted_rows(name, params, present) for name in TRAIN_SPLITS}
+    pictures = pictures_present(present) if exact else pictures_of_rows({s: r.value for s, r in rows.items()})
+    if pictures is None:
+        return {"features": None, "features_why": rows[stage].source}
+    if exact:
+        kept = kept_bytes(params, precision, present)
+    patches, width = image_tokens(tower).value or 0, tower.config.hidden_size
+    return {"features": features_disk(pictures, patches, width, precision, present, kept)}
 
 
 def _steps(

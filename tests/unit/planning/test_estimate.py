@@ -1,9 +1,12 @@
 """Estimates against real stages and by hand; what is not known is said, not made up."""
 
 import json
+import shutil
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from typer.testing import CliRunner
@@ -12,6 +15,7 @@ from minivlm import hardware
 from minivlm import paths as project_paths
 from minivlm.cli.main import app
 from minivlm.config import load_params, parse_params
+from minivlm.data.features import FeatureStore
 from minivlm.data.store import TokenStore
 from minivlm.errors import UserError
 from minivlm.files import read_json, sha256_tree, write_json
@@ -20,9 +24,11 @@ from minivlm.planning.assumptions import Asked
 from minivlm.planning.estimate import estimate
 from minivlm.planning.present import Present
 from minivlm.training import cost
+from minivlm.training.feature_cache import features_key
 from minivlm.training.peaks import BOARDS
 from minivlm.training.projection import HIGHEST_MFU, LAUNCH_SECONDS, LOWEST_MFU
 from tests.contract.imports import ROOT
+from tests.unit.model.tiny import IMAGE_TOKENS
 from tests.unit.planning.toys import STAGES, train_stage, write_checkout
 
 COUNTS = ("steps", "samples", "tokens", "padded_tokens", "flops", "validation_flops")
@@ -151,19 +157,23 @@ def test_a_feature_cache_costs_a_pass_of_the_tower_and_disk(with_profile):
     for stage, rows in STATED["rows"].items():
         entry = found["stages"][stage]
         assert entry["features"]["fill_flops"] == rows * tower
-        assert entry["features"]["needed"]["bytes"] == rows * 196 * 768 * 2
+        assert entry["features"]["needed"]["bytes"] == 895_000 * 196 * 768 * 2  # of both, at the first of them
+        assert entry["features"]["needed_at_least"]["bytes"] == 595_000 * 196 * 768 * 2  # sft shows no others
         seconds = (entry["flops"] + entry["validation_flops"] + rows * tower) / (165.2e12 * 0.4)
         assert entry["seconds"]["expected"] == pytest.approx(max(seconds, 0.0075 * entry["steps"]), rel=1e-3)
         assert entry["flops"] < without["stages"][stage]["flops"] and "features" not in without["stages"][stage]
-    shared = 595_000 * 196 * 768 * 2
-    assert found["total"]["disk"]["high"] == without["total"]["disk"]["high"] + shared
+    for end, pictures in (("low", 595_000), ("high", 895_000)):
+        shared = pictures * 196 * 768 * 2
+        assert found["total"]["disk"][end] == without["total"]["disk"][end] + shared
     assert plan_with("sft", cached(params), present)["features"] is None  # rows are not known before the download
 
 
 def test_a_plan_has_the_feature_cache_s_disk(with_profile):
     params, present = with_profile("")
     planned = plan_with("sft", cached(params), present)
-    assert planned["features"]["pictures"] == planned["rows_at_most"] and planned["features"]["enough"]
+    rows = [planned["rows_at_most"], plan_with("pretrain", params, present)["rows_at_most"]]
+    assert planned["features"]["pictures"] == sum(rows) and planned["features"]["enough"]
+    assert planned["features"]["pictures_at_least"] == max(rows)
     assert "features" not in plan_with("sft", params, present)
 
 
@@ -175,6 +185,35 @@ def test_the_pass_over_a_store_counts_each_of_its_pictures_once(tmp_path, as_it_
     assert found["exact"] and found["features"]["pictures"] == 8 > len(shown)
     assert found["features"]["filled_pictures"] == len(shown)
     assert 0 < found["features"]["fill_seconds"] < found["seconds"]["expected"]
+
+
+def test_features_that_are_there_need_no_more_disk(tmp_path, as_it_was, monkeypatch):
+    """After pretrain has filled the cache of both, sft's plan asks for no second one."""
+    paths = write_checkout(tmp_path)
+    layer = read_json(paths.artifacts("base") / "layout.json")["vision_feature_layer"]
+    params = cached(toy_params(paths))
+    params = params.model_copy(update={"base": params.base.model_copy(update={"vision_feature_layer": layer})})
+    planned = plan_with("sft", params, Present(paths))["features"]
+    needed = planned["needed"]["bytes"]
+    assert planned["kept"]["bytes"] == 0 and needed == planned["needed_at_least"]["bytes"] > 0
+    key = features_key(paths.base_part("vision_tower"), paths.tokens("pictures"), layer, "fp32", "cpu")
+    store = FeatureStore.create(paths.state / "features" / key, 8, (IMAGE_TOKENS, 24), "fp32")
+    assert plan_with("sft", params, Present(paths))["features"]["kept"]["bytes"] < needed  # it has holes
+    store.write(np.arange(8), torch.ones(8, IMAGE_TOKENS, 24))
+    store.flush()
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=needed // 8))
+    found = plan_with("sft", params, Present(paths))["features"]
+    assert found["kept"]["bytes"] >= needed and found["enough"]
+
+
+def test_without_the_other_stage_s_rows_the_cache_has_no_end(with_profile):
+    params, present = with_profile("4090")
+    hub = params.download.hub
+    other = hub.model_copy(update={"pretrain": hub.pretrain.model_copy(update={"repo": "a/b"})})
+    params = cached(params.model_copy(update={"download": params.download.model_copy(update={"hub": other})}))
+    found = estimate(params, present, Asked(stages=("sft",), paper=True))["stages"]["sft"]["features"]
+    assert found["needed"] is None and "rows of pretrain unknown" in found["needed_why"]
+    assert found["needed_at_least"]["bytes"] == 300_000 * 196 * 768 * 2
 
 
 def test_micro_batches_are_launched_however_few_steps_they_make(with_profile):
@@ -310,7 +349,7 @@ def test_the_feature_cache_is_told_in_a_line(command, checkout):
     assert code == 0
     told = " ".join(output.split())
     assert "feature cache: 300,000 pictures through the tower first, " in told
-    assert "84 GiB of disk, which both stages share" in told
+    assert "167–251 GiB of disk, which both stages share" in told
 
 
 def test_the_documented_output_is_what_the_command_prints(command):
