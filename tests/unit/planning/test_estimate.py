@@ -290,6 +290,28 @@ def test_data_stages_take_the_rates_that_were_measured_on_this_machine(with_prof
     assert found["download"]["seconds"] is None and "network" in found["download"]["why"]
 
 
+def test_validate_decodes_a_picture_for_each_row(with_profile, checkout):
+    """The rows that were measured share their pictures: decoding is a part of its own."""
+    params, present = with_profile("")
+    params = params.model_copy(update={"runtime": params.runtime.model_copy(update={"workers": 2})})
+    asked, folder = Asked(stages=("validate", "tokenize")), checkout.root / "benchmarks" / "results"
+    write_json(folder / "rows.json", rows_json(hardware.cpu_model()))
+    before = estimate(params, present, asked)["stages"]
+    assert "without decoding a picture for each row" in before["validate"]["note"]
+    decoding = [{"milliseconds": 1.0}, {"milliseconds": 0.25}, {"milliseconds": 4.0}]
+    write_json(folder / "loader.json", {"decoding": decoding, "machine": {"cpu": "another"}})
+    assert estimate(params, present, asked)["stages"]["validate"]["seconds"] == before["validate"]["seconds"]
+    write_json(folder / "loader.json", {"decoding": decoding, "machine": {"cpu": hardware.cpu_model()}})
+    found = estimate(params, present, asked)["stages"]
+    rows, alone = found["validate"]["rows"], before["validate"]["seconds"]["expected"]
+    assert found["validate"]["seconds"]["expected"] == pytest.approx(alone + rows * 0.001 / 2)
+    assert found["validate"]["seconds"]["high"] > alone + rows * 0.004 / 2
+    assert found["validate"]["seconds"]["low"] < alone and "note" not in found["validate"]
+    assert found["tokenize"]["seconds"] == before["tokenize"]["seconds"]
+    write_json(folder / "loader.json", {"decoding": [{}]})
+    assert estimate(params, present, asked)["stages"]["validate"]["seconds"] == before["validate"]["seconds"]
+
+
 def test_the_base_takes_what_its_last_run_took(with_profile, checkout):
     params, present = with_profile("")
     asked = Asked(stages=("base",))
