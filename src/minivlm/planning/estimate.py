@@ -31,8 +31,13 @@ from minivlm.planning.work import Lengths, Work, work_assumed, work_of_store
 
 TRAININGS = ("pretrain", "sft")
 DRIFT = Factor("time", 0.9, 1.25, "a minute stands for the whole run (clocks, other work on the machine): assumed")
-
-CACHED = Factor("feature cache", 0.75, 1.35, "the probe computes the tower, whose rate is not the rest's: assumed")
+CACHED = Factor(
+    "feature cache",
+    0.75,
+    1.5,
+    "steps are probed with the tower, whose rate is not the rest's; filling took up to 1.5 times as long as at "
+    "their rate (benchmarks/results/features.json)",
+)
 
 
 def estimate(params: Params, present: Present, asked: Asked) -> dict[str, Any]:
