@@ -65,7 +65,7 @@ class Ours:
         """While inside, frozen weights are in the precision of the products that read them, as in a stage."""
         from minivlm.model.frozen import frozen_in
 
-        return frozen_in(self.model, torch.bfloat16) if self.precision == "bf16" else nullcontext()
+        return frozen_in(self.model, self.precision)
 
     def plan(self, steps: int, parts: int = 1) -> list[list[Any]]:
         """Rows of `steps` batches for each of `parts`, each a fair sample of the store's epochs.
@@ -110,20 +110,17 @@ class Ours:
 
     def batches(self, plan: Sequence[Any], workers: int | None = None, features: Any = None) -> Iterator[Any]:
         """The batches of a plan, on the CPU; `features`: a FeatureStore, which is read instead of pictures."""
-        from minivlm.data.batches import Batches
-        from minivlm.model.resize import resizer
+        from minivlm.training.feed import made_batches
 
-        is_gpu = self.device.startswith("cuda")
-        made = Batches(
+        made = made_batches(
             plan,
             self.tokens,
             self._pictures,
-            preparation=self._preparation,
+            self._preparation,
             image_token_id=self.model.config.image_token_id,
             batch_tokens=self._batch_tokens,
+            device=self.device,
             workers=self._workers if workers is None else workers,
-            pin_memory=is_gpu,
-            left_to_device=resizer(self._preparation) if is_gpu else None,
             features=features,
         )
         return iter(made)

@@ -65,15 +65,14 @@ def probe(
     `config`: of the LLaVA model; `device` as torch names it; `samples`: rows of the whole stage, which decide
     whether worker processes decode. What the training prints goes to stderr.
     """
-    import torch
     from transformers import LlavaForConditionalGeneration
 
-    from minivlm.data.batches import PREFETCHED, Batches
+    from minivlm.data.batches import PREFETCHED
     from minivlm.model.frozen import frozen_in
     from minivlm.model.layers import compile_layers
-    from minivlm.model.resize import resizer
     from minivlm.model.vision_language import VisionLanguageLoss
     from minivlm.training.device import loader_workers, seed_everything
+    from minivlm.training.feed import made_batches
     from minivlm.training.operations import OperationCounter
     from minivlm.training.optimizer import freeze
     from minivlm.training.steps import regroup
@@ -91,16 +90,15 @@ def probe(
     waiting = 1 + PREFETCHED * decoding
 
     def batches(plan: Sequence[Sequence[npt.NDArray[np.integer]]]) -> Iterator[list[Any]]:
-        made = Batches(
+        made = made_batches(
             list(itertools.chain.from_iterable(plan)),
             rows.tokens,
             rows.pictures,
-            preparation=rows.preparation,
+            rows.preparation,
             image_token_id=rows.image_token_id,
             batch_tokens=section.batch_tokens,
+            device=device,
             workers=decoding,
-            pin_memory=device.startswith("cuda"),
-            left_to_device=resizer(rows.preparation) if device.startswith("cuda") else None,
         )
         return regroup(made, plan)
 
@@ -110,8 +108,7 @@ def probe(
         _fit(objective, clock.watch(batches(plan)), len(plan), section, precision, device)
         return clock.steps()
 
-    frozen = frozen_in(model, torch.bfloat16) if precision == "bf16" else contextlib.nullcontext()
-    with contextlib.redirect_stdout(sys.stderr), frozen:
+    with contextlib.redirect_stdout(sys.stderr), frozen_in(model, precision):
         *_, (last, _) = train(WARM_UP)
         count = max(FEWEST, min(MOST, round(seconds / max(last, 1e-6))))
         timed = train(count + waiting)[waiting:]
