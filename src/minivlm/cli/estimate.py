@@ -38,17 +38,17 @@ def command(
 
     sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace")  # type: ignore[union-attr]
     with one_line_errors():
-        from minivlm.paths import STAGES
+        from minivlm.paths import STAGES, TRAIN_SPLITS
         from minivlm.planning.assumptions import Asked
-        from minivlm.planning.estimate import TRAININGS, estimate
+        from minivlm.planning.estimate import estimate
 
         if unknown := [name for name in stage or () if name not in STAGES]:
             raise UserError(f"no stage {unknown[0]!r}; there are: {', '.join(STAGES)}")
         params, present = _parameters(profile)
         asked = Asked(
             stages=stage or STAGES,
-            rows={name: int(value) for name, value in _stated("--rows", rows, TRAININGS)},
-            tokens=dict(_stated("--tokens", tokens, TRAININGS)),
+            rows={name: int(value) for name, value in _stated("--rows", rows, TRAIN_SPLITS)},
+            tokens=dict(_stated("--tokens", tokens, TRAIN_SPLITS)),
             paper=paper,
             device=device,
             seconds=seconds,

@@ -8,8 +8,8 @@ from minivlm.data.batches import Batches
 from minivlm.data.pictures import Preparation
 from minivlm.data.store import PictureStore, TokenStore
 from minivlm.paths import Paths
+from minivlm.planning.drawn_rows import draw_rows
 from minivlm.planning.models import llava_config
-from minivlm.planning.probe import draw_rows
 from minivlm.planning.work import (
     Lengths,
     draw_lengths,
