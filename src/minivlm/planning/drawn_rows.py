@@ -7,7 +7,7 @@ from pathlib import Path
 from minivlm.planning.probe import Rows
 from minivlm.planning.work import SUPERVISED_SHARE, draw_lengths
 
-_PICTURES = 64  # drawn ones, each used by several rows
+_DRAWN = 64  # scenes; further pictures are copies of them with other bytes behind the picture's end
 
 
 def draw_rows(
@@ -29,9 +29,7 @@ def draw_rows(
 
     pictures, tokens = PictureWriter(folder / "pictures"), TokenWriter(folder / "tokens", "uint32")
     random = np.random.default_rng(seed)
-    for index in range(_PICTURES):
-        pictures.add(encode(render(sample_scene(seed, TRAINING, index), size), quality))
-    pictures.close()
+    drawn = [encode(render(sample_scene(seed, TRAINING, index), size), quality) for index in range(_DRAWN)]
     longest = min(longest, batch_tokens)
     lengths = draw_lengths(mean, max(8, round(batches * batch_tokens / mean)), image_tokens, longest, seed)
     image, words = vocabulary - 1, range(3, vocabulary - 1)
@@ -39,7 +37,10 @@ def draw_rows(
         ids = random.integers(words.start, words.stop, length)
         ids[1 : 1 + image_tokens] = image
         mask = np.arange(length) >= length - round(SUPERVISED_SHARE * (length - image_tokens))
-        tokens.add(number, ids, mask, [number % _PICTURES])
+        # Of a copy the decoder reads as much as of the first one, and the tower sees it anew.
+        picture, _ = pictures.add(drawn[number % _DRAWN] + number.to_bytes(4, "big"))
+        tokens.add(number, ids, mask, [picture])
+    pictures.close()
     meta = {"image_token_id": image, "image_tokens": image_tokens, "pad_token_id": 0}
     tokens.close(np.zeros(len(lengths), dtype=bool), meta)
     return Rows(TokenStore(folder / "tokens"), PictureStore(folder / "pictures"), Preparation(side, side), image)
