@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from minivlm import hardware
 from minivlm.config.training import Training
+from minivlm.planning.filling import ReadyFeatures, features_shape, time_filling
 from minivlm.planning.work import planned_steps
 
 if TYPE_CHECKING:
@@ -37,11 +38,13 @@ Timing = tuple[float, int]
 
 @dataclass(frozen=True)
 class Timed:
-    """Each timed step, each timed validation batch, and this process's peak memory."""
+    """Each timed step, each timed validation batch, this process's peak memory; `filling` of the feature cache:
+    seconds and pictures of each group."""
 
     steps: tuple[Timing, ...]
     validation: tuple[Timing, ...]
     memory: dict[str, int]
+    filling: tuple[tuple[float, int], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -65,32 +68,50 @@ class Conditions:
 
 
 def probe(
-    config: Any, section: Training, rows: Rows, conditions: Conditions, *, samples: int, seed: int, seconds: float
+    config: Any,
+    section: Training,
+    rows: Rows,
+    conditions: Conditions,
+    *,
+    samples: int,
+    filled: int,
+    seed: int,
+    seconds: float,
 ) -> Timed:
     """Train about `seconds` seconds of steps of a stage, from random weights, and validate a few batches.
 
-    `config`: of the LLaVA model; `samples`: rows of the whole stage, which decide whether worker processes decode.
+    `config`: of the LLaVA model; `samples`: rows of the whole stage, which decide whether worker processes decode;
+    `filled`: pictures that go into the feature cache first, in which case the steps read features, 0 without one.
     What the training prints goes to stderr.
     """
     from minivlm.model.frozen import frozen_in
     from minivlm.training.device import seed_everything
 
     seed_everything(seed, conditions.threads)
-    toy = _Stage(config, section, rows, conditions, samples, seed)
+    features = ReadyFeatures(features_shape(config), conditions.precision) if filled else None
+    toy = _Stage(config, section, rows, conditions, samples, seed, features)
     with contextlib.redirect_stdout(sys.stderr), frozen_in(toy.objective.model, conditions.precision):
+        filling = toy.fill(filled, seconds / 2) if filled else ()
         *_, (last, _) = toy.train(WARM_UP)
         count = max(FEWEST, min(MOST, round(seconds / max(last, 1e-6))))
         # Batches that were made while the first one was waited for say nothing of how fast they are made.
         timed = toy.train(count + toy.waiting)[toy.waiting :]
         validation = toy.validate()
-    return Timed(timed, validation, hardware.peak_memory())
+    return Timed(timed, validation, hardware.peak_memory(), filling)
 
 
 class _Stage:
     """A stage's model, drawn, and its steps; `waiting`: batches that are made before the first one is taken."""
 
     def __init__(
-        self, config: Any, section: Training, rows: Rows, conditions: Conditions, samples: int, seed: int
+        self,
+        config: Any,
+        section: Training,
+        rows: Rows,
+        conditions: Conditions,
+        samples: int,
+        seed: int,
+        features: ReadyFeatures | None,
     ) -> None:
         from transformers import LlavaForConditionalGeneration
 
@@ -101,7 +122,7 @@ class _Stage:
         from minivlm.training.operations import OperationCounter
         from minivlm.training.optimizer import freeze
 
-        self._section, self._rows, self._conditions = section, rows, conditions
+        self._section, self._rows, self._conditions, self._features = section, rows, conditions, features
         model = LlavaForConditionalGeneration(config)
         freeze(model, section.freeze)
         if section.compile:
@@ -111,6 +132,16 @@ class _Stage:
         self._planned = planned_steps(rows.tokens, section, seed)
         self._decoding = loader_workers(conditions.workers, conditions.threads, conditions.device, samples)
         self.waiting = 1 + PREFETCHED * self._decoding
+
+    def fill(self, pictures: int, seconds: float) -> tuple[tuple[float, int], ...]:
+        """Seconds and pictures of some groups of the pass over so many `pictures`."""
+        from minivlm.training.device import loader_workers
+
+        on = self._conditions
+        return time_filling(
+            self.objective, self._rows.pictures, self._rows.preparation, precision=on.precision, device=on.device,
+            workers=loader_workers(on.workers, on.threads, on.device, pictures), seconds=seconds,
+        )  # fmt: skip
 
     def train(self, count: int) -> tuple[Timing, ...]:
         """So many steps, each timed."""
@@ -138,6 +169,7 @@ class _Stage:
             batch_tokens=self._section.batch_tokens,
             device=conditions.device,
             workers=self._decoding,
+            features=self._features,  # type: ignore[arg-type]
         )
         return regroup(made, plan)
 

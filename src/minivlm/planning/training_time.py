@@ -22,7 +22,7 @@ from minivlm.planning.elsewhere import Seconds
 from minivlm.planning.feature_cache import features_disk, kept_bytes, pictures_of_rows, pictures_present
 from minivlm.planning.models import image_tokens, llava_config, llm_config, tower_config
 from minivlm.planning.present import Present
-from minivlm.planning.ranges import Factor, rate, with_factors
+from minivlm.planning.ranges import Factor, Range, rate, with_factors
 from minivlm.planning.rows import store_meta
 from minivlm.planning.work import Lengths, Work, work_assumed, work_of_store
 
@@ -32,11 +32,7 @@ if TYPE_CHECKING:
 
 DRIFT = Factor("time", 0.9, 1.25, "a minute stands for the whole run (clocks, other work on the machine): assumed")
 CACHED = Factor(
-    "feature cache",
-    0.75,
-    1.5,
-    "steps are probed with the tower, whose rate is not the rest's; filling took up to 1.5 times as long as at "
-    "their rate (benchmarks/results/features.json)",
+    "feature cache", 0.95, 1.25, "the probe's steps read features from memory, not from the disk: assumed"
 )
 
 
@@ -197,17 +193,18 @@ def _probed(case: _Case, counted: _Counted, factors: list[Factor], details: dict
         rows, details["probe_rows"] = _probe_rows(case, counted, Path(folder))
         timed = probe(
             case.config, case.section, rows, Conditions(case.device, case.precision, params.threads, workers),
-            samples=work.samples, seed=params.seed, seconds=case.asked.seconds,
+            samples=work.samples, filled=work.pictures, seed=params.seed, seconds=case.asked.seconds,
         )  # fmt: skip
     training, validation = rate(timed.steps), rate(timed.validation)
-    filling = training.expected * work.fill_flops
-    seconds = training.expected * work.flops + validation.expected * work.validation_flops + filling
+    filling = rate(timed.filling).times(work.pictures) if timed.filling else Range(0, 0, 0)
+    seconds = training.expected * work.flops + validation.expected * work.validation_flops + filling.expected
     said = f"95 % of resamples of {len(timed.steps)} timed steps"
     spread = Factor("step times", training.low / training.expected, training.high / training.expected, said)
     factors = [*factors, spread, DRIFT]
     if "features" in details:
-        details["features"]["fill_seconds"] = filling
-        factors.append(CACHED)
+        details["features"] |= {"fill_seconds": filling.expected, "probe_groups": len(timed.filling)}
+        low, high = ((seconds + end - filling.expected) / seconds for end in (filling.low, filling.high))
+        factors += [Factor("filling", low, high, f"{len(timed.filling)} timed groups of pictures"), CACHED]
     details |= {
         "probe_steps": len(timed.steps),
         "probe_seconds_per_step": sum(seconds for seconds, _ in timed.steps) / len(timed.steps),

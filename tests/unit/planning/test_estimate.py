@@ -19,9 +19,11 @@ from minivlm.data.features import FeatureStore
 from minivlm.data.store import TokenStore
 from minivlm.errors import UserError
 from minivlm.files import read_json, sha256_tree, write_json
+from minivlm.model.vision_language import VisionLanguageLoss
 from minivlm.planning import plan_with
 from minivlm.planning.assumptions import Asked
 from minivlm.planning.estimate import estimate
+from minivlm.planning.filling import beside
 from minivlm.planning.present import Present
 from minivlm.training import cost
 from minivlm.training.feature_cache import features_key
@@ -185,6 +187,31 @@ def test_the_pass_over_a_store_counts_each_of_its_pictures_once(tmp_path, as_it_
     assert found["exact"] and found["features"]["pictures"] == 8 > len(shown)
     assert found["features"]["filled_pictures"] == len(shown)
     assert 0 < found["features"]["fill_seconds"] < found["seconds"]["expected"]
+    assert {"filling", "feature cache"} < {factor["of"] for factor in found["uncertainty"]}
+
+
+@pytest.mark.parametrize("is_kept", [True, False])
+def test_with_a_feature_cache_the_probe_fills_groups_and_its_steps_read(tmp_path, as_it_was, monkeypatch, is_kept):
+    paths = write_checkout(tmp_path)
+    params, seen = toy_params(paths, epochs=1.0), []
+    compute = VisionLanguageLoss.picture_features
+    monkeypatch.setattr(
+        VisionLanguageLoss,
+        "picture_features",
+        lambda self, pixels: seen.append(len(pixels)) or compute(self, pixels),
+    )
+    asked = Asked(stages=("sft",), seconds=0.1)
+    found = estimate(cached(params) if is_kept else params, Present(paths), asked)["stages"]["sft"]
+    if is_kept:
+        assert seen == [8] * (1 + found["features"]["probe_groups"])  # all pictures there are; the first left out
+    else:
+        assert len(seen) > found["probe_steps"] and "features" not in found
+
+
+def test_decoding_beside_the_tower_takes_time_where_it_takes_longer():
+    assert beside(5.0, decoded=2.0, workers=0) == 5.0
+    assert beside(5.0, decoded=2.0, workers=1) == 3.0
+    assert beside(5.0, decoded=4.0, workers=2) == 2.0
 
 
 def test_features_that_are_there_need_no_more_disk(tmp_path, as_it_was, monkeypatch):
