@@ -56,6 +56,7 @@ def train_stage(stage: str, params: Params, paths: Paths) -> None:
             artifacts=paths.artifacts(stage),
             reports=paths.reports(stage),
             state=paths.state / stage,
+            features=paths.state / "features" if params.runtime.feature_cache else None,
         ),
         machine=Machine("cpu", 1, 0, params.prices),
         tracker=NullRun(),
