@@ -1,57 +1,27 @@
 """Estimates against real stages and by hand; what is not known is said, not made up."""
 
 import json
-import shutil
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
-from types import SimpleNamespace
 
-import numpy as np
 import pytest
 import torch
 from typer.testing import CliRunner
 
-from minivlm import hardware
 from minivlm import paths as project_paths
 from minivlm.cli.main import app
-from minivlm.config import load_params, parse_params
-from minivlm.data.features import FeatureStore
-from minivlm.data.store import TokenStore
 from minivlm.errors import UserError
-from minivlm.files import read_json, sha256_tree, write_json
-from minivlm.model.vision_language import VisionLanguageLoss
-from minivlm.planning import plan_with
+from minivlm.files import read_json, sha256_tree
 from minivlm.planning.assumptions import Asked
 from minivlm.planning.estimate import estimate
-from minivlm.planning.filling import beside
 from minivlm.planning.present import Present
 from minivlm.training import cost
-from minivlm.training.feature_cache import features_key
 from minivlm.training.peaks import BOARDS
 from minivlm.training.projection import HIGHEST_MFU, LAUNCH_SECONDS, LOWEST_MFU
 from tests.contract.imports import ROOT
-from tests.unit.model.tiny import IMAGE_TOKENS
-from tests.unit.planning.toys import STAGES, train_stage, write_checkout
+from tests.unit.planning.toys import STAGES, STATED, cached, toy_params, train_stage, write_checkout
 
 COUNTS = ("steps", "samples", "tokens", "padded_tokens", "flops", "validation_flops")
-STATED = {"rows": {"pretrain": 595_000, "sft": 300_000}, "tokens": {"pretrain": 250.0, "sft": 400.0}}
-
-
-def toy_params(paths, **options):
-    values = load_params(paths.params).model_dump(by_alias=True)
-    for stage in STAGES:
-        values[stage] |= {"precision": "fp32", "validations": 2, "accumulation": 1, "batch_tokens": 128} | options
-    values["threads"] = 1
-    values["runtime"]["device"] = "cpu"
-    return parse_params(values)
-
-
-@pytest.fixture
-def as_it_was():
-    threads, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
-    yield
-    torch.set_num_threads(threads)
-    torch.use_deterministic_algorithms(deterministic)
 
 
 @pytest.mark.slow
@@ -152,102 +122,6 @@ def test_on_paper_every_known_gpu_is_calculated_without_having_it(with_profile, 
     assert found["gpu_memory"].get("machine") == BOARDS[device].memory
 
 
-def cached(params):
-    return params.model_copy(update={"runtime": params.runtime.model_copy(update={"feature_cache": True})})
-
-
-def test_a_feature_cache_costs_a_pass_of_the_tower_and_disk(with_profile):
-    params, present = with_profile("4090")
-    asked = Asked(stages=STAGES, paper=True, **STATED)
-    without, found = (estimate(each, present, asked) for each in (params, cached(params)))
-    tower = cost.vision_forward_flops(cost.VisionShape(768, 12, 3072, 224, 16), 1)
-    for stage, rows in STATED["rows"].items():
-        entry = found["stages"][stage]
-        assert entry["features"]["fill_flops"] == rows * tower
-        assert entry["features"]["needed"]["bytes"] == 895_000 * 196 * 768 * 2  # of both, at the first of them
-        assert entry["features"]["needed_at_least"]["bytes"] == 595_000 * 196 * 768 * 2  # sft shows no others
-        seconds = (entry["flops"] + entry["validation_flops"] + rows * tower) / (165.2e12 * 0.4)
-        assert entry["seconds"]["expected"] == pytest.approx(max(seconds, 0.0075 * entry["steps"]), rel=1e-3)
-        assert entry["flops"] < without["stages"][stage]["flops"] and "features" not in without["stages"][stage]
-    for end, pictures in (("low", 595_000), ("high", 895_000)):
-        shared = pictures * 196 * 768 * 2
-        assert found["total"]["disk"][end] == without["total"]["disk"][end] + shared
-    assert plan_with("sft", cached(params), present)["features"] is None  # rows are not known before the download
-
-
-def test_a_plan_has_the_feature_cache_s_disk(with_profile):
-    params, present = with_profile("")
-    planned = plan_with("sft", cached(params), present)
-    rows = [planned["rows_at_most"], plan_with("pretrain", params, present)["rows_at_most"]]
-    assert planned["features"]["pictures"] == sum(rows) and planned["features"]["enough"]
-    assert planned["features"]["pictures_at_least"] == max(rows)
-    assert "features" not in plan_with("sft", params, present)
-
-
-def test_the_pass_over_a_store_counts_each_of_its_pictures_once(tmp_path, as_it_was):
-    paths = write_checkout(tmp_path)
-    params = cached(toy_params(paths, epochs=1.0))
-    found = estimate(params, Present(paths), Asked(stages=("sft",), seconds=0.1))["stages"]["sft"]
-    shown = TokenStore(paths.tokens("sft")).distinct_pictures()
-    assert found["exact"] and found["features"]["pictures"] == 8 > len(shown)
-    assert found["features"]["filled_pictures"] == len(shown)
-    assert 0 < found["features"]["fill_seconds"] < found["seconds"]["expected"]
-    assert {"filling", "feature cache"} < {factor["of"] for factor in found["uncertainty"]}
-
-
-@pytest.mark.parametrize("is_kept", [True, False])
-def test_with_a_feature_cache_the_probe_fills_groups_and_its_steps_read(tmp_path, as_it_was, monkeypatch, is_kept):
-    paths = write_checkout(tmp_path)
-    params, seen = toy_params(paths, epochs=1.0), []
-    compute = VisionLanguageLoss.picture_features
-    monkeypatch.setattr(
-        VisionLanguageLoss,
-        "picture_features",
-        lambda self, pixels: seen.append(len(pixels)) or compute(self, pixels),
-    )
-    asked = Asked(stages=("sft",), seconds=0.1)
-    found = estimate(cached(params) if is_kept else params, Present(paths), asked)["stages"]["sft"]
-    if is_kept:
-        assert seen == [8] * (1 + found["features"]["probe_groups"])  # all pictures there are; the first left out
-    else:
-        assert len(seen) > found["probe_steps"] and "features" not in found
-
-
-def test_decoding_beside_the_tower_takes_time_where_it_takes_longer():
-    assert beside(5.0, decoded=2.0, workers=0) == 5.0
-    assert beside(5.0, decoded=2.0, workers=1) == 3.0
-    assert beside(5.0, decoded=4.0, workers=2) == 2.0
-
-
-def test_features_that_are_there_need_no_more_disk(tmp_path, as_it_was, monkeypatch):
-    """After pretrain has filled the cache of both, sft's plan asks for no second one."""
-    paths = write_checkout(tmp_path)
-    layer = read_json(paths.artifacts("base") / "layout.json")["vision_feature_layer"]
-    params = cached(toy_params(paths))
-    params = params.model_copy(update={"base": params.base.model_copy(update={"vision_feature_layer": layer})})
-    planned = plan_with("sft", params, Present(paths))["features"]
-    needed = planned["needed"]["bytes"]
-    assert planned["kept"]["bytes"] == 0 and needed == planned["needed_at_least"]["bytes"] > 0
-    key = features_key(paths.base_part("vision_tower"), paths.tokens("pictures"), layer, "fp32", "cpu")
-    store = FeatureStore.create(paths.state / "features" / key, 8, (IMAGE_TOKENS, 24), "fp32")
-    assert plan_with("sft", params, Present(paths))["features"]["kept"]["bytes"] < needed  # it has holes
-    store.write(np.arange(8), torch.ones(8, IMAGE_TOKENS, 24))
-    store.flush()
-    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=needed // 8))
-    found = plan_with("sft", params, Present(paths))["features"]
-    assert found["kept"]["bytes"] >= needed and found["enough"]
-
-
-def test_without_the_other_stage_s_rows_the_cache_has_no_end(with_profile):
-    params, present = with_profile("4090")
-    hub = params.download.hub
-    other = hub.model_copy(update={"pretrain": hub.pretrain.model_copy(update={"repo": "a/b"})})
-    params = cached(params.model_copy(update={"download": params.download.model_copy(update={"hub": other})}))
-    found = estimate(params, present, Asked(stages=("sft",), paper=True))["stages"]["sft"]["features"]
-    assert found["needed"] is None and "rows of pretrain unknown" in found["needed_why"]
-    assert found["needed_at_least"]["bytes"] == 300_000 * 196 * 768 * 2
-
-
 def test_micro_batches_are_launched_however_few_steps_they_make(with_profile):
     """Kernels are launched for each micro-batch: accumulation does not make them fewer."""
     params, present = with_profile("4090")
@@ -296,76 +170,6 @@ def test_rows_shorter_than_their_picture_or_too_long_are_refused(with_profile, t
     asked = Asked(stages=("sft",), rows={"sft": 10}, tokens={"sft": tokens}, paper=True)
     with pytest.raises(UserError, match=f"--tokens sft={tokens:g}: a row has its picture's 196 tokens"):
         estimate(params, present, asked)
-
-
-def rows_json(cpu):
-    measured = [
-        {"rows": 1000, "seconds": 1.0, "rows_per_second": 1000.0, "peak_memory_bytes": 1},
-        {"rows": 10000, "seconds": 20.0, "rows_per_second": 500.0, "peak_memory_bytes": 1},
-    ]
-    return {"tokenize": measured, "validate": measured, "machine": {"cpu": cpu}}
-
-
-def test_data_stages_take_the_rates_that_were_measured_on_this_machine(with_profile):
-    params, present = with_profile("tiny")
-    path = present.paths.root / "benchmarks" / "results" / "rows.json"
-    asked = Asked(stages=("validate", "download"))
-    assert "python -m benchmarks.rows" in estimate(params, present, asked)["stages"]["validate"]["why"]
-    write_json(path, rows_json("another CPU"))
-    assert "another CPU" in estimate(params, present, asked)["stages"]["validate"]["why"]
-    write_json(path, rows_json(hardware.cpu_model()))
-    found = estimate(params, present, asked)["stages"]
-    rows = 200 + 200 + 3 * 24 + 3 * 24
-    assert found["validate"]["rows"] == rows
-    assert found["validate"]["seconds"]["expected"] == pytest.approx(rows / 1000)
-    assert found["validate"]["seconds"]["high"] > rows / 500
-    assert found["download"]["seconds"] is None and "network" in found["download"]["why"]
-
-
-def test_validate_decodes_a_picture_for_each_row(with_profile, checkout):
-    """The rows that were measured share their pictures: decoding is a part of its own."""
-    params, present = with_profile("")
-    params = params.model_copy(update={"runtime": params.runtime.model_copy(update={"workers": 2})})
-    asked, folder = Asked(stages=("validate", "tokenize")), checkout.root / "benchmarks" / "results"
-    write_json(folder / "rows.json", rows_json(hardware.cpu_model()))
-    before = estimate(params, present, asked)["stages"]
-    assert "without decoding a picture for each row" in before["validate"]["note"]
-    decoding = [{"milliseconds": 1.0}, {"milliseconds": 0.25}, {"milliseconds": 4.0}]
-    write_json(folder / "loader.json", {"decoding": decoding, "machine": {"cpu": "another"}})
-    assert estimate(params, present, asked)["stages"]["validate"]["seconds"] == before["validate"]["seconds"]
-    write_json(folder / "loader.json", {"decoding": decoding, "machine": {"cpu": hardware.cpu_model()}})
-    found = estimate(params, present, asked)["stages"]
-    rows, alone = found["validate"]["rows"], before["validate"]["seconds"]["expected"]
-    assert found["validate"]["seconds"]["expected"] == pytest.approx(alone + rows * 0.001 / 2)
-    assert found["validate"]["seconds"]["high"] > alone + rows * 0.004 / 2
-    assert found["validate"]["seconds"]["low"] < alone and "note" not in found["validate"]
-    assert found["tokenize"]["seconds"] == before["tokenize"]["seconds"]
-    write_json(folder / "loader.json", {"decoding": [{}]})
-    assert estimate(params, present, asked)["stages"]["validate"]["seconds"] == before["validate"]["seconds"]
-
-
-def test_the_base_takes_what_its_last_run_took(with_profile, checkout):
-    params, present = with_profile("")
-    asked = Asked(stages=("base",))
-    assert "not measured with these parameters" in estimate(params, present, asked)["stages"]["base"]["why"]
-    checkout.artifacts("base").mkdir(parents=True)
-    before = {"device": hardware.cpu_model(), "seconds": 100.0, "flops": 7}
-    write_json(checkout.reports("base") / "cost.json", before)
-    assert estimate(params, present, asked)["stages"]["base"]["seconds"]["expected"] == pytest.approx(100.0)
-    write_json(checkout.reports("base") / "cost.json", before | {"device": "another"})
-    assert "another device: another" in estimate(params, present, asked)["stages"]["base"]["why"]
-
-
-@pytest.mark.parametrize("text", ['{"device', "[]", "{}", '{"tokenize": [{"rows": 5}], "machine": "x"}'])
-def test_a_damaged_measurement_leaves_the_time_open(with_profile, checkout, text):
-    params, present = with_profile("")
-    for path in (checkout.root / "benchmarks" / "results" / "rows.json", checkout.reports("base") / "cost.json"):
-        path.parent.mkdir(parents=True)
-        path.write_text(text)
-    checkout.artifacts("base").mkdir(parents=True)
-    found = estimate(params, present, Asked(stages=("base", "tokenize")))["stages"]
-    assert found["base"]["why"] == "reports/base/cost.json is damaged"
-    assert "rows.json is " in found["tokenize"]["why"]
 
 
 @pytest.fixture
