@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from benchmarks.clock import Segment
     from benchmarks.reference import Defaults
+    from benchmarks.reference_side import Theirs
     from benchmarks.setting import Setting
-    from benchmarks.sides import Ours, Theirs
+    from benchmarks.sides import Ours
 
 TOLERANCE = {"fp32": 1e-4, "bf16": 2e-2}
 """By how much losses may differ, relative to the reference's; bf16 has 8 bits, and sums are ordered otherwise."""
@@ -72,7 +73,7 @@ def this_project(setting: Setting, stage: str, options: Options) -> Ours:
 
 def compare_stage(stage: str, setting: Setting, options: Options, defaults: Defaults) -> dict[str, Any]:
     """Ratio, samples/s, time by part and counts of one stage. UserError when the losses differ."""
-    from benchmarks.sides import Theirs
+    from benchmarks.reference_side import Theirs
 
     ours = this_project(setting, stage, options)
     theirs = Theirs(setting, stage, device=options.device, defaults=defaults, workers=_reference_workers(options))

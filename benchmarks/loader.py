@@ -128,22 +128,20 @@ def batches(folder: Path, stage: str, workers: int, batch_tokens: int, epoch: in
     import torch
 
     from minivlm.data.batch_plan import plan_batches
-    from minivlm.data.batches import Batches
     from minivlm.data.pictures import Preparation
     from minivlm.data.store import PictureStore, TokenStore
-    from minivlm.model.resize import resizer
+    from minivlm.training.feed import made_batches
 
-    store, preparation, is_gpu = TokenStore(folder / stage), Preparation(SIDE, SIDE), torch.cuda.is_available()
-    return Batches(
+    store = TokenStore(folder / stage)
+    return made_batches(
         plan_batches(store.lengths, batch_tokens, 0, epoch),
         store,
         PictureStore(folder / "pictures"),
-        preparation=preparation,
+        Preparation(SIDE, SIDE),
         image_token_id=IMAGE_ID,
         batch_tokens=batch_tokens,
+        device="cuda" if torch.cuda.is_available() else "cpu",
         workers=workers,
-        pin_memory=is_gpu,
-        left_to_device=resizer(preparation) if is_gpu else None,
     )
 
 

@@ -1,4 +1,4 @@
-"""The two sides of the comparison, each with its model, optimizer and batches over the same rows."""
+"""This project's side of the comparison: its model, optimizer and batches; the other one is in reference_side."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 
-from benchmarks import reference as plain
 from benchmarks.clock import Counts, Phases, Work
 from benchmarks.setting import FREEZE, Setting
 
@@ -65,7 +64,7 @@ class Ours:
         """While inside, frozen weights are in the precision of the products that read them, as in a stage."""
         from minivlm.model.frozen import frozen_in
 
-        return frozen_in(self.model, torch.bfloat16) if self.precision == "bf16" else nullcontext()
+        return frozen_in(self.model, self.precision)
 
     def plan(self, steps: int, parts: int = 1) -> list[list[Any]]:
         """Rows of `steps` batches for each of `parts`, each a fair sample of the store's epochs.
@@ -110,20 +109,17 @@ class Ours:
 
     def batches(self, plan: Sequence[Any], workers: int | None = None, features: Any = None) -> Iterator[Any]:
         """The batches of a plan, on the CPU; `features`: a FeatureStore, which is read instead of pictures."""
-        from minivlm.data.batches import Batches
-        from minivlm.model.resize import resizer
+        from minivlm.training.feed import made_batches
 
-        is_gpu = self.device.startswith("cuda")
-        made = Batches(
+        made = made_batches(
             plan,
             self.tokens,
             self._pictures,
-            preparation=self._preparation,
+            self._preparation,
             image_token_id=self.model.config.image_token_id,
             batch_tokens=self._batch_tokens,
+            device=self.device,
             workers=self._workers if workers is None else workers,
-            pin_memory=is_gpu,
-            left_to_device=resizer(self._preparation) if is_gpu else None,
             features=features,
         )
         return iter(made)
@@ -177,84 +173,3 @@ class Ours:
                 tokens, padded = tokens + batch.tokens, padded + batch.padded_tokens
                 supervised += int(batch.count)
         return Counts(rows, distinct, tokens, padded, supervised, work.positions, work.pictures).figures()
-
-
-class Theirs:
-    """The reference's step, as the original trains."""
-
-    def __init__(
-        self, setting: Setting, stage: str, *, device: str, defaults: plain.Defaults, workers: int
-    ) -> None:
-        from minivlm.model.checkpoint import make_processor
-        from minivlm.training.optimizer import freeze
-
-        self.device, self.defaults, self._workers = device, defaults, workers
-        self.tokens, self._pictures = setting.tokens(stage), setting.pictures()
-        self.model: Any = setting.model()
-        freeze(self.model, FREEZE[stage])
-        self.reference = plain.Reference(self.model).to(device).train()
-        self.optimizer = plain.make_optimizer(self.reference, defaults.learning_rate)
-        self._processor = make_processor(setting.base, self.model.config).image_processor
-
-    @property
-    def tower(self) -> tuple[Any, str]:
-        """What computes pictures' features: holder and name of the method."""
-        return self.reference, "features"
-
-    def held(self) -> int:
-        """Bytes of weights, gradients and the optimizer's state: what stays on the device between two segments."""
-        weights = [*self.reference.parameters(), *self.reference.buffers()]
-        gradients = [weight.grad for weight in weights if weight.grad is not None]
-        states = [each for state in self.optimizer.state.values() for each in state.values()]
-        on_device = [
-            tensor for tensor in (*weights, *gradients, *states)
-            if isinstance(tensor, torch.Tensor) and tensor.device == weights[0].device
-        ]  # fmt: skip
-        return sum(tensor.nbytes for tensor in on_device)
-
-    def rows(self, steps: int, of: Sequence[int] | None = None) -> list[int]:
-        """The rows of that many batches: of the store, or of some rows of it, over and over if they are few."""
-        chosen = range(len(self.tokens)) if of is None else of
-        return [int(chosen[i % len(chosen)]) for i in range(steps * self.defaults.batch_size)]
-
-    def batches(self, rows: Sequence[int], workers: int | None = None) -> Iterator[plain.Batch]:
-        """Padded batches, on the CPU."""
-        padded = plain.PaddedRows(rows, self.tokens, self._pictures, self._processor, self.defaults.max_length)
-        workers = self._workers if workers is None else workers
-        pin = self.device.startswith("cuda")
-        return iter(plain.loader(padded, self.defaults.batch_size, workers=workers, pin_memory=pin))
-
-    def loss(self, rows: Sequence[int], low: bool) -> float:
-        """Nats a token of a batch's rows, in float32 or (`low`) under its dtype policy."""
-        [batch] = self.batches(rows, workers=0)
-        moved = tuple(tensor.to(self.device) for tensor in batch)
-        with torch.no_grad(), plain.autocast(self.device) if low else nullcontext():
-            return float(self.reference.loss(moved))  # type: ignore[arg-type]
-
-    def steps(self, batches: Iterator[plain.Batch]) -> int:
-        """A step for each batch; returns the rows."""
-        return plain.train_steps(self.reference, batches, self.optimizer, self.device)
-
-    def step_in_phases(self, steps: int, phases: Phases) -> int:
-        """Steps with the time of every part taken; returns the rows."""
-        stream, rows = self.batches(self.rows(steps), workers=0), 0
-        for _ in range(steps):
-            with phases("decode"):
-                batch = next(stream)
-            rows += plain.train_steps(self.reference, iter([batch]), self.optimizer, self.device, phases)
-        return rows
-
-    def work(self, steps: int) -> Mapping[str, Any]:
-        """What is computed for the rows of some batches, counted."""
-        rows = self.rows(steps)
-        wanted = [int(picture) for row in rows for picture in self.tokens.pictures(row)]
-        supervised = padded = 0
-        with Work(self.model.model.vision_tower, self.model.config.text_config.vocab_size) as work:
-            for batch in self.batches(rows, workers=0):
-                with torch.no_grad(), plain.autocast(self.device):
-                    self.reference.loss(tuple(tensor.to(self.device) for tensor in batch))  # type: ignore[arg-type]
-                padded, supervised = padded + batch[0].numel(), supervised + int(batch[2].sum())
-        tokens = int(sum(len(self.tokens.tokens(row)) for row in rows)) - len(rows)  # it shifts every row by one
-        return Counts(
-            len(rows), len(set(wanted)), tokens, padded, supervised, work.positions, work.pictures
-        ).figures()

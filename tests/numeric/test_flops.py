@@ -133,6 +133,20 @@ OTHERS = {
         "Qwen3Moe",
         dict(num_key_value_heads=2, head_dim=16, num_experts=4, num_experts_per_tok=2, moe_intermediate_size=48),
     ),
+    "a mixture beside an expert of all tokens": (
+        "Glm4Moe",
+        dict(
+            num_key_value_heads=2,
+            head_dim=16,
+            n_routed_experts=4,
+            num_experts_per_tok=2,
+            n_shared_experts=1,
+            moe_intermediate_size=48,
+            first_k_dense_replace=0,
+            n_group=1,
+            topk_group=1,
+        ),
+    ),
 }
 
 

@@ -38,17 +38,17 @@ def command(
 
     sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace")  # type: ignore[union-attr]
     with one_line_errors():
-        from minivlm.paths import STAGES
+        from minivlm.paths import STAGES, TRAIN_SPLITS
         from minivlm.planning.assumptions import Asked
-        from minivlm.planning.estimate import TRAININGS, estimate
+        from minivlm.planning.estimate import estimate
 
         if unknown := [name for name in stage or () if name not in STAGES]:
             raise UserError(f"no stage {unknown[0]!r}; there are: {', '.join(STAGES)}")
         params, present = _parameters(profile)
         asked = Asked(
             stages=stage or STAGES,
-            rows={name: int(value) for name, value in _stated("--rows", rows, TRAININGS)},
-            tokens=dict(_stated("--tokens", tokens, TRAININGS)),
+            rows={name: int(value) for name, value in _stated("--rows", rows, TRAIN_SPLITS)},
+            tokens=dict(_stated("--tokens", tokens, TRAIN_SPLITS)),
             paper=paper,
             device=device,
             seconds=seconds,
@@ -131,6 +131,8 @@ def show(found: Mapping[str, Any]) -> None:
 
 def _reasons(entry: Mapping[str, Any]) -> Iterator[str]:
     """What the figures of a stage rest on, in sentences."""
+    from minivlm.planning.room import disk_of_features
+
     if entry["seconds"] is None:
         yield f"time unknown: {entry['why']}"
     if "steps" in entry:
@@ -139,6 +141,8 @@ def _reasons(entry: Mapping[str, Any]) -> Iterator[str]:
             f"{count} {entry['steps']:,} steps, {entry['samples']:,} rows, {_short(entry['tokens'])} tokens "
             f"({entry['padding_share']:.1%} padding), {_short(entry['flops'] + entry['validation_flops'])}FLOP"
         )
+    if note := entry.get("note"):
+        yield note
     if "counted_from" in entry:
         yield f"counted from {entry['counted_from']}"
     if "probe_steps" in entry:
@@ -149,9 +153,10 @@ def _reasons(entry: Mapping[str, Any]) -> Iterator[str]:
         )
     if features := entry.get("features"):
         few = "" if features["enough"] else f"; {_size(features['free']['bytes'])} are free"
+        open_end = f" or more ({features['needed_why']})" if features["needed"] is None else ""
         yield (
             f"feature cache: {features['filled_pictures']:,} pictures through the tower first, "
-            f"{_clock(features)} of the time; {_size(features['needed']['bytes'])} of disk, "
+            f"{_clock(features)} of the time; {_span(disk_of_features(features))}{open_end} of disk, "
             f"which both stages share{few}"
         )
     for factor in entry.get("uncertainty", ()):
@@ -202,6 +207,11 @@ def _bytes(room: Mapping[str, Any] | None) -> str:
         return _DASH
     number, unit = _size(room["high"]).split()
     return f"{_digits(float(number) * room['low'] / room['high'])}–{_digits(float(number))} {unit}"
+
+
+def _span(room: Mapping[str, Any]) -> str:
+    """The same, or one figure where both ends are one."""
+    return _size(room["high"]) if room["low"] == room["high"] else _bytes(room)
 
 
 def _size(count: int) -> str:

@@ -9,21 +9,27 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import nn
 
 _CONVERTED = (nn.Linear, nn.Conv2d)  # what autocast converts the weights of, in the models that are held here
+_LOW: dict[Any, torch.dtype | None] = {"bf16": torch.bfloat16, torch.bfloat16: torch.bfloat16, "fp32": None}
 
 
 @contextmanager
-def frozen_in(model: nn.Module, dtype: torch.dtype) -> Iterator[None]:
-    """While inside, the frozen weights of a model's products are of `dtype`; then the very tensors from before.
+def frozen_in(model: nn.Module, precision: str | torch.dtype) -> Iterator[None]:
+    """While inside, frozen weights of a model's products are in `precision`; then the very tensors from before.
 
-    Under autocast to `dtype` every result stays the same to the bit. Weights that an embedding shares are left
-    alone: what is looked up in them is not converted. The tensors from before stay where they are, so a model that
-    is moved to a GPU takes half the memory there.
+    In fp32 nothing is done; in bf16, under autocast, every result stays the same to the bit. Weights that an
+    embedding shares are left alone: what is looked up in them is not converted. The tensors from before stay where
+    they are, so a model that is moved to a GPU takes half the memory there.
     """
+    dtype = _LOW[precision]
+    if dtype is None:
+        yield
+        return
     shared = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)}
     frozen = [
         parameter

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from minivlm.config import Params
 from minivlm.errors import UserError
 from minivlm.paths import STAGES
+from minivlm.planning.bounds import check_budget
 from minivlm.planning.present import Present
 from minivlm.planning.ranges import Factor
 from minivlm.planning.rows import accepted_rows
@@ -57,16 +58,22 @@ def fewer_rows(params: Params) -> Factor | None:
     return Factor("rows", least, 1.0, "max_bad_fraction of validate and tokenize at most") if lost else None
 
 
-def expected_lengths(stage: str, asked: Asked, patches: int, longest: int) -> Lengths:
-    """Mean tokens of a row: stated, or the original's text beside this tower's patches."""
-    if longest < patches + 2:
-        raise UserError(f"tokenize.max_length {longest} leaves no room beside a picture's {patches} tokens")
+def expected_lengths(stage: str, asked: Asked, patches: int, max_length: int, batch_tokens: int) -> Lengths:
+    """Mean tokens of a row: stated, or the original's text beside this tower's patches.
+
+    UserError for lengths that cannot be, or at which the stage would stop.
+    """
+    if max_length < patches + 2:
+        raise UserError(f"tokenize.max_length {max_length} leaves no room beside a picture's {patches} tokens")
+    check_budget(stage, batch_tokens, patches)
+    longest = min(max_length, batch_tokens)
+    name = "tokenize.max_length" if longest == max_length else f"{stage}.batch_tokens"
     if stage in asked.tokens:
         mean = asked.tokens[stage]
         if not patches + 1 < mean <= longest:
             raise UserError(
                 f"--tokens {stage}={mean:g}: a row has its picture's {patches} tokens and some text, and at most "
-                f"tokenize.max_length {longest}"
+                f"{name} {longest}"
             )
         ends = max(patches + 1, STATED.low * mean), min(longest, STATED.high * mean)
         return Lengths(mean, *ends, f"tokens: --tokens {stage}={mean:g} (assumed)")

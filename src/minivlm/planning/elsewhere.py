@@ -1,11 +1,13 @@
 """Time of the stages that no probe runs: from what was measured on this machine before, else unknown.
 
-validate and tokenize: rows/s of `benchmarks/results/rows.json`. base: the cost.json of its last run, where that
-was of the present parameters. The rest depends on networks and on what models say, and is left open.
+validate and tokenize: rows/s of `benchmarks/results/rows.json`, whose rows share their pictures; validate decodes
+each picture once, which takes what `loader.json` says. base: the cost.json of its last run, where that was of the
+present parameters. The rest depends on networks and on what models say, and is left open.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,6 +21,7 @@ from minivlm.planning.ranges import Factor, Range, with_factors
 from minivlm.planning.rows import accepted_rows, downloaded_rows, splits
 
 AGAIN = Factor("time", 0.8, 1.25, "measured on this machine before, under conditions of then: assumed")
+_NOT_HERE = "not measured on this machine; python -m benchmarks.loader does"
 _OPEN = {
     "download": "drawing or fetching: depends on the network and the source",
     "evaluate": "depends on how much the models say",
@@ -94,4 +97,26 @@ def _by_rows(stage: str, params: Params, present: Present) -> Seconds:
     rates = [each for _, each in measured]
     spread = Factor("rows/s", rate / max(rates), rate / min(rates), "at every number of rows that was measured")
     details = {"rows": rows.value, "counted_from": f"benchmarks/results/rows.json; rows: {rows.source}"}
-    return Seconds(with_factors(rows.value / rate, [spread, AGAIN]), [spread, AGAIN], details=details)
+    seconds, factors = rows.value / rate, [spread, AGAIN]
+    if stage == "validate":
+        workers = params.runtime.workers or hardware.cores()
+        if (found := _decoding(present)) is None:
+            details["note"] = f"without decoding a picture for each row: {_NOT_HERE}"
+        else:
+            low, high = (rows.value * each / workers for each in found)
+            without, seconds = seconds, seconds + math.sqrt(low * high)
+            said = f"{1000 * found[0]:.2g} to {1000 * found[1]:.2g} ms a picture; none where rows share pictures"
+            factors.append(Factor("decoding", without / seconds, (without + high) / seconds, said))
+    return Seconds(with_factors(seconds, factors), factors, details=details)
+
+
+def _decoding(present: Present) -> tuple[float, float] | None:
+    """Seconds a picture, of the fastest and the slowest size that was measured on this machine; None: none was."""
+    path = present.paths.root / "benchmarks" / "results" / "loader.json"
+    try:
+        results = read_json(path)
+        cpu = (results.get("machine") or {}).get("cpu")
+        times = [float(each["milliseconds"]) / 1000 for each in results["decoding"]]
+    except (OSError, ValueError, TypeError, LookupError, AttributeError):
+        return None
+    return (min(times), max(times)) if cpu == hardware.cpu_model() and times and min(times) > 0 else None

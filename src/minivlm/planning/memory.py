@@ -30,8 +30,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from minivlm.training.cost import EXPERTS
+
 LIBRARIES = 700 << 20
-EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts")  # what configurations call their number
 _ATTENTION_ROWS = 512  # minivlm.model.attention.LONGEST, which imports torch
 
 

@@ -13,12 +13,12 @@ import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from minivlm import hardware
 from minivlm.config.training import Training
-from minivlm.planning.work import SUPERVISED_SHARE, draw_lengths, planned_steps
+from minivlm.planning.filling import ReadyFeatures, features_shape, time_filling
+from minivlm.planning.work import planned_steps
 
 if TYPE_CHECKING:
     import numpy as np
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 
 WARM_UP = 3  # steps
 FEWEST, MOST = 6, 200  # steps that are timed
-_PICTURES = 64  # drawn ones, each used by several rows
 _IMAGE_MEAN, _IMAGE_STD = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)  # any: they change no time
 
 Timing = tuple[float, int]
@@ -39,11 +38,13 @@ Timing = tuple[float, int]
 
 @dataclass(frozen=True)
 class Timed:
-    """Each timed step, each timed validation batch, and this process's peak memory."""
+    """Each timed step, each timed validation batch, this process's peak memory; `filling` of the feature cache:
+    seconds and pictures of each group."""
 
     steps: tuple[Timing, ...]
     validation: tuple[Timing, ...]
     memory: dict[str, int]
+    filling: tuple[tuple[float, int], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -56,68 +57,121 @@ class Rows:
     image_token_id: int
 
 
+@dataclass(frozen=True)
+class Conditions:
+    """A device as torch names it, the precision of products, threads, processes to decode."""
+
+    device: str
+    precision: str
+    threads: int
+    workers: int
+
+
 def probe(
-    config: Any, section: Training, rows: Rows, *, precision: str, device: str, threads: int, workers: int,
-    samples: int, seed: int, seconds: float,
-) -> Timed:  # fmt: skip
+    config: Any,
+    section: Training,
+    rows: Rows,
+    conditions: Conditions,
+    *,
+    samples: int,
+    filled: int,
+    seed: int,
+    seconds: float,
+) -> Timed:
     """Train about `seconds` seconds of steps of a stage, from random weights, and validate a few batches.
 
-    `config`: of the LLaVA model; `device` as torch names it; `samples`: rows of the whole stage, which decide
-    whether worker processes decode. What the training prints goes to stderr.
+    `config`: of the LLaVA model; `samples`: rows of the whole stage, which decide whether worker processes decode;
+    `filled`: pictures that go into the feature cache first, in which case the steps read features, 0 without one.
+    What the training prints goes to stderr.
     """
-    import torch
-    from transformers import LlavaForConditionalGeneration
-
-    from minivlm.data.batches import PREFETCHED, Batches
     from minivlm.model.frozen import frozen_in
-    from minivlm.model.layers import compile_layers
-    from minivlm.model.resize import resizer
-    from minivlm.model.vision_language import VisionLanguageLoss
-    from minivlm.training.device import loader_workers, seed_everything
-    from minivlm.training.operations import OperationCounter
-    from minivlm.training.optimizer import freeze
-    from minivlm.training.steps import regroup
+    from minivlm.training.device import seed_everything
 
-    seed_everything(seed, threads)
-    model = LlavaForConditionalGeneration(config)
-    freeze(model, section.freeze)
-    if section.compile:
-        compile_layers(model)
-    objective = VisionLanguageLoss(model, _IMAGE_MEAN, _IMAGE_STD, rows.preparation)
-    counter = OperationCounter(config, section.freeze)
-    planned = planned_steps(rows.tokens, section, seed)
-    decoding = loader_workers(workers, threads, device, samples)
-    # Batches that were made while the first one was waited for say nothing of how fast they are made.
-    waiting = 1 + PREFETCHED * decoding
+    seed_everything(seed, conditions.threads)
+    features = ReadyFeatures(features_shape(config), conditions.precision) if filled else None
+    toy = _Stage(config, section, rows, conditions, samples, seed, features)
+    with contextlib.redirect_stdout(sys.stderr), frozen_in(toy.objective.model, conditions.precision):
+        filling = toy.fill(filled, seconds / 2) if filled else ()
+        *_, (last, _) = toy.train(WARM_UP)
+        count = max(FEWEST, min(MOST, round(seconds / max(last, 1e-6))))
+        # Batches that were made while the first one was waited for say nothing of how fast they are made.
+        timed = toy.train(count + toy.waiting)[toy.waiting :]
+        validation = toy.validate()
+    return Timed(timed, validation, hardware.peak_memory(), filling)
 
-    def batches(plan: Sequence[Sequence[npt.NDArray[np.integer]]]) -> Iterator[list[Any]]:
-        made = Batches(
+
+class _Stage:
+    """A stage's model, drawn, and its steps; `waiting`: batches that are made before the first one is taken."""
+
+    def __init__(
+        self,
+        config: Any,
+        section: Training,
+        rows: Rows,
+        conditions: Conditions,
+        samples: int,
+        seed: int,
+        features: ReadyFeatures | None,
+    ) -> None:
+        from transformers import LlavaForConditionalGeneration
+
+        from minivlm.data.batches import PREFETCHED
+        from minivlm.model.layers import compile_layers
+        from minivlm.model.vision_language import VisionLanguageLoss
+        from minivlm.training.device import loader_workers
+        from minivlm.training.operations import OperationCounter
+        from minivlm.training.optimizer import freeze
+
+        self._section, self._rows, self._conditions, self._features = section, rows, conditions, features
+        model = LlavaForConditionalGeneration(config)
+        freeze(model, section.freeze)
+        if section.compile:
+            compile_layers(model)
+        self.objective = VisionLanguageLoss(model, _IMAGE_MEAN, _IMAGE_STD, rows.preparation)
+        self._counter = OperationCounter(config, section.freeze)
+        self._planned = planned_steps(rows.tokens, section, seed)
+        self._decoding = loader_workers(conditions.workers, conditions.threads, conditions.device, samples)
+        self.waiting = 1 + PREFETCHED * self._decoding
+
+    def fill(self, pictures: int, seconds: float) -> tuple[tuple[float, int], ...]:
+        """Seconds and pictures of some groups of the pass over so many `pictures`."""
+        from minivlm.training.device import loader_workers
+
+        on = self._conditions
+        return time_filling(
+            self.objective, self._rows.pictures, self._rows.preparation, precision=on.precision, device=on.device,
+            workers=loader_workers(on.workers, on.threads, on.device, pictures), seconds=seconds,
+        )  # fmt: skip
+
+    def train(self, count: int) -> tuple[Timing, ...]:
+        """So many steps, each timed."""
+        plan = list(itertools.islice(itertools.cycle(self._planned), count + 1))
+        clock = _Clock(self._counter)
+        _fit(self.objective, clock.watch(self._batches(plan)), len(plan), self._section, self._conditions)
+        return clock.steps()
+
+    def validate(self) -> tuple[Timing, ...]:
+        """A few batches forward, as the loop validates."""
+        batches = next(self._batches([list(itertools.islice(self._planned.batches, 3))]))
+        return _validate(self.objective, batches, self._counter, self._conditions)
+
+    def _batches(self, plan: Sequence[Sequence[npt.NDArray[np.integer]]]) -> Iterator[list[Any]]:
+        from minivlm.training.feed import made_batches
+        from minivlm.training.steps import regroup
+
+        rows, conditions = self._rows, self._conditions
+        made = made_batches(
             list(itertools.chain.from_iterable(plan)),
             rows.tokens,
             rows.pictures,
-            preparation=rows.preparation,
+            rows.preparation,
             image_token_id=rows.image_token_id,
-            batch_tokens=section.batch_tokens,
-            workers=decoding,
-            pin_memory=device.startswith("cuda"),
-            left_to_device=resizer(rows.preparation) if device.startswith("cuda") else None,
+            batch_tokens=self._section.batch_tokens,
+            device=conditions.device,
+            workers=self._decoding,
+            features=self._features,  # type: ignore[arg-type]
         )
         return regroup(made, plan)
-
-    def train(count: int) -> tuple[Timing, ...]:
-        plan = list(itertools.islice(itertools.cycle(planned), count + 1))
-        clock = _Clock(counter)
-        _fit(objective, clock.watch(batches(plan)), len(plan), section, precision, device)
-        return clock.steps()
-
-    frozen = frozen_in(model, torch.bfloat16) if precision == "bf16" else contextlib.nullcontext()
-    with contextlib.redirect_stdout(sys.stderr), frozen:
-        *_, (last, _) = train(WARM_UP)
-        count = max(FEWEST, min(MOST, round(seconds / max(last, 1e-6))))
-        timed = train(count + waiting)[waiting:]
-        checks = next(batches([list(itertools.islice(planned.batches, 3))]))
-        validation = _validate(objective, checks, counter, precision, device)
-    return Timed(timed, validation, hardware.peak_memory())
 
 
 class _Clock:
@@ -146,19 +200,19 @@ class _Clock:
 
 
 def _fit(
-    objective: Any, steps: Iterable[list[Any]], count: int, section: Training, precision: str, device: str
+    objective: Any, steps: Iterable[list[Any]], count: int, section: Training, conditions: Conditions
 ) -> None:
     from minivlm.training.loop import fit
 
     values = section.model_dump()
     for name in ("freeze", "epochs", "batch_tokens", "accumulation", "compile"):
         del values[name]
-    values |= {"precision": precision, "learning_rate": 1e-7}  # random weights must not diverge
+    values |= {"precision": conditions.precision, "learning_rate": 1e-7}  # random weights must not diverge
     fit(
         objective,
         steps,
         total_steps=count,
-        device=device,
+        device=conditions.device,
         validate=None,
         on_log=lambda step, metrics: None,
         label="probe",
@@ -168,7 +222,7 @@ def _fit(
 
 
 def _validate(
-    objective: Any, batches: Sequence[Any], counter: OperationCounter, precision: str, device: str
+    objective: Any, batches: Sequence[Any], counter: OperationCounter, conditions: Conditions
 ) -> tuple[Timing, ...]:
     """Batches forward, as the loop validates, the first one left out."""
     import torch
@@ -176,45 +230,10 @@ def _validate(
     from minivlm.training.mean_loss import mean_loss
 
     found = []
-    kind = torch.device(device).type
-    with torch.autocast(kind, dtype=torch.bfloat16, enabled=precision == "bf16"):
+    kind = torch.device(conditions.device).type
+    with torch.autocast(kind, dtype=torch.bfloat16, enabled=conditions.precision == "bf16"):
         for batch in (batches[0], *batches):
             start = time.perf_counter()
             mean_loss(objective, [batch])
             found.append((time.perf_counter() - start, counter.batch(batch, backward=False)))
     return tuple(found[1:])
-
-
-def draw_rows(
-    folder: Path, *, mean: float, longest: int, batch_tokens: int, batches: int, image_tokens: int,
-    vocabulary: int, size: int, side: int, quality: int, seed: int,
-) -> Rows:  # fmt: skip
-    """Stores of rows for `batches` micro-batches: one picture each, random words, lengths around `mean`.
-
-    Pictures are drawn scenes of `size` pixels as JPEG, which the tower takes at `side` pixels.
-    """
-    import numpy as np
-
-    from minivlm.data.pictures import Preparation
-    from minivlm.data.scenes.build import TRAINING
-    from minivlm.data.scenes.draw import encode, render
-    from minivlm.data.scenes.layout import sample_scene
-    from minivlm.data.store import PictureStore, TokenStore
-    from minivlm.data.store_writer import PictureWriter, TokenWriter
-
-    pictures, tokens = PictureWriter(folder / "pictures"), TokenWriter(folder / "tokens", "uint32")
-    random = np.random.default_rng(seed)
-    for index in range(_PICTURES):
-        pictures.add(encode(render(sample_scene(seed, TRAINING, index), size), quality))
-    pictures.close()
-    longest = min(longest, batch_tokens)
-    lengths = draw_lengths(mean, max(8, round(batches * batch_tokens / mean)), image_tokens, longest, seed)
-    image, words = vocabulary - 1, range(3, vocabulary - 1)
-    for number, length in enumerate(lengths.tolist()):
-        ids = random.integers(words.start, words.stop, length)
-        ids[1 : 1 + image_tokens] = image
-        mask = np.arange(length) >= length - round(SUPERVISED_SHARE * (length - image_tokens))
-        tokens.add(number, ids, mask, [number % _PICTURES])
-    meta = {"image_token_id": image, "image_tokens": image_tokens, "pad_token_id": 0}
-    tokens.close(np.zeros(len(lengths), dtype=bool), meta)
-    return Rows(TokenStore(folder / "tokens"), PictureStore(folder / "pictures"), Preparation(side, side), image)

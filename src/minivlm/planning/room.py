@@ -44,6 +44,12 @@ def room(planned: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
+def disk_of_features(features: Mapping[str, Any]) -> dict[str, int]:
+    """Bytes of the feature cache at least and at most; the least for both where the most is not known."""
+    least = features["needed_at_least"]["bytes"]
+    return {"low": least, "high": least if features["needed"] is None else features["needed"]["bytes"]}
+
+
 def totals(stages: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     """The sum of what is known, and which stages are not in it."""
     missing = [stage for stage, entry in stages.items() if entry["seconds"] is None]
@@ -53,10 +59,8 @@ def totals(stages: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
         sums[name] = total(known).fields() if known else None
     disks = [entry["disk"] for entry in stages.values() if entry.get("disk")]
     # Both stages read one cache of features, which DVC does not copy.
-    features = max(
-        (entry["features"]["needed"]["bytes"] for entry in stages.values() if "features" in entry), default=0
-    )
-    ends = ("low", "high")
-    sums["disk"] = {end: sum(disk[end] for disk in disks) + features for end in ends} if disks else None
+    caches = [disk_of_features(entry["features"]) for entry in stages.values() if "features" in entry]
+    shared = {end: max((cache[end] for cache in caches), default=0) for end in ("low", "high")}
+    sums["disk"] = {end: sum(disk[end] for disk in disks) + shared[end] for end in shared} if disks else None
     sums["disk_without"] = [stage for stage, entry in stages.items() if not entry.get("disk")]
     return sums

@@ -9,8 +9,9 @@ from minivlm import hardware
 from minivlm.config import Params
 from minivlm.config.training import Training
 from minivlm.device import resolve_device, resolve_precision
-from minivlm.planning.bounds import most_batches
-from minivlm.planning.feature_cache import features_disk, present_pictures
+from minivlm.paths import TRAIN_SPLITS
+from minivlm.planning.bounds import check_budget, most_batches, row_over_budget
+from minivlm.planning.feature_cache import features_disk, kept_bytes, pictures_of_rows, pictures_present
 from minivlm.planning.figures import Figure, disk, memory, unknown
 from minivlm.planning.memory import Batch, beside_device, gpu_bytes, on_device, training_memory
 from minivlm.planning.models import (
@@ -78,13 +79,7 @@ def _plan(stage: str, params: Params, section: Training, present: Present) -> di
         }
     found = weights(tower.config, llm.config, params.base.vision_feature_layer, section.freeze)
     if params.runtime.feature_cache:
-        exact = store_meta(stage, present) is not None
-        pictures = present_pictures(present) if exact else counted.get("rows_at_most", counted.get("rows"))
-        patches, width = image_tokens(tower).value, tower.config.hidden_size
-        if pictures is None or patches is None:
-            entry |= {"features": None, "features_why": counted.get("rows_why", image_tokens(tower).source)}
-        else:
-            entry["features"] = features_disk(pictures, patches, width, precision, present)
+        entry |= _features(stage, params, present, tower, precision)
     # The model, and beside it the trained weights after the last step.
     needed = Figure(4 * (found.saved + sum(found.trained.values())) + _FILES, "4 bytes a weight, and reports")
     return entry | {
@@ -95,16 +90,30 @@ def _plan(stage: str, params: Params, section: Training, present: Present) -> di
     }
 
 
+def _features(stage: str, params: Params, present: Present, tower: FoundConfig, precision: str) -> dict[str, Any]:
+    """Disk of the feature cache, or why it is not known."""
+    exact, kept = store_meta(stage, present) is not None, 0
+    rows = {name: accepted_rows(name, params, present) for name in TRAIN_SPLITS}
+    pictures = pictures_present(present) if exact else pictures_of_rows({s: r.value for s, r in rows.items()})
+    if pictures is None:
+        return {"features": None, "features_why": rows[stage].source}
+    if exact:
+        kept = kept_bytes(params, precision, present)
+    patches, width = image_tokens(tower).value or 0, tower.config.hidden_size
+    return {"features": features_disk(pictures, patches, width, precision, present, kept)}
+
+
 def _steps(
     stage: str, params: Params, section: Training, present: Present, picture: Figure
 ) -> tuple[dict[str, Any], Batch]:
-    """Rows, steps and tokens, and the largest micro-batch."""
+    """Rows, steps and tokens, and the largest micro-batch. UserError when no batch can hold a picture."""
     meta = store_meta(stage, present)
     # Every row could be a picture and a word.
     per_picture = max(1, picture.value or 1) if meta is None else max(1, int(meta["image_tokens"]))
     if meta is not None:
         return _exact(stage, params, section, present, per_picture)
     longest = params.tokenize.max_length
+    check_budget(stage, section.batch_tokens, picture.value or 0)
     # tokenize may leave some of them out, and keeps others for validation
     rows = accepted_rows(stage, params, present).map(int, exact=False)
     epochs, budget = math.ceil(section.epochs), section.batch_tokens
@@ -118,6 +127,8 @@ def _steps(
         **samples.fields("samples"),
         **seen.fields("tokens"),
     }
+    if note := row_over_budget(stage, longest, budget):
+        counted["note"] = note
     return counted, Batch(budget, budget, min(longest, budget), max(1, budget // per_picture))
 
 
@@ -129,11 +140,13 @@ def _most_steps(rows: int, longest: int, section: Training) -> int:
 def _exact(
     stage: str, params: Params, section: Training, present: Present, per_picture: int
 ) -> tuple[dict[str, Any], Batch]:
+    from minivlm.data.batch_plan import plan_batches
     from minivlm.data.store import TokenStore
     from minivlm.planning.work import planned_steps, shape_of
 
     store = TokenStore(present.paths.tokens(stage))
     source, steps = present.name(store.directory), planned_steps(store, section, params.seed)
+    plan_batches(store.lengths[store.validation_rows()], section.batch_tokens, params.seed, 0)  # all of them fit
     batches = [shape_of(store, batch, section.batch_tokens) for batch in steps.batches]
     counted = {
         **Figure(len(store.training_rows()), source).fields("rows"),

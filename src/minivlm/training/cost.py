@@ -57,11 +57,12 @@ class LlamaShape:
 
         A mixture is counted as if every layer were one; a family without a gate is known by its activation.
         """
-        experts = next((int(n) for name in _EXPERTS if (n := getattr(config, name, None))), 0)
+        experts = next((int(n) for name in EXPERTS if (n := getattr(config, name, None))), 0)
         width = getattr(config, "intermediate_size", None) or getattr(config, "n_inner", None)
         width = width or 4 * config.hidden_size  # GPT-2's
         if experts:
-            width = (getattr(config, "moe_intermediate_size", None) or width) * config.num_experts_per_tok
+            each = getattr(config, "moe_intermediate_size", None) or width
+            width = each * (config.num_experts_per_tok + (getattr(config, "n_shared_experts", None) or 0))
             width += getattr(config, "shared_expert_intermediate_size", None) or 0
         return cls(
             hidden_size=config.hidden_size,
@@ -76,7 +77,8 @@ class LlamaShape:
         )
 
 
-_EXPERTS = ("num_experts", "num_local_experts")  # by family
+EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts")
+"""What configurations call the number of experts that a router chooses from, by family."""
 _UNGATED = ("gpt2", "gpt_neox", "gpt_neo", "gpt_bigcode", "opt", "starcoder2", "bloom", "falcon", "phi")
 
 

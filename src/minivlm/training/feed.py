@@ -13,10 +13,45 @@ from minivlm.training.steps import plan_steps, regroup
 if TYPE_CHECKING:
     from minivlm.data.batches import Batches
     from minivlm.data.features import FeatureStore
+    from minivlm.data.pictures import Preparation
     from minivlm.data.store import PictureStore, TokenStore
     from minivlm.training.distributed import Processes
 
     Loader = Callable[[Any, float], Batches]
+
+
+def made_batches(
+    plan: Any,
+    store: TokenStore,
+    pictures: PictureStore,
+    preparation: Preparation,
+    *,
+    image_token_id: int,
+    batch_tokens: int,
+    device: str,
+    workers: int,
+    features: FeatureStore | None = None,
+) -> Batches:
+    """The batches of a plan as a training on `device` has them made, by `workers` processes.
+
+    What probes and benchmarks time is then what a training does; for a GPU, resizing and copies are its own.
+    """
+    from minivlm.data.batches import Batches
+    from minivlm.model.resize import resizer
+
+    is_gpu = device.startswith("cuda")
+    return Batches(
+        plan,
+        store,
+        pictures,
+        preparation=preparation,
+        image_token_id=image_token_id,
+        batch_tokens=batch_tokens,
+        workers=workers,
+        pin_memory=is_gpu,
+        left_to_device=resizer(preparation) if is_gpu else None,
+        features=features,
+    )
 
 
 def loader(
@@ -36,21 +71,18 @@ def loader(
 
     `workers`: processes that this machine has for it, see `loader_workers`.
     """
-    from minivlm.data.batches import Batches
     from minivlm.data.pictures import Preparation
-    from minivlm.model.resize import resizer
 
-    preparation, is_gpu = Preparation.read(tower), device.startswith("cuda")
-    return lambda plan, rows: Batches(
+    preparation = Preparation.read(tower)
+    return lambda plan, rows: made_batches(
         plan,
         store,
         pictures,
-        preparation=preparation,
+        preparation,
         image_token_id=image_token_id,
         batch_tokens=batch_tokens,
+        device=device,
         workers=loader_workers(workers, threads, device, int(rows), processes.local_size),
-        pin_memory=is_gpu,
-        left_to_device=resizer(preparation) if is_gpu else None,
         features=features,
     )
 

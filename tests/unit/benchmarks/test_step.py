@@ -14,9 +14,10 @@ import torch
 from benchmarks import comparing
 from benchmarks.clock import Phases, Segment, Work
 from benchmarks.comparing import Options, compare, figures
+from benchmarks.reference_side import Theirs
 from benchmarks.schedule import devices, schedule
 from benchmarks.setting import write_setting
-from benchmarks.sides import Ours, Theirs
+from benchmarks.sides import Ours
 from benchmarks.step import choose, print_tables
 from minivlm.errors import UserError
 from tests.contract.imports import ROOT

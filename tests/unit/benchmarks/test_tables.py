@@ -53,6 +53,18 @@ def test_steps_are_shown_with_ratio_counts_and_parts(results, found):
             assert made.count(f"| {stage} | {side} |") == 2
 
 
+def test_kept_features_pay_once_filling_has_taken_what_they_save(tmp_path):
+    """A picture is filled in 0.1 s; a row takes 0.2 s without and 0.16 s with its features, or no less."""
+    figures = {"fill_pictures_per_second": 10.0, "megabytes_per_picture": 0.3}
+    for stage, kept in (("pretrain", 6.25), ("sft", 5.0)):
+        figures[stage] = {"samples_per_second": 5.0, "kept_samples_per_second": kept, "ratio": kept / 5}
+        figures[stage]["ratio_range"] = [1.0, 2.0]
+    record("features", figures, directory=tmp_path)
+    made = blocks(tmp_path)["features"]
+    assert "| pretrain | 5 | 6.25 | **1.25** | 1.00 to 2.00 | 2.5 |" in made
+    assert "| sft | 5 | 5 | **1.00** | 1.00 to 2.00 | – |" in made
+
+
 def test_the_schedule_stands_beside_the_published_hours(results, found):
     made = blocks(results)["schedule"]
     assert "| the original, as published | RTX 4090 | 2.5 | 2 | 4.5 |" in made

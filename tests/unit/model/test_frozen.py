@@ -28,7 +28,7 @@ def test_under_autocast_loss_and_gradients_are_the_same_to_the_bit(model, policy
         return loss.detach(), [p.grad for p in model.parameters() if p.grad is not None]
 
     (before, expected), kept = results(), {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    with frozen_in(model, torch.bfloat16):
+    with frozen_in(model, "bf16"):
         converted = {name for name, p in model.named_parameters() if p.dtype == torch.bfloat16}
         loss, gradients = results()
     assert torch.equal(loss, before) and len(gradients) == len(expected)
@@ -43,7 +43,16 @@ def test_an_error_inside_leaves_the_weights_whole(model):
     freeze(model, "projector")
     weight = model.model.vision_tower.encoder.layers[0].mlp.fc1.weight
     before = weight.data_ptr()
-    with pytest.raises(ZeroDivisionError), frozen_in(model, torch.bfloat16):
+    with pytest.raises(ZeroDivisionError), frozen_in(model, "bf16"):
         assert weight.dtype == torch.bfloat16
         raise ZeroDivisionError
     assert weight.dtype == torch.float32 and weight.data_ptr() == before
+
+
+def test_in_full_precision_nothing_is_converted(model):
+    freeze(model, "projector")
+    before = {name: p.data_ptr() for name, p in model.named_parameters()}
+    with frozen_in(model, "fp32"):
+        assert {name: p.data_ptr() for name, p in model.named_parameters()} == before
+    with pytest.raises(KeyError), frozen_in(model, "fp16"):
+        pass

@@ -34,3 +34,14 @@ def with_profile(checkout):
         return load_params(checkout.params), Present(checkout)
 
     return merge
+
+
+@pytest.fixture
+def as_it_was():
+    """Threads and determinism of torch as before: stages set them."""
+    import torch
+
+    threads, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    yield
+    torch.set_num_threads(threads)
+    torch.use_deterministic_algorithms(deterministic)

@@ -2,10 +2,12 @@
 
 import shutil
 
+import numpy as np
 import pytest
 import torch
 
 from minivlm.config import load_params, parse_params
+from minivlm.data.store import TokenStore
 from minivlm.errors import UserError
 from minivlm.files import read_json
 from minivlm.paths import Paths
@@ -98,6 +100,17 @@ def test_a_row_that_does_not_fit_ends_the_plan_as_it_would_the_training(checkout
     small = params.model_copy(update={"sft": params.sft.model_copy(update={"batch_tokens": 8})})
     with pytest.raises(UserError, match="does not fit into batch_tokens"):
         plan("sft", small, checkout)
+
+
+def test_a_validation_row_that_does_not_fit_ends_the_plan_too(checkout, params, tmp_path):
+    paths = Paths(tmp_path / "copy")
+    shutil.copytree(checkout.root, paths.root)
+    store = TokenStore(paths.tokens("sft"))
+    longest = store.lengths == store.lengths.max()
+    np.save(paths.tokens("sft") / "validation.npy", longest)
+    tight = params.sft.model_copy(update={"batch_tokens": int(store.lengths[~longest].max())})
+    with pytest.raises(UserError, match="does not fit into batch_tokens"):
+        plan("sft", params.model_copy(update={"sft": tight}), paths)
 
 
 def test_a_language_model_of_experts_has_no_bound_of_memory_and_says_so(checkout, params, tmp_path):

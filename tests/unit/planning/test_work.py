@@ -8,8 +8,8 @@ from minivlm.data.batches import Batches
 from minivlm.data.pictures import Preparation
 from minivlm.data.store import PictureStore, TokenStore
 from minivlm.paths import Paths
+from minivlm.planning.drawn_rows import draw_rows
 from minivlm.planning.models import llava_config
-from minivlm.planning.probe import draw_rows
 from minivlm.planning.work import (
     Lengths,
     draw_lengths,
@@ -116,3 +116,16 @@ def test_drawn_rows_are_rows_that_a_stage_can_take(tmp_path):
     assert [len(batch.pixels) for batch in made] == [3, 3]
     supervised = rows.tokens.supervised.sum() / (rows.tokens.lengths - 4).sum()
     assert supervised == pytest.approx(0.75, abs=0.02)
+
+
+def test_however_large_a_batch_each_of_its_drawn_rows_has_a_picture_of_its_own(tmp_path):
+    """As `work_assumed` counts them: else decoding and tower would be timed for a part of them."""
+    rows = draw_rows(
+        tmp_path, mean=8, longest=12, batch_tokens=1600, batches=1, image_tokens=4, vocabulary=272, size=32,
+        side=SIZE, quality=90, seed=0,
+    )  # fmt: skip
+    everything = np.arange(len(rows.tokens))
+    [batch] = Batches(
+        [everything], rows.tokens, rows.pictures, preparation=rows.preparation, image_token_id=rows.image_token_id
+    )
+    assert len(batch.pixels) == len(everything) == 200

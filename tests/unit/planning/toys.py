@@ -3,12 +3,13 @@
 import io
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
 
-from minivlm.config import Params
+from minivlm.config import Params, load_params, parse_params
 from minivlm.data.store_writer import PictureWriter, TokenWriter
 from minivlm.model.fingerprint import write_fingerprint
 from minivlm.model.llava import assemble
@@ -19,6 +20,8 @@ from minivlm.training.vision_language import train_vision_language
 from tests.unit.model.tiny import IMAGE_ID, IMAGE_TOKENS, picture, rows, write_base
 
 STAGES = ("pretrain", "sft")
+STATED = {"rows": {"pretrain": 595_000, "sft": 300_000}, "tokens": {"pretrain": 250.0, "sft": 400.0}}
+"""What the original's README says of its rows, for an estimate."""
 ROWS = 40  # of a stage; every eighth is for validation
 
 
@@ -56,9 +59,25 @@ def train_stage(stage: str, params: Params, paths: Paths) -> None:
             artifacts=paths.artifacts(stage),
             reports=paths.reports(stage),
             state=paths.state / stage,
+            features=paths.state / "features" if params.runtime.feature_cache else None,
         ),
         machine=Machine("cpu", 1, 0, params.prices),
         tracker=NullRun(),
         seed=params.seed,
         **params.section(stage).model_dump(),
     )
+
+
+def toy_params(paths: Paths, **options: Any) -> Params:
+    """The committed parameters at a size that trains in seconds, on a CPU."""
+    values = load_params(paths.params).model_dump(by_alias=True)
+    for stage in STAGES:
+        values[stage] |= {"precision": "fp32", "validations": 2, "accumulation": 1, "batch_tokens": 128} | options
+    values["threads"] = 1
+    values["runtime"]["device"] = "cpu"
+    return parse_params(values)
+
+
+def cached(params: Params) -> Params:
+    """The same, with a feature cache."""
+    return params.model_copy(update={"runtime": params.runtime.model_copy(update={"feature_cache": True})})
