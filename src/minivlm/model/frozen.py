@@ -9,17 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import torch
 from torch import nn
 
 _CONVERTED = (nn.Linear, nn.Conv2d)  # what autocast converts the weights of, in the models that are held here
-_LOW: dict[Any, torch.dtype | None] = {"bf16": torch.bfloat16, torch.bfloat16: torch.bfloat16, "fp32": None}
+_LOW = {"bf16": torch.bfloat16, "fp32": None}
 
 
 @contextmanager
-def frozen_in(model: nn.Module, precision: str | torch.dtype) -> Iterator[None]:
+def frozen_in(model: nn.Module, precision: str) -> Iterator[None]:
     """While inside, frozen weights of a model's products are in `precision`; then the very tensors from before.
 
     In fp32 nothing is done; in bf16, under autocast, every result stays the same to the bit. Weights that an

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import time
-from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -127,7 +126,7 @@ def fill_features(
     with (
         torch.inference_mode(),
         torch.autocast(kind, torch.bfloat16, enabled=low),
-        frozen_in(objective.model, torch.bfloat16) if low else nullcontext(),
+        frozen_in(objective.model, precision),
     ):
         for group, pixels in zip(groups, load(_Pixels(reader), groups, workers, kind == "cuda"), strict=True):
             features = objective.picture_features(pixels.to(device, non_blocking=True))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 from minivlm import hardware
@@ -63,6 +63,7 @@ def train_vision_language(
     returned removes that state, and those that earlier trainings left: until the run is over it is needed.
     """
     from minivlm.data.store import PictureStore, TokenStore
+    from minivlm.model.frozen import frozen_in
     from minivlm.model.layers import compile_layers, decoder_layers
     from minivlm.training.loop import fit
     from minivlm.training.mean_loss import mean_loss
@@ -95,7 +96,8 @@ def train_vision_language(
     if compile:
         compile_layers(model)
     # Before anything goes to a GPU: the weights that it replaces then stay on this side.
-    with _low_precision(model, precision, machine.sharding):
+    # FSDP wants all weights of one kind.
+    with frozen_in(model, precision if machine.sharding == "none" else "fp32"):
         features, filled = _features(places, machine, store, pictures, objective, precision, device, processes)
         load = loader(
             store, pictures, places.base / "vision_tower", processes, image_token_id=model.config.image_token_id,
@@ -233,12 +235,3 @@ def _objective(places: Places, freeze: FreezePolicy, seed: int) -> tuple[VisionL
     trained = freeze_parameters(model, freeze)
     preparation = Preparation.read(places.base / "vision_tower")
     return VisionLanguageLoss(model, *checkpoint.normalization(places.base), preparation), trained
-
-
-def _low_precision(model: Any, precision: str, sharding: str) -> AbstractContextManager[None]:
-    """Frozen weights in the precision that they are multiplied in; FSDP wants all of one kind."""
-    import torch
-
-    from minivlm.model.frozen import frozen_in
-
-    return frozen_in(model, torch.bfloat16) if precision == "bf16" and sharding == "none" else nullcontext()
