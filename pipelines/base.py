@@ -1,10 +1,13 @@
 """base: tokenizer, vision tower and base language model, which both training stages start from."""
 
+import time
+from collections.abc import Callable
+
 from minivlm.stage import StageRun, stage_app
 
 
-def run(stage: StageRun) -> None:
-    """Write artifacts/base/ and reports/base/metrics.json."""
+def run(stage: StageRun) -> Callable[[], None]:
+    """Write artifacts/base/ and reports/base/metrics.json; what is returned removes the saved states."""
     from minivlm import hardware
     from minivlm.data.pairs import AcceptedRows
     from minivlm.data.texts import TextFile
@@ -16,20 +19,28 @@ def run(stage: StageRun) -> None:
     from minivlm.training.cost_report import Spent, report_base
     from minivlm.training.device import seed_everything
     from minivlm.training.energy import measured_energy
+    from minivlm.training.keeping import Keep
+    from minivlm.training.logbook import take_up
+    from minivlm.training.resume_key import resume_key
+    from minivlm.training.states import remove_states
 
-    params, paths = stage.params, stage.paths
+    started, params, paths = time.time(), stage.params, stage.paths
     seed_everything(params.seed, params.threads)
     device = resolve_device(params.runtime.device)
     brought = find_parts(params.base, paths.root, place=params.runtime.hub, downloads=params.runtime.downloads)
     name = hardware.device_name(device)
     spent: dict[str, Spent] = {}
+    follows_from = {"base": params.base.model_dump(mode="json"), "seed": params.seed, "threads": params.threads}
+    key = resume_key(follows_from | {"device": name}, [paths.artifacts("download"), paths.artifacts("validate")])
+    states = paths.state / "base"
+    take_up(states / key, stage.tracker)
     shared = {
         "device": device,
         "validations": 1,
         "log_steps": 10,
         "price_per_hour": hardware.price_per_hour(name, params.prices),
         "currency": params.prices.currency,
-        "on_log": lambda step, metrics: stage.tracker.log_metrics(metrics, step),
+        "on_log": lambda step, metrics, *time: stage.tracker.log_metrics(metrics, step, *time),
     }
     with measured_energy(device) as measured, atomic_directory(stage.artifacts) as folder:
         metrics = train_base(
@@ -41,11 +52,13 @@ def run(stage: StageRun) -> None:
             texts=[TextFile(paths.root / file.path, file.sha256, file.limit) for file in params.base.texts],
             brought=brought,
             on_spent=spent.__setitem__,
+            keep=Keep(states / key, params.runtime.save_minutes),
         )
     write_json(stage.reports / "metrics.json", metrics)
     stage.tracker.log_metrics({part: numbers(figures) for part, figures in metrics.items()})
     path = stage.reports / "cost.json"
     report_base(path, spent, measured, name, device, params.prices, stage.tracker)
+    return lambda: remove_states(states, key, started)
 
 
 def numbers(figures: dict[str, float | str]) -> dict[str, float]:
@@ -53,7 +66,9 @@ def numbers(figures: dict[str, float | str]) -> dict[str, float]:
     return {name: value for name, value in figures.items() if not isinstance(value, str)}
 
 
-app = stage_app("base", "Make the tokenizer, vision tower and language model, or bring those that exist.", run)
+app = stage_app(
+    "base", "Make the tokenizer, vision tower and language model, or bring those that exist.", run, resumes=True
+)
 
 if __name__ == "__main__":
     app()

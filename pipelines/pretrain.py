@@ -23,7 +23,9 @@ def run(stage: StageRun) -> Callable[[], None]:
     )
 
 
-app = stage_app("pretrain", "Train the projector between the frozen base models on captions.", run, launches=True)
+app = stage_app(
+    "pretrain", "Train the projector between the frozen base models on captions.", run, launches=True, resumes=True
+)
 
 if __name__ == "__main__":
     app()

@@ -24,7 +24,11 @@ def run(stage: StageRun) -> Callable[[], None]:
 
 
 app = stage_app(
-    "sft", "Train the projector and the language model on descriptions and conversations.", run, launches=True
+    "sft",
+    "Train the projector and the language model on descriptions and conversations.",
+    run,
+    launches=True,
+    resumes=True,
 )
 
 if __name__ == "__main__":

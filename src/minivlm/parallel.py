@@ -5,12 +5,13 @@ Processes are spawned, not forked: a fork would copy the locks of threads that A
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from minivlm.errors import UserError
 
+_POLL_SECONDS = 0.2
 Task = TypeVar("Task")
 Result = TypeVar("Result")
 
@@ -64,11 +65,11 @@ def _follow_parent() -> None:
 
 
 @contextmanager
-def beside(function: Callable[..., Result], *arguments: Any) -> Iterator[Callable[[], Result]]:
+def beside(function: Callable[..., Result], *arguments: Any) -> Iterator[Callable[..., Result]]:
     """Run `function(*arguments)` in a process of its own; gives a function that waits for what it returns.
 
-    When the body of the `with` fails, the process is ended. UserError when it is killed by others; what the
-    function raises is raised by the waiting.
+    When the body of the `with` fails, the process gets SIGTERM, and when `stop()`, given to the waiting, holds.
+    UserError when it is killed by others; what the function raises is raised by the waiting.
     """
     import multiprocessing
     from concurrent.futures import ProcessPoolExecutor
@@ -79,7 +80,16 @@ def beside(function: Callable[..., Result], *arguments: Any) -> Iterator[Callabl
     with ProcessPoolExecutor(1, mp_context=context, initializer=_follow_parent) as pool:
         future = pool.submit(function, *arguments)
 
-        def result() -> Result:
+        def terminate() -> None:
+            for process in set(multiprocessing.active_children()) - others:
+                process.terminate()
+
+        def result(stop: Callable[[], bool] = lambda: False) -> Result:
+            asked = False
+            while not wait([future], _POLL_SECONDS).done:
+                if stop() and not asked:
+                    asked = True
+                    terminate()
             try:
                 return future.result()
             except BrokenProcessPool:
@@ -88,6 +98,5 @@ def beside(function: Callable[..., Result], *arguments: Any) -> Iterator[Callabl
         try:
             yield result
         except BaseException:
-            for process in set(multiprocessing.active_children()) - others:
-                process.terminate()
+            terminate()
             raise

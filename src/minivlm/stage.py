@@ -60,11 +60,13 @@ def stage_app(
     run: Callable[[StageRun], Callable[[], None] | None],
     *,
     launches: bool = False,
+    resumes: bool = False,
 ) -> typer.Typer:
     """The Typer command of a stage: `python -m pipelines.<name> [--dry-run]`.
 
     What `run` returns is called when everything is written and the MLflow run is over. `launches`: the stage can
-    run as several processes, and does where `runtime.launcher` says so.
+    run as several processes, and does where `runtime.launcher` says so. `resumes`: it goes on with what a process
+    before it has left, and begins its MLflow run itself, as a new one or as that one's.
     """
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
@@ -85,7 +87,7 @@ def stage_app(
                 return
             if launches and params.runtime.launcher and not launcher.is_launched():
                 raise typer.Exit(launcher.launch(params.runtime.launcher, f"pipelines.{name}", params.threads))
-            with _tracker(name, params, paths, launches) as tracker:
+            with _tracker(name, params, paths, resumes) as tracker:
                 finish = run(StageRun(name=name, params=params, paths=paths, tracker=tracker))
             if finish:
                 finish()

@@ -9,6 +9,8 @@ nothing else.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -21,6 +23,7 @@ from minivlm.files import read_json, write_json
 from minivlm.training.base_data import Conversation, conversations, tokenizer_texts
 from minivlm.training.base_language import (
     Figures,
+    History,
     bring_language_model,
     draw_language_model,
     parameter_count,
@@ -29,10 +32,13 @@ from minivlm.training.base_language import (
 )
 from minivlm.training.brought import BROUGHT, base_models, check_stated
 from minivlm.training.cost_report import Spent
+from minivlm.training.keeping import Keep
+from minivlm.training.logbook import Logbook
 from minivlm.training.result import FitResult
+from minivlm.training.stopping import StopSignals, never
 
 Rows = Mapping[str, Iterable[Row]]
-Log = Callable[[int, dict[str, float]], None]
+Log = Callable[..., None]  # step, metrics and, where states are kept, the time
 
 
 def train_base(
@@ -45,15 +51,16 @@ def train_base(
     texts: Sequence[TextFile] = (),
     brought: Mapping[str, Path] | None = None,
     on_spent: Callable[[str, Spent], None] = lambda part, spent: None,
+    keep: Keep | None = None,
 ) -> dict[str, Figures]:
     """Make all three; metrics by part. UserError when a part has nothing to learn from.
 
     `rows`: those of `pretrain` and `sft`, gone through anew for each part that learns from them, and not at all
     when both models are brought; `texts`: the files of base.texts; `brought`: the folders that `find_parts` gives.
     `shared` goes to `fit` for both models: device, logging, prices; `on_spent(part, spent)` is told what each
-    training took. On a CPU with two threads or more, two models
-    that are both trained are trained side by side, each with its part of the threads: small steps gain little from
-    more than one.
+    training took. On a CPU with two threads or more, two models that are both trained are trained side by side,
+    each with its part of the threads: small steps gain little from more than one. `keep`: where both keep states
+    that they go on from; steps are then logged as `on_log(step, metrics, time)`, milliseconds since 1970.
     """
     import torch
 
@@ -63,27 +70,30 @@ def train_base(
     threads = torch.get_num_threads()
     both = section.tower_source == section.llm_source == "train"
     spare = threads // 2 if both and shared["device"] == "cpu" else 0
-    history: list[tuple[int, dict[str, float]]] = []
+    history: History = []
     # The texts' tokens lie outside of the output, in a folder of this process: the other may be ended at any time.
     with TemporaryDirectory(prefix=f".{directory.name}.texts.", dir=directory.parent) as folder:
-        arguments = (tasks, texts, Path(folder), directory, section, seed, _without_log(shared))
+        arguments = (
+            tasks, texts, Path(folder), directory, section, seed, _without_log(shared), _of_part(keep, "llm")
+        )  # fmt: skip
         if spare:
             from minivlm.parallel import beside
 
             with beside(train_language_model, *arguments, spare) as result:
                 torch.set_num_threads(threads - spare)
-                figures["vision_tower"] = _tower(rows, directory, section, seed, shared, brought, on_spent)
+                figures["vision_tower"] = _tower(rows, directory, section, seed, shared, brought, on_spent, keep)
                 torch.set_num_threads(threads)
-                figures["llm"], history, spent = result()
+                with StopSignals() if keep else nullcontext(never) as stop:
+                    figures["llm"], history, spent = result(stop)
                 on_spent("llm", spent)
         else:
-            figures["vision_tower"] = _tower(rows, directory, section, seed, shared, brought, on_spent)
+            figures["vision_tower"] = _tower(rows, directory, section, seed, shared, brought, on_spent, keep)
             if section.llm_source == "train":
                 figures["llm"], history, spent = train_language_model(*arguments, threads)
                 on_spent("llm", spent)
     log = _log_as("llm", shared["on_log"])
-    for step, metrics in history:
-        log(step, metrics)
+    for step, metrics, time in history:
+        log(step, metrics, *(() if time is None else (time,)))
     if section.llm_source == "random":
         figures["llm"] = draw_language_model(directory, section, seed)
 
@@ -128,7 +138,7 @@ def _language_to_start_with(
 
 def _tower(
     rows: Rows, directory: Path, section: Base, seed: int, shared: Mapping[str, Any], brought: Mapping[str, Path],
-    on_spent: Callable[[str, Spent], None],
+    on_spent: Callable[[str, Spent], None], keep: Keep | None,
 ) -> Figures:  # fmt: skip
     """vision_tower/, by its source."""
     import torch
@@ -149,7 +159,8 @@ def _tower(
         torch.manual_seed(seed)
         random_tower(target, shape=shape)
         return {"source": origin, "parameters": parameter_count(target), "steps": 0}
-    result = _train_tower(rows, directory, section.validation_fraction, seed, shared, shape, values)
+    keep = _of_part(keep, "vision_tower")
+    result = _train_tower(rows, directory, section.validation_fraction, seed, shared, shape, values, keep)
     on_spent("vision_tower", Spent.of(result))
     return training_figures(result)
 
@@ -162,6 +173,7 @@ def _train_tower(
     shared: Mapping[str, Any],
     shape: Mapping[str, int],
     values: Mapping[str, Any],
+    keep: Keep | None,
 ) -> FitResult:
     import torch
 
@@ -176,6 +188,8 @@ def _train_tower(
     if kept.all():
         raise UserError("base: all pictures would be kept for validation; lower base.validation_fraction")
     encoder = ChatEncoder(directory / "tokenizer")
+    log = _log_as("vision_tower", shared["on_log"])
+    on_log = Logbook(keep.folder, lambda metrics, step, time: log(step, metrics, time)) if keep else log
     torch.manual_seed(seed)
     return train_tower(
         pairs,
@@ -186,7 +200,8 @@ def _train_tower(
         vocabulary=encoder.vocabulary,
         pad_token_id=encoder.pad_token_id,
         seed=seed,
-        on_log=_log_as("vision_tower", shared["on_log"]),
+        keep=keep,
+        on_log=on_log,
         **values,
         **_without_log(shared),
     )
@@ -212,7 +227,13 @@ def _write_fingerprint(directory: Path, seed: int) -> float:
 
 
 def _log_as(part: str, log: Log) -> Log:
-    return lambda step, metrics: log(step, {f"{part}.{name}": value for name, value in metrics.items()})
+    return lambda step, metrics, *time: log(
+        step, {f"{part}.{name}": value for name, value in metrics.items()}, *time
+    )
+
+
+def _of_part(keep: Keep | None, part: str) -> Keep | None:
+    return keep and replace(keep, folder=keep.folder / part)
 
 
 def _without_log(shared: Mapping[str, Any]) -> dict[str, Any]:

@@ -15,13 +15,16 @@ from minivlm.data.packing import TextStore
 from minivlm.data.texts import TextFile, read_texts
 from minivlm.training.base_data import Conversation, held_back, task_rows
 from minivlm.training.cost_report import Spent
+from minivlm.training.keeping import Keep
+from minivlm.training.logbook import Logbook
 from minivlm.training.result import FitResult
 
 if TYPE_CHECKING:
     from minivlm.data.encoding import ChatEncoder
 
 Figures = dict[str, Any]
-History = list[tuple[int, dict[str, float]]]
+History = list[tuple[int, dict[str, float], int | None]]
+"""Step, metrics, and milliseconds since 1970 where states are kept."""
 
 _SHAPE = {
     "hidden_size": "hidden_size",
@@ -43,12 +46,13 @@ def train_language_model(
     section: Base,
     seed: int,
     shared: Mapping[str, Any],
+    keep: Keep | None,
     threads: int,
 ) -> tuple[Figures, History, Spent]:
     """Train on the tasks of conversations and on the texts, whose tokens are kept in `folder` meanwhile.
 
-    (figures, what was logged, what it took): all that it takes and returns is small, because it may run in a
-    process of its own.
+    (figures, what was logged of which step and when, what it took): all that it takes and returns is small,
+    because it may run in a process of its own.
     """
     import numpy as np
 
@@ -67,6 +71,10 @@ def train_language_model(
         packed = PackedTexts(store, section.llm.text_length or section.llm.max_position_embeddings)
     headers = np.concatenate(encoder.encode_plain(["system", "user", "assistant"], framed=False))
     history: History = []
+
+    def note(metrics: dict[str, float], step: int, time: int | None = None) -> None:
+        history.append((step, metrics, time))
+
     result, losses = train_llm(
         task_rows(tasks, encoder, section.llm.max_position_embeddings),
         held_back(tasks, section.validation_fraction),
@@ -76,7 +84,8 @@ def train_language_model(
         header_ids=headers.tolist(),
         seed=seed,
         texts=packed,
-        on_log=lambda step, metrics: history.append((step, metrics)),
+        keep=keep,
+        on_log=Logbook(keep.folder, note) if keep else lambda step, metrics: note(metrics, step),
         **values,
         **shared,
     )

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from minivlm.data.text_tasks import Exchanges, TextTask, TextTaskBatch, collate_tasks, exchange_words, make_task
 from minivlm.errors import UserError
+from minivlm.training.keeping import Keep, kept, steps_done
 from minivlm.training.mixture import Epoch, PackedTexts, TextBatches
 from minivlm.training.result import FitResult
 
@@ -54,6 +56,7 @@ def train_llm(
     epochs: float,
     seed: int,
     texts: PackedTexts | None = None,
+    keep: Keep | None = None,
     **optimization: Any,
 ) -> tuple[FitResult, dict[str, float]]:
     """Train, and write a LlamaForCausalLM directory; with the validation loss of each kind, `task` and `text`.
@@ -61,10 +64,11 @@ def train_llm(
     `rows` (may be empty) become text tasks, `validation` (rows,) says which are not trained on; `texts` brings its
     own. The weights kept are those of the lowest validation loss, a mean over all supervised tokens of both kinds.
     `shape`: LlamaConfig's sizes; `special_ids`: pad, bos and eos token ids by LlamaConfig's names; `header_ids`:
-    tokens of the roles' names, which are no words to exchange; `optimization` goes to `fit` as it is. UserError
-    when there is nothing to train on.
+    tokens of the roles' names, which are no words to exchange; `keep`: where states are kept that it goes on from;
+    `optimization` goes to `fit` as it is. UserError when there is nothing to train on.
     """
     import numpy as np
+    import torch
 
     from minivlm.model.attention import use_matmul_attention
     from minivlm.model.checkpoint import quiet
@@ -105,7 +109,6 @@ def train_llm(
     if texts and texts.store.validation.any():
         checks["text"] = TextBatches.held_back(texts, **budget)
     counter = TextCounter(llm.config, muon_flops(tuple(p.shape) for p in hidden_matrices(objective)))
-    validated = _Validation(objective, checks, counter)
 
     def steps() -> Iterator[list[TextTaskBatch]]:
         epoch, current = 0, first
@@ -115,17 +118,23 @@ def train_llm(
             epoch += 1
             current = epoch_of(train, epoch)
 
-    result = fit(
-        objective,
-        counter.watch(steps()),
-        total_steps=max(1, int(max(1.0, epochs) * len(first))),
-        validate=validated if checks else None,
-        optimizer=MuonWithAdamW,
-        label="base: language model",
-        **optimization,
-    )
-    objective.to("cpu")
+    with kept(keep, counter) as keeping:
+        validated = _Validation(objective, checks, counter, keeping["stop"])
+        result = fit(
+            objective,
+            counter.watch(islice(steps(), steps_done(keeping), None)),
+            total_steps=max(1, int(max(1.0, epochs) * len(first))),
+            validate=validated if checks else None,
+            optimizer=MuonWithAdamW,
+            label="base: language model",
+            **keeping,
+            **optimization,
+        )
     restore_state(objective, result.best_state)
+    if checks and not validated.best:  # it was stopped after its last validation, which only the state knows of
+        with torch.autocast(result.device.partition(":")[0], torch.bfloat16, enabled=result.precision == "bf16"):
+            validated()
+    objective.to("cpu")
     with quiet():
         llm.save_pretrained(directory)
     return counter.note(result), validated.best
@@ -148,8 +157,10 @@ def _llama(shape: Mapping[str, Any], special_ids: Mapping[str, int]) -> Any:
 class _Validation:
     """The validation loss over all kinds of batches; `best` holds that of each kind when the whole was lowest."""
 
-    def __init__(self, objective: Any, checks: Mapping[str, Kind], counter: TextCounter) -> None:
-        self._objective, self._checks, self._counter = objective, checks, counter
+    def __init__(
+        self, objective: Any, checks: Mapping[str, Kind], counter: TextCounter, stop: Callable[[], bool]
+    ) -> None:
+        self._objective, self._checks, self._counter, self._stop = objective, checks, counter, stop
         self._lowest = math.inf
         self.best: dict[str, float] = {}
 
@@ -157,7 +168,10 @@ class _Validation:
         from minivlm.training.mean_loss import mean_loss
 
         watch = self._counter.watch_validation
-        losses = {kind: mean_loss(self._objective, watch(batches)) for kind, batches in self._checks.items()}
+        losses = {
+            kind: mean_loss(self._objective, watch(batches), stop=self._stop)
+            for kind, batches in self._checks.items()
+        }
         if len(losses) == 1:
             [whole] = losses.values()
         else:

@@ -14,6 +14,7 @@ import json
 import os
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,21 +23,27 @@ from minivlm.files import write_text
 if TYPE_CHECKING:
     from minivlm.tracking import Run
 
+    Tell = Callable[[dict[str, float], int, int], None]
+
+
+def take_up(folder: Path, tracker: Run, seconds: float = 0.0) -> None:
+    """Let `tracker` go on with the run noted in `folder`, after `seconds` of training; else note its own there."""
+    noted = folder / "run"
+    if earlier := noted.read_text(encoding="ascii") if noted.exists() else "":
+        tracker.go_on(earlier, seconds)
+        return
+    if tracker.id:
+        write_text(noted, tracker.id)
+    tracker.begin()
+
 
 class Logbook:
-    """Called with a step and its metrics, it tells `tracker` and remembers."""
+    """Called with a step and its metrics, it tells of them and remembers."""
 
-    def __init__(self, folder: Path, tracker: Run, seconds: float) -> None:
-        """Take up the run of `folder`, after `seconds` of training, or note this one there."""
-        self._tracker, self._path = tracker, folder / "points.jsonl"
+    def __init__(self, folder: Path, tell: Tell) -> None:
+        """Tell again what `folder` says was told: `tell(metrics, step, time)`, milliseconds since 1970."""
+        self._tell_others, self._path = tell, folder / "points.jsonl"
         folder.mkdir(parents=True, exist_ok=True)
-        noted = folder / "run"
-        if earlier := noted.read_text(encoding="ascii") if noted.exists() else "":
-            tracker.go_on(earlier, seconds)
-        else:
-            if tracker.id:
-                write_text(noted, tracker.id)
-            tracker.begin()
         self._told: set[int] = set()
         self._warned = False
         for point in _whole_lines(self._path):
@@ -59,7 +66,7 @@ class Logbook:
 
     def _tell(self, point: dict[str, Any]) -> None:
         self._told.add(point["step"])
-        self._tracker.log_metrics(point["metrics"], point["step"], point["time"])
+        self._tell_others(point["metrics"], point["step"], point["time"])
 
 
 def _whole_lines(path: Path) -> list[dict[str, Any]]:

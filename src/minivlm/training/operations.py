@@ -53,6 +53,11 @@ class StepCounter(ABC, Generic[AnyBatch]):
                 self.validation_flops += self.batch(batch, backward=False)
             yield batch
 
+    def go_on(self, result: FitResult) -> None:
+        """Count on from what a result holds."""
+        self.flops, self.validation_flops = result.flops, result.validation_flops
+        self.optimizer_flops = result.optimizer_flops
+
     def note(self, result: FitResult) -> FitResult:
         """The result, with what was counted written into it."""
         result.flops, result.validation_flops = self.flops, self.validation_flops

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from minivlm.data.pairs import DecodedPictures, Pairs
 from minivlm.data.phrases import Phrases
 from minivlm.files import write_json
+from minivlm.training.keeping import Keep, kept, steps_done
 from minivlm.training.result import FitResult
 
 if TYPE_CHECKING:
@@ -38,13 +40,14 @@ def train_tower(
     vocabulary: int,
     pad_token_id: int,
     seed: int,
+    keep: Keep | None = None,
     **optimization: Any,
 ) -> FitResult:
     """Train, and write the vision half as a CLIPVisionModel directory with its preprocessor_config.json.
 
     `captions`: token ids of each pair's caption, special tokens included; `validation` (pairs,): pairs that are
-    not trained on; `shape`: the sizes that `make_clip` takes; `phrases`: at most so many are predicted;
-    `optimization` goes to `fit` as it is.
+    not trained on; `shape`: the sizes that `make_clip` takes; `phrases`: at most so many are predicted; `keep`:
+    where states are kept that it goes on from; `optimization` goes to `fit` as it is.
     """
     import numpy as np
     import torch
@@ -75,15 +78,22 @@ def train_tower(
     checks = [held[i : i + batch_size] for i in range(0, len(held), batch_size)]
     products = muon_flops(tuple(p.shape) for p in hidden_matrices(objective, [objective.head]))
     counter = TowerCounter(clip.config, len(found.frequency) if phrase_weight else 0, products)
-    result = fit(
-        objective,
-        counter.watch([batch(rows)] for rows in _batches(train, batch_size, total, seed)),
-        total_steps=total,
-        validate=(lambda: mean_loss(objective, counter.watch_validation(map(batch, checks)))) if checks else None,
-        optimizer=partial(MuonWithAdamW, outputs=[objective.head]),
-        label="base: vision tower",
-        **optimization,
-    )
+    with kept(keep, counter) as keeping:
+
+        def validate() -> float:
+            return mean_loss(objective, counter.watch_validation(map(batch, checks)), stop=keeping["stop"])
+
+        planned = islice(_batches(train, batch_size, total, seed), steps_done(keeping), None)
+        result = fit(
+            objective,
+            counter.watch([batch(rows)] for rows in planned),
+            total_steps=total,
+            validate=validate if checks else None,
+            optimizer=partial(MuonWithAdamW, outputs=[objective.head]),
+            label="base: vision tower",
+            **keeping,
+            **optimization,
+        )
     objective.to("cpu")
     restore_state(objective, result.best_state)
     _save(clip, directory)

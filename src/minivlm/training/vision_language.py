@@ -17,7 +17,7 @@ from minivlm.training.distributed import Processes, check_share, find_processes,
 from minivlm.training.energy import measured_energy
 from minivlm.training.feed import Feed, loader
 from minivlm.training.inputs import InputFiles
-from minivlm.training.logbook import Logbook, nobody
+from minivlm.training.logbook import Logbook, nobody, take_up
 from minivlm.training.mishaps import kept_when_diverged, memory_advice
 from minivlm.training.places import Machine, Places
 from minivlm.training.result import FitResult
@@ -87,7 +87,10 @@ def train_vision_language(
     states = StateFolder(places.state / key)
     resume = processes.from_main(states.newest)
     before = resume.result if resume else FitResult()
-    tell = Logbook(states.path, tracker, before.seconds) if processes.is_main else nobody
+    tell: Callable[[int, dict[str, float]], None] = nobody
+    if processes.is_main:
+        take_up(states.path, tracker, before.seconds)
+        tell = Logbook(states.path, tracker.log_metrics)
 
     store, pictures = TokenStore(places.tokens), PictureStore(places.pictures)
     feed = Feed(store, processes, **plan)  # first: a row that does not fit is refused before hours are spent

@@ -1,6 +1,9 @@
 """The stage base at toy size: one directory whose parts load, fit each other, and are the same every time."""
 
 import json
+import os
+import shutil
+import signal
 from types import SimpleNamespace
 
 import numpy as np
@@ -13,12 +16,14 @@ from minivlm.data.encoding import ChatEncoder, image_token_count
 from minivlm.data.pairs import is_validation, picture_key
 from minivlm.data.rows import Row
 from minivlm.data.validation.conversation import Turn
-from minivlm.errors import UserError
+from minivlm.errors import StoppedError, UserError
 from minivlm.model.checkpoint import load_strictly, make_processor
 from minivlm.model.fingerprint import check_fingerprint
 from minivlm.training import base_llm, tower
 from minivlm.training.base import train_base
+from minivlm.training.keeping import Keep
 from minivlm.training.result import FitResult
+from minivlm.training.states import StateFolder
 from tests.unit.data.toys import picture, tree
 
 OPTIMIZATION = {"epochs": 1, "learning_rate": 1e-3, "precision": "fp32"}
@@ -102,6 +107,46 @@ def test_the_same_rows_and_seed_give_the_same_bytes(trained, tmp_path):
     assert tree(tmp_path / "base") == tree(trained[0])
     other = train_base(rows(), tmp_path / "other", SECTION, seed=1, shared=SHARED)
     assert other["llm"]["fingerprint_loss"] != trained[1]["llm"]["fingerprint_loss"]
+
+
+class KilledError(Exception):
+    """Stands for SIGKILL where a process cannot be spared."""
+
+
+@pytest.mark.parametrize("part", ["vision_tower", "llm"])
+def test_a_training_that_was_killed_goes_on_to_the_same_bytes_and_tells_each_step_once(trained, tmp_path, part):
+    save, told = StateFolder.save, []
+
+    def save_and_die(self, state):
+        save(self, state)
+        if self.path.name == part and state.result.steps == 2:
+            raise KilledError
+
+    shared = SHARED | {"log_steps": 1, "on_log": lambda step, metrics, time: told.append((step, *metrics, time))}
+    keep = Keep(tmp_path / "state", 0.0)
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(KilledError):
+        patch.setattr(StateFolder, "save", save_and_die)
+        train_base(rows(), tmp_path / "base", SECTION, seed=0, shared=shared, keep=keep)
+    first = list(told)
+    told.clear()
+    shutil.rmtree(tmp_path / "base")
+    assert train_base(rows(), tmp_path / "base", SECTION, seed=0, shared=shared, keep=keep) == trained[1]
+    assert tree(tmp_path / "base") == tree(trained[0])
+    assert set(first) <= set(told) and len(told) == len({(step, name) for step, name, *_ in told}) > len(first) > 0
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_signal_stops_both_and_they_go_on_to_the_same_bytes(trained, tmp_path, threads):
+    torch.set_num_threads(threads)
+    keep = Keep(tmp_path / "state", 60.0)
+    shared = SHARED | {"on_log": lambda step, metrics, time: os.kill(os.getpid(), signal.SIGTERM)}
+    with pytest.raises(StoppedError, match="base: vision tower: after step 1 of"):
+        train_base(rows(), tmp_path / "base", SECTION, seed=0, shared=shared, keep=keep)
+    assert len(list((tmp_path / "state" / "vision_tower").glob("step-00000001-*"))) == 1
+    shutil.rmtree(tmp_path / "base")
+    shared = SHARED | {"on_log": lambda step, metrics, time: None}
+    assert train_base(rows(), tmp_path / "base", SECTION, seed=0, shared=shared, keep=keep) == trained[1]
+    assert tree(tmp_path / "base") == tree(trained[0])
 
 
 def test_neither_model_is_trained_on_a_picture_that_is_held_back(monkeypatch, tmp_path):

@@ -1,0 +1,52 @@
+"""What `fit` needs so that a training of one process can be stopped and gone on with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from minivlm.training.states import StateFolder
+from minivlm.training.stopping import StopSignals, never
+
+if TYPE_CHECKING:
+    from minivlm.training.operations import StepCounter
+    from minivlm.training.resume import TrainingState
+
+
+@dataclass(frozen=True)
+class Keep:
+    """Where a training keeps its states, and the minutes between two of them; None: none is kept."""
+
+    folder: Path
+    minutes: float | None
+
+
+@contextmanager
+def kept(keep: Keep | None, counter: StepCounter[Any]) -> Iterator[dict[str, Any]]:
+    """`resume`, `on_save`, `save_every` and `stop` for `fit`, while signals only ask to stop.
+
+    `counter` goes on from what was counted before. Without `keep`, options that change nothing.
+    """
+    if keep is None or keep.minutes is None:
+        yield {"resume": None, "stop": never}
+        return
+    states = StateFolder(keep.folder)
+    resume = states.newest()
+    if resume:
+        counter.go_on(resume.result)
+
+    def save(state: TrainingState) -> None:
+        counter.note(state.result)
+        states.save(state)
+
+    with StopSignals() as stop:
+        yield {"resume": resume, "on_save": save, "save_every": 60 * keep.minutes, "stop": stop}
+
+
+def steps_done(options: Mapping[str, Any]) -> int:
+    """The steps that were taken before, of what `kept` gives."""
+    resume = options["resume"]
+    return resume.result.steps if resume else 0
