@@ -27,7 +27,7 @@ class Recorder(NullRun):
         super().__init__()
         self.metrics = {}
 
-    def log_metrics(self, metrics, step=None):
+    def log_metrics(self, metrics, step=None, time_ms=None):
         assert json.dumps(metrics).count('": "') == 0
         self.metrics |= metrics
 
@@ -40,7 +40,7 @@ def run_stage(root, **base):
     params = load_params(project_root() / "params.yaml")
     params = params.model_copy(update={"threads": 1, "base": Base.model_validate(values)})
     stage = StageRun("base", params, Paths(root), Recorder())
-    run(stage)
+    run(stage)()
     return stage
 
 
