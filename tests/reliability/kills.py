@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import os
 import random
+import re
 import signal
 import subprocess
 import tempfile
@@ -115,8 +116,8 @@ def kill(process: subprocess.Popen[str], everything: bool) -> int | None:
     else:
         process.kill()
     output, _ = process.communicate()
-    steps = [line for line in output.splitlines() if " step " in line]
-    return int(steps[-1].partition(" step ")[2].partition("/")[0].replace(",", "")) if steps else None
+    steps = re.findall(r"step ([\d,]+)/", output)
+    return int(steps[-1].replace(",", "")) if steps else None
 
 
 def compare(stage: Stage, whole: Whole, outcome: Outcome) -> None:
