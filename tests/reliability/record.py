@@ -12,19 +12,19 @@ from typing import Any
 from minivlm import hardware
 from minivlm.files import read_json, write_json, write_text
 
-DOCS = Path(__file__).resolve().parents[2] / "docs"
+FILE = Path(__file__).resolve().parents[2] / "docs" / "reliability.json"
 BEGIN, END = "<!-- reliability:begin -->", "<!-- reliability:end -->"
 
 
-def record(kind: str, values: dict[str, Any], docs: Path = DOCS) -> None:
-    """Replace the entry of `kind`, those of the others stay; and write the table."""
-    file = docs / "reliability.json"
+def record(kind: str, values: dict[str, Any], file: Path = FILE) -> None:
+    """Replace the entry of `kind`, those of the others stay; and write the table into the page beside it."""
     found = read_json(file) if file.exists() else {}
     found[kind] = values | {"cpu": hardware.cpu_model(), "cores": hardware.cores()}
     found = dict(sorted(found.items()))
     write_json(file, found)
-    page = docs / "reliability.md"
-    write_text(page, with_table(page.read_text(encoding="utf-8"), found))
+    page = file.with_suffix(".md")
+    if page.exists():
+        write_text(page, with_table(page.read_text(encoding="utf-8"), found))
 
 
 def with_table(text: str, found: dict[str, Any]) -> str:
