@@ -101,7 +101,7 @@ def killed_and_gone_on(stage: Stage, whole: Whole, kills: int, draw: random.Rand
 def has_ended(stage: Stage) -> bool:
     """Whether nothing was left to do but for the process to go."""
     is_written = (stage.root / "reports/pretrain/metrics.json").exists()
-    return is_written and not list((stage.root / ".state").glob("pretrain/*"))
+    return is_written and not list((stage.root / ".state").glob("pretrain/[!.]*"))
 
 
 def start(stage: Stage) -> subprocess.Popen[str]:

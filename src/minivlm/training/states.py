@@ -23,6 +23,7 @@ from minivlm.training.resume import TrainingState, read_state, write_state
 KEPT = 2
 _NAME = re.compile(r"step-(\d{8})-([0-9a-f]{16})\.safetensors")
 _ASIDE = ".step"  # begins the name of what is being written
+_GONE = ".gone-"  # and of a folder that is being removed
 
 
 @dataclass(frozen=True)
@@ -83,5 +84,9 @@ def remove_states(folder: Path, key: str, before: float) -> None:
     """
     for kept in [path for path in folder.glob("*") if path.is_dir()]:
         written = max((file.stat().st_mtime for file in kept.iterdir()), default=0.0)
-        if kept.name == key or written <= before:
-            shutil.rmtree(kept, ignore_errors=True)
+        if not kept.name.startswith(_GONE):
+            if kept.name != key and written > before:
+                continue
+            # At once out of the way: half of a folder, which a kill may leave, would be gone on with.
+            kept = kept.replace(kept.with_name(f"{_GONE}{os.getpid()}-{kept.name}"))
+        shutil.rmtree(kept, ignore_errors=True)

@@ -88,9 +88,17 @@ def test_removing_leaves_what_is_newer_alone(tmp_path, states):
     for name in ("own", "left", "beside"):
         StateFolder(tmp_path / name).save(states[0])
     (tmp_path / "empty").mkdir()
+    (tmp_path / ".gone-own").mkdir()  # of a process that was killed while it removed
     (tmp_path / "best.safetensors").touch()
     for name, seconds in (("left", -10), ("beside", 100)):
         for file in (tmp_path / name).iterdir():
             os.utime(file, times=(began + seconds,) * 2)
     remove_states(tmp_path, "own", began)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["beside", "best.safetensors"]
+
+
+def test_a_folder_that_is_removed_is_out_of_the_way_before_its_first_file_goes(tmp_path, states, monkeypatch):
+    StateFolder(tmp_path / "own").save(states[0])
+    monkeypatch.setattr("minivlm.training.states.shutil.rmtree", lambda path, ignore_errors: None)  # killed here
+    remove_states(tmp_path, "own", time.time())
+    assert StateFolder(tmp_path / "own").newest() is None and not (tmp_path / "own").exists()
