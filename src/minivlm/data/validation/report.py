@@ -6,7 +6,7 @@ Nothing here holds a time, a run id or a path: the same rows give the same bytes
 from collections.abc import Iterable
 from typing import Any
 
-from minivlm.data.validation.expectations import CheckResult
+from minivlm.data.validation.checks import CheckResult
 from minivlm.data.validation.frame import row_id
 from minivlm.data.validation.gate import MAX_LISTED, FileVerdict
 
@@ -21,7 +21,7 @@ def file_report(verdict: FileVerdict, max_bad_fraction: float) -> dict[str, Any]
         "present": True,
         "passed": verdict.passed,
         "rows": verdict.rows,
-        "accepted": len(verdict.accepted),
+        "accepted": verdict.accepted,
         "rejected": len(verdict.rejected),
         "max_bad_fraction": max_bad_fraction,
         "table_faults": verdict.table_faults,
@@ -29,6 +29,8 @@ def file_report(verdict: FileVerdict, max_bad_fraction: float) -> dict[str, Any]
         "rejected_rows_listed": len(listed),
         "rejected_rows": [_rejected(verdict, row, reasons) for row, reasons in listed],
         "distributions": verdict.distributions,
+        "scripts": verdict.scripts,
+        "near_duplicates": verdict.near_duplicates,
     }
 
 
@@ -59,7 +61,7 @@ def metrics(verdicts: Iterable[FileVerdict]) -> dict[str, dict[str, int]]:
     return {
         verdict.file: {
             "rows": verdict.rows,
-            "accepted": len(verdict.accepted),
+            "accepted": verdict.accepted,
             "rejected": len(verdict.rejected),
         }
         for verdict in verdicts

@@ -6,6 +6,7 @@ from html.parser import HTMLParser
 import pytest
 
 from minivlm.data.validation.docs import offline_docs
+from minivlm.data.validation.engine import GreatExpectations
 from minivlm.data.validation.gate import check_tables
 from tests.unit.data.validation.rows import LIMITS, caption, good_rows, picture, write_all
 
@@ -16,7 +17,9 @@ def docs(tmp_path_factory):
     folder = tmp_path_factory.mktemp("docs")
     heldout = [*good_rows(2, first=20), (caption(), picture(5)[:-60])]
     tables = write_all(tmp_path_factory.mktemp("tables"), heldout=heldout)
-    verdicts = check_tables(tables, limits=LIMITS, max_bad_fraction=0.0, workers=1, docs=folder)
+    engine = GreatExpectations(folder)
+    verdicts = check_tables(tables, limits=LIMITS, max_bad_fraction=0.0, workers=1, engine=engine)
+    engine.build_docs()
     offline_docs(folder, verdicts.values())
     return folder
 

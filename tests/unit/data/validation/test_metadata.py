@@ -1,17 +1,24 @@
 """Parquet files to metadata frames."""
 
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from minivlm.data.validation import metadata
+from minivlm.data.validation.parquet_rows import table_rows, table_shape
 from minivlm.errors import UserError
 from tests.unit.data.validation.rows import caption, good_rows, picture, write_all, write_splits, write_table
 
 
 def frames(tables, workers=1):
-    tables = {file: metadata.table_rows(path) for file, path in tables.items()}
-    return metadata.read_metadata(tables, train_files=("pretrain", "sft"), max_side=64, workers=workers)
+    """The metadata frame of each file, its pieces put together."""
+    tables = {file: table_rows(path) for file, path in tables.items()}
+    reader = metadata.MetadataReader(tables, train_files=("pretrain", "sft"), max_side=64)
+    pieces = {}
+    for file, frame in reader.frames(workers):
+        pieces.setdefault(file, []).append(frame)
+    return {file: pd.concat(parts, ignore_index=True) for file, parts in pieces.items()}
 
 
 def test_frames_are_the_same_for_one_worker_and_for_two(tmp_path):
@@ -29,9 +36,9 @@ def test_frames_are_the_same_for_one_worker_and_for_two(tmp_path):
 def test_each_distinct_picture_is_decoded_once(tmp_path, monkeypatch):
     decoded = []
 
-    def counted(data, max_side):
+    def counted(data, *arguments):
         decoded.append(data)
-        return original(data, max_side)
+        return original(data, *arguments)
 
     original = metadata.picture_facts
     monkeypatch.setattr(metadata, "picture_facts", counted)
@@ -63,14 +70,14 @@ def test_text_that_is_not_utf8_is_the_fault_of_its_row_alone(tmp_path):
 
 def test_a_missing_file_is_one_line_with_the_remedy(tmp_path):
     with pytest.raises(UserError, match=r"sft\.parquet: not found; .*dvc repro download") as error:
-        metadata.table_shape(tmp_path / "sft.parquet")
+        table_shape(tmp_path / "sft.parquet")
     assert "\n" not in str(error.value)
 
 
 def test_a_file_that_is_not_parquet_is_named(tmp_path):
     (tmp_path / "sft.parquet").write_bytes(b"<html>404</html>")
     with pytest.raises(UserError, match=r"sft\.parquet: not a readable Parquet file"):
-        metadata.table_shape(tmp_path / "sft.parquet")
+        table_shape(tmp_path / "sft.parquet")
 
 
 def test_a_file_damaged_between_header_and_footer_is_named(tmp_path):
