@@ -13,7 +13,7 @@ import typer
 from minivlm.stage import one_line_errors
 
 if TYPE_CHECKING:
-    from minivlm.data.validation.gate import FileVerdict
+    from minivlm.data.validation.verdict import FileVerdict
 
 
 def command(

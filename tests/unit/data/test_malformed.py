@@ -20,9 +20,9 @@ from minivlm.data.sources import RowSource, convert_rows
 from minivlm.data.tokenization import Source, write_stores
 from minivlm.data.validation.accepted import write_accepted
 from minivlm.data.validation.expectations import Limits
-from minivlm.data.validation.frame import row_id
 from minivlm.data.validation.gate import check_tables
 from minivlm.data.validation.picture import MAX_PICTURE_BYTES, row_pictures
+from minivlm.data.validation.verdict import row_id
 from tests.unit.data.malformed import (
     CASES,
     JSON_FAULTS,

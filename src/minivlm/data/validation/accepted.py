@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 from minivlm.data.validation.checks import Check, faults_of
 from minivlm.data.validation.engine import GreatExpectations
-from minivlm.data.validation.gate import FileVerdict
 from minivlm.data.validation.parquet_rows import table_shape
+from minivlm.data.validation.verdict import FileVerdict
 
 if TYPE_CHECKING:
     import pandas as pd

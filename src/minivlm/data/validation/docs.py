@@ -11,8 +11,7 @@ import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
-from minivlm.data.validation.frame import row_id
-from minivlm.data.validation.gate import FileVerdict
+from minivlm.data.validation.verdict import FileVerdict, row_id
 
 _LEVELS = ("table", "rows", "accepted")  # what the names of suites end with
 _LISTED = 50  # rejected rows of a file shown on the index; all of them are in its JSON report

@@ -10,6 +10,7 @@ from minivlm.data.validation.conversation import TURNS, ConversationFacts
 from minivlm.data.validation.digests import DigestIndex
 from minivlm.data.validation.picture import DECODES, RGB_MODES, PictureFacts
 from minivlm.data.validation.picture_table import NO_PICTURE
+from minivlm.data.validation.verdict import row_id
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -68,11 +69,6 @@ class FirstRows:
             else:
                 found[row] = self._rows[number]
         return found
-
-
-def row_id(file: str, row: int) -> str:
-    """A row's name in every report: `file:row number`."""
-    return f"{file}:{row}"
 
 
 @dataclass(frozen=True)

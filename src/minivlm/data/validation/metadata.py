@@ -14,18 +14,19 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from minivlm.data.validation.conversation import ConversationFacts, conversation_facts
-from minivlm.data.validation.frame import FirstRows, Known, Piece, metadata_frame, row_id
+from minivlm.data.validation.findings import PIECE_ROWS
+from minivlm.data.validation.frame import FirstRows, Known, Piece, metadata_frame
 from minivlm.data.validation.likeness import BITS, LikenessIndex, perceptual_hash
 from minivlm.data.validation.parquet_rows import Rows
 from minivlm.data.validation.picture import MAX_PICTURES, PictureFacts, picture_facts, row_pictures
 from minivlm.data.validation.picture_table import NO_PICTURE, PictureTable
+from minivlm.data.validation.verdict import row_id
 from minivlm.errors import UserError
 from minivlm.parallel import ordered_map
 
 if TYPE_CHECKING:
     import pandas as pd
 
-PIECE_ROWS = 32_768  # of a frame
 _ROWS_PER_WORKER = 2048  # below this, starting a process costs more than it saves
 _ROW_BITS = 40  # of a number that is a file and a row
 

@@ -11,6 +11,7 @@ from minivlm.errors import UserError
 COLUMNS = ("conversations", "image_bytes")
 OPTIONAL = ("fault", "origin")
 BATCH_ROWS = 256  # with pictures of 100 KB, 25 MB a batch
+_BUFFER = 1 << 20  # bytes of a column read at once
 
 
 @dataclass(frozen=True)
@@ -59,8 +60,8 @@ def _table_batches(path: Path) -> Iterator[Any]:
     import pyarrow.parquet as pq
 
     try:
-        # Memory-mapped, a row group is paged in as it is read: one of any size needs little memory.
-        with pq.ParquetFile(path, memory_map=True) as file:
+        # Through a buffer, a row group of any size needs little memory; of a map, every page read stays in it.
+        with pq.ParquetFile(path, buffer_size=_BUFFER, pre_buffer=False) as file:
             columns = [name for name in (*COLUMNS, *OPTIONAL) if name in file.schema_arrow.names]
             yield from file.iter_batches(batch_size=batch_rows(file, BATCH_ROWS), columns=columns)
     except (pa.ArrowException, OSError) as error:
