@@ -7,6 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from minivlm.data.validation import metadata, parquet_rows
 from minivlm.data.validation.gate import check_tables
 from tests.unit.data.validation.rows import (
     LIMITS,
@@ -172,17 +173,21 @@ def gate(tables, max_bad_fraction=0.0, workers=1):
     return check_tables(tables, limits=LIMITS, max_bad_fraction=max_bad_fraction, workers=workers)
 
 
-@pytest.fixture(scope="module")
-def mixed(tmp_path_factory):
-    """The verdict on a pretrain file with every good row, then every bad row."""
+def mixed_rows():
+    """Every good row, then every bad row."""
     told = "row_is_readable: "
     faults = [reasons[0].removeprefix(told) for _, _, reasons in BAD_ROWS.values()]
     bad = [
         (*row[:2], fault if row[2][0].startswith(told) else None)
         for row, fault in zip(BAD_ROWS.values(), faults, strict=True)
     ]
-    rows = [*GOOD_ROWS, *bad]
-    return gate(write_splits(tmp_path_factory.mktemp("mixed"), pretrain=rows))["pretrain"]
+    return [*GOOD_ROWS, *bad]
+
+
+@pytest.fixture(scope="module")
+def mixed(tmp_path_factory):
+    """The verdict on a pretrain file with all of them."""
+    return gate(write_splits(tmp_path_factory.mktemp("mixed"), pretrain=mixed_rows()))["pretrain"]
 
 
 @pytest.mark.parametrize("fault", BAD_ROWS)
@@ -207,6 +212,13 @@ def test_unexpected_counts_are_the_rows_that_name_the_check(mixed):
                 row for row, why in mixed.rejected.items() if any(w.startswith(result.check.name) for w in why)
             ]
             assert result.unexpected == len(named) == len(result.faults)
+
+
+def test_a_file_checked_in_pieces_gets_the_same_verdict(mixed, tmp_path, monkeypatch):
+    tables = write_splits(tmp_path, pretrain=mixed_rows())
+    monkeypatch.setattr(parquet_rows, "BATCH_ROWS", 5)
+    monkeypatch.setattr(metadata, "PIECE_ROWS", 15)
+    assert gate(tables)["pretrain"] == mixed
 
 
 def test_one_bad_row_fails_the_file_by_default(mixed):

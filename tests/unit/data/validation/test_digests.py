@@ -1,0 +1,31 @@
+"""Numbers of digests."""
+
+import hashlib
+import random
+
+import pytest
+
+from minivlm.data.validation import digests
+from minivlm.data.validation.digests import DigestIndex
+
+
+def digest(number):
+    return hashlib.sha256(str(number).encode()).digest()
+
+
+@pytest.mark.parametrize("recent", [1, 7, 1 << 16])
+def test_numbers_are_those_of_a_dictionary(recent, monkeypatch):
+    monkeypatch.setattr(digests, "_RECENT", recent)
+    draw, known, index = random.Random(0), {}, DigestIndex()
+    for _ in range(60):
+        asked = [digest(draw.randrange(300)) for _ in range(draw.randrange(12))]
+        expected = [known.setdefault(each, len(known)) for each in asked]
+        assert index.numbers(asked) == expected
+        assert len(index) == len(known)
+
+
+def test_digests_that_end_with_zeros_stay_apart(monkeypatch):
+    monkeypatch.setattr(digests, "_RECENT", 2)
+    some = [b"a" * 14 + b"\0\0", b"a" * 14 + b"\0b", b"a" * 15 + b"\0", bytes(16), b"\0" * 15 + b"a"]
+    index = DigestIndex()
+    assert [index.numbers([each])[0] for each in [*some, *some]] == [0, 1, 2, 3, 4] * 2
