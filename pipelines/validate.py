@@ -27,7 +27,7 @@ def validate(stage: StageRun) -> None:
             verdicts = check_tables(
                 tables,
                 limits=Limits(
-                    section.max_text_characters, section.min_side, section.max_side, section.near_duplicate_bits
+                    section.max_text_characters, section.min_side, section.max_side, section.alike_within
                 ),
                 max_bad_fraction=section.max_bad_fraction,
                 workers=stage.workers,
