@@ -26,7 +26,6 @@ _CJK = re.compile(
 _LATIN = re.compile("[A-Za-z\u00aa\u00ba\u00c0-\u00d6\u00d8-\u00f6\u00f8-\u02af\u1e00-\u1eff\u2c60-\u2c7f"
                     "\ua722-\ua7ff\ufb00-\ufb06\uff21-\uff3a\uff41-\uff5a]+")  # fmt: skip
 _LETTERS = re.compile(r"[^\W\d_]+")
-_VISIBLE = re.compile(r"\S+")
 
 
 class Turn(NamedTuple):
@@ -130,9 +129,9 @@ def conversation_facts(raw: bytes | None) -> ConversationFacts:
 
 def scripts(text: str) -> dict[str, int]:
     """How many characters are `cjk`, `latin`, `other_letters` and `signs`."""
-    cjk, latin, letters, visible = (
-        sum(map(len, kind.findall(text))) for kind in (_CJK, _LATIN, _LETTERS, _VISIBLE)
-    )
+    cjk, letters = (sum(map(len, kind.findall(text))) for kind in (_CJK, _LETTERS))
+    latin = sum(map(len, _LATIN.findall(text))) if letters > cjk else 0
     # A few signs are no letters to Python and stand in the blocks (a Japanese vowel mark): they count as theirs.
     other = max(0, letters - cjk - latin)
-    return {"cjk": cjk, "latin": latin, "other_letters": other, "signs": visible - cjk - latin - other}
+    signs = len("".join(text.split())) - cjk - latin - other
+    return {"cjk": cjk, "latin": latin, "other_letters": other, "signs": signs}
