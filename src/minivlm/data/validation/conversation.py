@@ -130,7 +130,7 @@ def conversation_facts(raw: bytes | None) -> ConversationFacts:
 def scripts(text: str) -> dict[str, int]:
     """How many characters are `cjk`, `latin`, `other_letters` and `signs`."""
     cjk, letters = (sum(map(len, kind.findall(text))) for kind in (_CJK, _LETTERS))
-    latin = sum(map(len, _LATIN.findall(text))) if letters > cjk else 0
+    latin = sum(map(len, _LATIN.findall(text))) if letters != cjk else 0
     # A few signs are no letters to Python and stand in the blocks (a Japanese vowel mark): they count as theirs.
     other = max(0, letters - cjk - latin)
     signs = len("".join(text.split())) - cjk - latin - other
