@@ -112,7 +112,7 @@ def check_stores(
     sound = {
         split: TokenStore(folder / split)
         for split, line in lines.items()
-        if line["files"] is None and not line["offsets_falling"]
+        if line["files"] is None and not line["offsets_falling"] and line["settings"] is None
     }
     trained = {split: store for split, store in sound.items() if split in settings.train_splits}
     left_out = sum(origins[split].rejected for split in trained)

@@ -32,6 +32,8 @@ def read_arrays(folder: Path) -> tuple[dict[str, npt.NDArray[Any]], str | None]:
     try:
         meta = read_json(folder / "meta.json")
         rows = meta["rows"]
+        if not isinstance(meta.get("pictures"), str):
+            raise ValueError("meta.json: names no picture store")
         expected = {
             "offsets": (np.int64, rows + 1),
             "rows": (np.int64, rows),
@@ -48,7 +50,7 @@ def read_arrays(folder: Path) -> tuple[dict[str, npt.NDArray[Any]], str | None]:
             found = (folder / name).stat().st_size
             if found != tokens * size:
                 raise ValueError(f"{name}: {found:,} bytes where {tokens * size:,} are expected")
-    except (OSError, ValueError, LookupError, TypeError) as error:
+    except (OSError, EOFError, ValueError, LookupError, TypeError, AttributeError) as error:
         return {}, " ".join(str(error).replace(f"{folder}/", "").split())
     return arrays, None
 

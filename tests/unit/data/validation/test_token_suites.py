@@ -1,6 +1,7 @@
 """Every expectation of the token stores can fail: a store for each that breaks it alone, and the stage with it."""
 
 import json
+import re
 import shutil
 
 import numpy as np
@@ -246,6 +247,34 @@ def test_a_row_that_is_neither_stored_nor_left_out_is_missed(whole, meta):
     verdicts = check(folder, origins | {"sft": (origins["sft"][0], 0)}, meta)
     assert broken(verdicts) == [("sft", "no_row_is_lost")]
     assert verdicts["sft"].table_faults == ["rows_and_rejected: 40 stored or left out, and 41 were accepted"]
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "told"),
+    [
+        ("rows.npy", None, "No such file or directory"),
+        ("rows.npy", b"", "No data left in file"),
+        ("rows.npy", b"no array", "rows.npy|pickle"),
+        ("supervised.npy", np.zeros(40), r"float64 \(40,\) where int32 \(40,\) is expected"),
+        ("validation.npy", np.zeros(3, bool), r"bool \(3,\) where bool \(40,\) is expected"),
+        ("meta.json", b"{", "Expecting property name"),
+        ("meta.json", b"[]", "list"),
+        ("meta.json", b"{}", "rows"),
+        ("meta.json", b'{"rows": 40}', "names no picture store"),
+        ("mask.bin", b"1", "1 bytes where"),
+    ],
+)
+def test_a_file_that_is_missing_damaged_or_of_another_type_is_told(stores, whole, meta, name, data, told):
+    path = stores / "sft" / name
+    path.unlink()
+    if isinstance(data, bytes):
+        path.write_bytes(data)
+    elif data is not None:
+        np.save(path, data)
+    verdicts = check(stores, whole[1], meta)
+    assert ("sft", "files_are_whole") in broken(verdicts)
+    (fault,) = verdicts["sft"].table_faults
+    assert re.search(told, fault) and "\n" not in fault
 
 
 def test_held_out_rows_are_not_validated_on(stores, whole, meta):
