@@ -1,6 +1,7 @@
 """Pictures that look alike: a perceptual hash of 64 bits, and the nearest of many hashes.
 
-The hash is Zauner's DCT hash ("Implementation and Benchmarking of Perceptual Image Hash Functions", 2010, 3.2.1):
+The hash is pHash's DCT hash (Zauner, "Implementation and Benchmarking of Perceptual Image Hash Functions", 2010),
+with the mean of areas in the place of a mean filter of 7 x 7 pixels:
 
 1. the picture upright and as luma, Y = 0.299 R + 0.587 G + 0.114 B (ITU-R BT.601, Pillow's mode "L");
 2. resized to 32 x 32 pixels, each the mean of the area that it stands for;
