@@ -18,19 +18,20 @@ TOGETHER = 64  # rows in a line that share a picture
 SFT, HELDOUT = 200, 60  # rows of these files
 _WORDINGS = 8  # of each picture
 _SEED = 7
-_GROUP = 100_000  # rows in memory while writing
+_GROUP = 20_000  # rows in memory while writing
 
 
-def write_tables(folder: Path, rows: int) -> None:
+def write_tables(folder: Path, rows: int, *, own_pictures: bool = False) -> None:
     """`pretrain.parquet` and `sft.parquet` with together `rows` rows, `heldout.parquet` with other pictures.
 
     pretrain has all rows but the 200 of sft: the stages need every file, and one is enough to measure.
     """
     folder.mkdir(parents=True, exist_ok=True)
     drawn = [_draw(number) for number in range(PICTURES)]
-    _write(folder / "pretrain.parquet", drawn, 0, rows - SFT)
-    _write(folder / "sft.parquet", drawn, rows - SFT, SFT)
-    _write(folder / "heldout.parquet", [_draw(PICTURES + number) for number in range(HELDOUT)], 0, HELDOUT)
+    _write(folder / "pretrain.parquet", drawn, 0, rows - SFT, own_pictures)
+    _write(folder / "sft.parquet", drawn, rows - SFT, SFT, own_pictures)
+    heldout = [_draw(PICTURES + number) for number in range(HELDOUT)]
+    _write(folder / "heldout.parquet", heldout, rows, HELDOUT, own_pictures)
 
 
 def _draw(number: int) -> tuple[bytes, list[str]]:
@@ -46,7 +47,15 @@ def _draw(number: int) -> tuple[bytes, list[str]]:
     return encode(render(scene, SIDE), 90), [json.dumps(turns, ensure_ascii=False) for turns in told]
 
 
-def _write(path: Path, drawn: Sequence[tuple[bytes, list[str]]], first: int, rows: int) -> None:
+def commented(jpeg: bytes, number: int) -> bytes:
+    """The same picture as a file of its own: a comment segment with the number, after the start of the image."""
+    comment = str(number).encode()
+    return jpeg[:2] + b"\xff\xfe" + (len(comment) + 2).to_bytes(2, "big") + comment + jpeg[2:]
+
+
+def _write(
+    path: Path, drawn: Sequence[tuple[bytes, list[str]]], first: int, rows: int, own_pictures: bool
+) -> None:
     import pyarrow as pa
 
     from minivlm.data.tables import ROW_GROUP, table_schema, table_writer
@@ -61,6 +70,11 @@ def _write(path: Path, drawn: Sequence[tuple[bytes, list[str]]], first: int, row
                 drawn[picture][1][number % _WORDINGS].replace("NUMBER", str(first + number))
                 for number, picture in zip(numbers, chosen, strict=True)
             ]
-            pictures: Any = pa.array([data for data, _ in drawn], pa.binary()).take(pa.array(chosen))
+            pictures: Any
+            if own_pictures:
+                own = [commented(drawn[place][0], first + row) for row, place in zip(numbers, chosen, strict=True)]
+                pictures = pa.array(own, pa.binary())
+            else:
+                pictures = pa.array([data for data, _ in drawn], pa.binary()).take(pa.array(chosen))
             table = pa.table([pa.array(texts, pa.string()), pictures], schema=schema)
             writer.write_table(table, row_group_size=ROW_GROUP)

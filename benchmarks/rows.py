@@ -2,6 +2,8 @@
 
 The stage commands themselves run in a copy of the code, on tables made for it (benchmarks/row_tables.py). Few
 pictures are shown by many rows: what each row costs is measured, decoding is what benchmarks/loader.py measures.
+Every check is on, the search for pictures that look alike included. `python -m tests.reliability.validation`
+measures validate with a picture of its own for each row.
 """
 
 from __future__ import annotations
@@ -30,6 +32,7 @@ base:
   vision_tower:
     {{image_size: {SIDE}, patch_size: 16, hidden_size: 32, layers: 2, heads: 2, intermediate_size: 64, projection_size: 32}}
   llm: {{hidden_size: 48, layers: 2, heads: 2, key_value_heads: 1, intermediate_size: 96}}
+validate: {{near_duplicate_bits: 2}}
 tokenize: {{validation_fraction: 1.0e-9}}
 pretrain: {{epochs: %s, batch_tokens: {_BATCH_TOKENS}, validations: 1, precision: fp32}}
 tracking: {{enabled: false}}
@@ -72,15 +75,15 @@ def checkout(folder: Path) -> Path:
     return folder
 
 
-def place_tables(root: Path, rows: int, cache: Path | None) -> None:
-    """The tables of so many rows as the download stage's output."""
+def place_tables(root: Path, rows: int, cache: Path | None, *, own_pictures: bool = False) -> None:
+    """The tables of so many rows as the download stage's output; with `own_pictures` no two rows share a file."""
     home = root / "artifacts" / "download"
     shutil.rmtree(home, ignore_errors=True)
-    kept = cache and cache / str(rows)
+    kept = cache and cache / f"{rows}{'-own' if own_pictures else ''}"
     if kept and kept.exists():
         shutil.copytree(kept, home)
         return
-    write_tables(home, rows)
+    write_tables(home, rows, own_pictures=own_pictures)
     if kept:
         shutil.copytree(home, kept)
 
@@ -90,12 +93,12 @@ def stages(root: Path, rows: int) -> Any:
     from minivlm.files import read_json
 
     write_params(root, epochs=1.0)
-    yield "validate", _run(root, "validate", rows)
+    yield "validate", run_stage(root, "validate", rows)
     if not (root / "artifacts" / "base").exists():
-        _run(root, "base", rows)
-    yield "tokenize", _run(root, "tokenize", rows)
+        run_stage(root, "base", rows)
+    yield "tokenize", run_stage(root, "tokenize", rows)
     write_params(root, epochs=_epochs(root, rows))
-    line = _run(root, "pretrain", rows)
+    line = run_stage(root, "pretrain", rows)
     # Not of all rows, but of those that the steps took, in the time that they took.
     cost = read_json(root / "reports" / "pretrain" / "cost.json")
     yield "train", line | {"rows_per_second": round(cost["samples"] / cost["seconds"], 1), "steps": STEPS}
@@ -122,7 +125,8 @@ def _epochs(root: Path, rows: int) -> float:
     return min(1.0, (STEPS + 0.5) / len(plan_batches(lengths, _BATCH_TOKENS, 0, 0)))
 
 
-def _run(root: Path, stage: str, rows: int) -> dict[str, Any]:
+def run_stage(root: Path, stage: str, rows: int) -> dict[str, Any]:
+    """Run one stage below `root`: its rows, seconds, rows a second and peak memory."""
     done = measured([sys.executable, "-m", f"pipelines.{stage}"], root, {"PYTHONPATH": ""})
     return {
         "rows": rows,

@@ -13,7 +13,7 @@ import typer
 from minivlm.stage import one_line_errors
 
 if TYPE_CHECKING:
-    from minivlm.data.validation.gate import FileVerdict
+    from minivlm.data.validation.verdict import FileVerdict
 
 
 def command(
@@ -44,7 +44,7 @@ def check(file: Path, images: Path | None, limit: int) -> "tuple[FileVerdict, st
     from minivlm.data.formats.reader import images_beside, open_rows
     from minivlm.data.validation.expectations import Limits
     from minivlm.data.validation.gate import check_rows
-    from minivlm.data.validation.metadata import Rows
+    from minivlm.data.validation.parquet_rows import Rows
     from minivlm.errors import UserError
     from minivlm.paths import Paths
 
@@ -92,7 +92,7 @@ def summary(verdict: "FileVerdict") -> Iterator[str]:
     """How many rows pass, and what the rows are like: their pictures and the lengths of their texts."""
     rejected = len(verdict.rejected)
     rows = "1 row" if verdict.rows == 1 else f"{verdict.rows:,} rows"
-    yield f"\n{rows}: {len(verdict.accepted):,} accepted, {rejected:,} rejected"
+    yield f"\n{rows}: {verdict.accepted:,} accepted, {rejected:,} rejected"
     for _, result in verdict.results:
         if result.unexpected:
             yield f"  {result.unexpected:,} break the rule: {result.check.meaning}"

@@ -75,6 +75,16 @@ class Validate(Section):
     max_text_characters: Positive = Field(description="characters of one turn, at most")
     min_side: Positive = Field(description="shorter side of a picture in pixels, at least")
     max_side: Positive = Field(description="longer side of a picture in pixels, at most")
+    near_duplicate_bits: Literal["none"] | Annotated[int, Field(ge=0, le=11)] = Field(
+        default="none",
+        description="a held-out picture is leakage when its perceptual hash differs from a training picture's in "
+        "at most so many of 64 bits; none: pictures that look alike are not searched",
+    )
+
+    @property
+    def alike_within(self) -> int | None:
+        """The same as a number, or None."""
+        return None if self.near_duplicate_bits == "none" else self.near_duplicate_bits
 
     @model_validator(mode="after")
     def _some_picture_passes(self) -> Validate:

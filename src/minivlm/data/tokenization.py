@@ -11,7 +11,7 @@ from array import array
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from minivlm.data.encoding import ChatEncoder
 from minivlm.data.quarantine import Quarantine, check_quarantine, rejected_report
@@ -86,15 +86,7 @@ def write_stores(
     training = {split: writer for split, writer in writers.items() if split in train_splits}
     kept = validation_rows(_places(training, pictures[True]), validation_fraction)
     for split, writer in writers.items():
-        meta = {
-            "tokenizer_sha256": encoder.sha256,
-            "vocabulary": encoder.vocabulary,
-            "pad_token_id": encoder.pad_token_id,
-            "image_token_id": encoder.image_token_id,
-            "image_tokens": image_tokens,
-            "max_length": max_length,
-            "pictures": stores[split in train_splits],
-        }
+        meta = store_meta(encoder, image_tokens, max_length) | {"pictures": stores[split in train_splits]}
         writer.tokens.close(kept.get(split, np.zeros(len(writer.places), dtype=bool)), meta)
     for trained, store in pictures.items():
         of = [source_of(source.table) for split, source in sources.items() if (split in train_splits) == trained]
@@ -102,6 +94,18 @@ def write_stores(
     return {
         split: SplitCounts(len(writer.places), writer.truncated, len(writer.quarantine.rejected))
         for split, writer in writers.items()
+    }
+
+
+def store_meta(encoder: ChatEncoder, image_tokens: int, max_length: int) -> dict[str, Any]:
+    """What a store says that it was made with, beside its own counts."""
+    return {
+        "tokenizer_sha256": encoder.sha256,
+        "vocabulary": encoder.vocabulary,
+        "pad_token_id": encoder.pad_token_id,
+        "image_token_id": encoder.image_token_id,
+        "image_tokens": image_tokens,
+        "max_length": max_length,
     }
 
 

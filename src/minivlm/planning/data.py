@@ -22,7 +22,7 @@ from minivlm.planning.rows import (
 PROCESS = 400 << 20
 """A process with pyarrow, Pillow, NumPy and some batches of rows: 150 to 310 MiB were measured."""
 VALIDATION = 700 << 20
-"""The same with pandas and Great Expectations, which validate's first process loads."""
+"""The same with pandas and Great Expectations, which the first process of validate, and tokenize, load."""
 TOKEN_ROW = 41  # bytes that a token store and its writer hold of a row beside its tokens: offsets, numbers, counts
 
 
@@ -116,7 +116,7 @@ def _repeats(params: Params) -> str:
 def _memory_of_rows(rows: Figure) -> dict[str, Any]:
     if rows.value is None:
         return {"memory": None, "memory_why": rows.source}
-    return {"memory": memory({"process": PROCESS, "rows": TOKEN_ROW * rows.value}, hardware.memory_bytes())}
+    return {"memory": memory({"process": VALIDATION, "rows": TOKEN_ROW * rows.value}, hardware.memory_bytes())}
 
 
 def _memory(params: Params, process: int) -> dict[str, Any]:

@@ -18,11 +18,11 @@ from minivlm.data.pictures import decode
 from minivlm.data.rows import read_rows
 from minivlm.data.sources import RowSource, convert_rows
 from minivlm.data.tokenization import Source, write_stores
+from minivlm.data.validation.accepted import write_accepted
 from minivlm.data.validation.expectations import Limits
-from minivlm.data.validation.frame import row_id
 from minivlm.data.validation.gate import check_tables
 from minivlm.data.validation.picture import MAX_PICTURE_BYTES, row_pictures
-from pipelines.validate import write_accepted
+from minivlm.data.validation.verdict import row_id
 from tests.unit.data.malformed import (
     CASES,
     JSON_FAULTS,
@@ -207,8 +207,8 @@ def test_no_row_is_lost_and_the_rows_beside_are_untouched(found, layout):
     at_fault = [1 + 2 * place for place, name in enumerate(cases) if expected(layout, name)]
     assert verdict.rows == 1 + 2 * len(cases)
     assert list(verdict.rejected) == at_fault
-    assert verdict.accepted == [row for row in range(verdict.rows) if row not in at_fault]
-    rows = {row.number: row for batch in read_rows(table, pa.array(verdict.accepted).to_numpy()) for row in batch}
+    assert verdict.accepted_rows().tolist() == [row for row in range(verdict.rows) if row not in at_fault]
+    rows = {row.number: row for batch in read_rows(table, verdict.accepted_rows()) for row in batch}
     for number in range(len(cases)):
         row = rows[2 + 2 * number]
         assert row.id == row_id(SPLIT[layout], row.number)
@@ -219,7 +219,7 @@ def test_no_row_is_lost_and_the_rows_beside_are_untouched(found, layout):
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_accepted_rows_keep_their_text_and_their_pictures(found, layout):
     table, verdict = found[layout]
-    rows = {row.number: row for batch in read_rows(table, pa.array(verdict.accepted).to_numpy()) for row in batch}
+    rows = {row.number: row for batch in read_rows(table, verdict.accepted_rows()) for row in batch}
     for place, (name, case) in enumerate(LAYOUTS[layout].items()):
         if name in CASES and not case.reasons:
             row = rows[1 + 2 * place]
@@ -230,7 +230,7 @@ def test_accepted_rows_keep_their_text_and_their_pictures(found, layout):
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_accepted_rows_become_tokens_and_pixels(found, layout, encoder, tmp_path):
     table, verdict = found[layout]
-    write_accepted(tmp_path / "accepted.parquet", verdict.accepted)
+    write_accepted(tmp_path / "accepted.parquet", verdict)
     counts = write_stores(
         {table.stem: Source(table, tmp_path / "accepted.parquet")},
         tmp_path / "tokenize",
@@ -239,8 +239,8 @@ def test_accepted_rows_become_tokens_and_pixels(found, layout, encoder, tmp_path
         max_length=8000,
         validation_fraction=0.1,
     )
-    assert counts[table.stem].rows == len(verdict.accepted) and counts[table.stem].truncated_rows == 0
-    for batch in read_rows(table, pa.array(verdict.accepted).to_numpy()):
+    assert counts[table.stem].rows == verdict.accepted and counts[table.stem].truncated_rows == 0
+    for batch in read_rows(table, verdict.accepted_rows()):
         for row in batch:
             assert all(decode(data, 16).shape == (3, 16, 16) for data in row.pictures), row.id
 

@@ -1,6 +1,7 @@
 """Rows to stores: what is kept, what is refused by name, and what never changes."""
 
 import json
+import shutil
 from types import SimpleNamespace
 
 import numpy as np
@@ -11,6 +12,7 @@ from minivlm.config import load_params
 from minivlm.data.chat import CHAT_TEMPLATE, SPECIAL_TOKENS, ChatTemplate
 from minivlm.data.encoding import ChatEncoder, image_token_count
 from minivlm.data.store import PictureStore, TokenStore
+from minivlm.data.store_writer import TokenWriter
 from minivlm.data.token_report import marked_text
 from minivlm.data.tokenization import validation_rows, write_stores
 from minivlm.errors import UserError
@@ -293,10 +295,39 @@ def test_the_stage_writes_stores_and_reports_of_every_split(tmp_path, tokenizer_
     assert "`<image>×4`" in samples and "<b>有两只红色的帆船。`<|im_end|>`⏎</b>" in samples
 
 
+def test_a_store_that_breaks_its_contract_ends_the_stage_in_one_line_and_does_not_stay(
+    tmp_path, tokenizer_directory, monkeypatch
+):
+    class Miscounting(TokenWriter):
+        def close(self, validation, meta):
+            self.supervised[3] += 1
+            super().close(validation, meta)
+
+    monkeypatch.setattr("minivlm.data.tokenization.TokenWriter", Miscounting)
+    with pytest.raises(
+        UserError, match=r"^the token store of pretrain breaks its contract: pretrain:3 "
+    ) as caught:
+        run_stage(tmp_path, tokenizer_directory)
+    assert "supervised_as_counted" in str(caught.value) and "\n" not in str(caught.value)
+    assert not (tmp_path / "artifacts/tokenize").exists()
+    report = json.loads((tmp_path / "reports/tokenize/pretrain.json").read_text())
+    assert report["rows_listed"][0]["id"] == "pretrain:3" and not report["passed"]
+
+
+def test_the_stages_reports_say_what_its_stores_were_held_against(tmp_path, tokenizer_directory):
+    run_stage(tmp_path, tokenizer_directory, SPLITS[:3])
+    for split in SPLITS:
+        report = json.loads((tmp_path / f"reports/tokenize/{split}.json").read_text())
+        assert report["passed"] and report["present"] == (split != "compositional")
+    assert (tmp_path / "reports/tokenize/data_docs/index.html").is_file()
+
+
 def test_the_same_rows_give_the_same_bytes_and_compositional_may_be_absent(tmp_path, tokenizer_directory):
     for name in ("one", "other"):
         metrics = run_stage(tmp_path / name, tokenizer_directory, SPLITS[:3])
         assert list(metrics) == list(SPLITS[:3])
+    for root in ("one", "other"):
+        shutil.rmtree(tmp_path / root / "reports/tokenize/data_docs")  # they name the time of the check
     for name in ("artifacts/tokenize", "reports/tokenize"):
         assert tree(tmp_path / "one" / name) == tree(tmp_path / "other" / name) != {}
 

@@ -11,9 +11,9 @@ import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
-from minivlm.data.validation.frame import row_id
-from minivlm.data.validation.gate import FileVerdict
+from minivlm.data.validation.verdict import FileVerdict, row_id
 
+_LEVELS = ("table", "rows", "accepted")  # what the names of suites end with
 _LISTED = 50  # rejected rows of a file shown on the index; all of them are in its JSON report
 
 # Class names are those of Bootstrap and Font Awesome that the generated pages use.
@@ -108,14 +108,15 @@ def _index(folder: Path, verdicts: list[FileVerdict]) -> str:
 
 def _index_line(folder: Path, verdict: FileVerdict) -> str:
     links: dict[str, list[str]] = {"validations": [], "expectations": []}
-    for level in ("table", "rows"):
+    for level in _LEVELS:
         name = f"{verdict.file}_{level}"
-        found = [*folder.glob(f"validations/{name}/**/*.html"), *folder.glob(f"expectations/{name}.html")]
-        for page in found:
-            target = page.relative_to(folder).as_posix()
-            links[target.partition("/")[0]].append(f'<a href="{html.escape(target)}">{level}</a>')
+        for kind, pattern in (("validations", f"{name}/**/*.html"), ("expectations", f"{name}.html")):
+            pages = sorted((folder / kind).glob(pattern))
+            for number, page in enumerate(pages, 1):  # a large table is checked in pieces, a page for each
+                label = f"{level} {number}" if len(pages) > 1 else level
+                links[kind].append(f'<a href="{html.escape(page.relative_to(folder).as_posix())}">{label}</a>')
     outcome = '<span class="good">passed</span>' if verdict.passed else '<span class="bad">failed</span>'
-    numbers = (verdict.rows, len(verdict.accepted), len(verdict.rejected))
+    numbers = (verdict.rows, verdict.accepted, len(verdict.rejected))
     return (
         f"<tr><td>{html.escape(verdict.file)}</td><td>{outcome}</td>"
         + "".join(f'<td class="number">{number:,}</td>' for number in numbers)

@@ -1,23 +1,16 @@
-"""What is expected of a file and of its rows, declared once, and the run of Great Expectations over the metadata.
+"""What is expected of the files of the download stage and of their rows.
 
 Table checks look at a frame of one line that describes the Parquet file; if one fails, the file cannot be used.
-Row checks look at the metadata frame; rows they do not hold for are rejected one by one. A check holds for values
-that are missing: what could not be found out is the fault of another check.
+Row checks look at the metadata frames; rows they do not hold for are rejected one by one.
 """
 
-import html
-import os
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
 
+from minivlm.data.validation.checks import Check
 from minivlm.data.validation.conversation import TURNS
-from minivlm.data.validation.metadata import COLUMNS, TableShape
+from minivlm.data.validation.likeness import BITS
+from minivlm.data.validation.parquet_rows import COLUMNS, TableShape
 from minivlm.data.validation.picture import DECODES, MAX_PICTURES, RGB_MODES
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 # Arrow's names of the types that hold text and bytes
 _TYPES = {
@@ -33,29 +26,7 @@ class Limits:
     max_text_characters: int
     min_side: int  # pixels
     max_side: int  # pixels
-
-
-@dataclass(frozen=True)
-class Check:
-    """One expectation: `kind` is a class of great_expectations.expectations, `arguments` are its own."""
-
-    name: str
-    column: str
-    meaning: str  # the sentence in the reports
-    reason: str  # what is said of a row at fault; {value} is what was found
-    kind: str
-    arguments: Mapping[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class CheckResult:
-    """How a check ended; `faults` has the value found for each line number at fault (level "row" only)."""
-
-    check: Check
-    success: bool
-    checked: int
-    unexpected: int
-    faults: dict[int, Any] = field(default_factory=dict)
+    near_duplicate_bits: int | None = None  # of a perceptual hash; None: pictures that look alike are not searched
 
 
 def table_checks(shape: TableShape) -> list[Check]:
@@ -114,77 +85,10 @@ def row_checks(limits: Limits, *, held_out: bool) -> list[Check]:
             Check("no_leakage", "seen_in", "no training file has the same picture",
                   "same picture as {value}", null),
         ]  # fmt: skip
+    if held_out and limits.near_duplicate_bits is not None:
+        meaning = (
+            f"no training file has another picture whose perceptual hash differs in at most "
+            f"{limits.near_duplicate_bits} of {BITS} bits"
+        )
+        checks.append(Check("no_near_leakage", "like", meaning, "looks like a picture of {value}", null))
     return checks
-
-
-class GreatExpectations:
-    """An ephemeral context that runs checks; with `docs`, its Data Docs go to that folder."""
-
-    def __init__(self, docs: Path | None = None) -> None:
-        os.environ["GX_ANALYTICS_ENABLED"] = "False"  # read on import by the releases that have analytics
-        import great_expectations as gx
-        from great_expectations.data_context.types import base
-
-        sites = {"site": _docs_site(docs)} if docs else {}
-        config = base.DataContextConfig(
-            store_backend_defaults=base.InMemoryStoreBackendDefaults(),
-            data_docs_sites=sites,
-            analytics_enabled=False,
-            progress_bars=base.ProgressBarsConfig(globally=False, metric_calculations=False),
-        )
-        self._context = gx.get_context(mode="ephemeral", project_config=config)
-        self._source = self._context.data_sources.add_pandas("metadata")
-
-    def run(self, name: str, frame: "pd.DataFrame", checks: Sequence[Check]) -> list[CheckResult]:
-        """Run checks over the lines of a frame (its column `row` has their numbers) as the suite `name`."""
-        import great_expectations as gx
-
-        expectations = [_expectation(check) for check in checks]
-        suite = self._context.suites.add(gx.ExpectationSuite(name, expectations=expectations))
-        batch = self._source.add_dataframe_asset(name).add_batch_definition_whole_dataframe(name)
-        definition = self._context.validation_definitions.add(
-            gx.ValidationDefinition(name=name, data=batch, suite=suite)
-        )
-        outcome = definition.run(
-            batch_parameters={"dataframe": frame},
-            result_format={
-                "result_format": "COMPLETE",
-                "unexpected_index_column_names": ["row"],
-                "return_unexpected_index_query": False,
-            },
-            run_id=gx.RunIdentifier(run_name="validate"),
-        )
-        by_name = {result.expectation_config.meta["check"]: result for result in outcome.results}
-        return [_result(check, by_name[check.name], len(frame)) for check in checks]
-
-    def build_docs(self) -> None:
-        """Write the Data Docs of everything run so far."""
-        self._context.build_data_docs()
-
-
-def _docs_site(folder: Path) -> dict[str, Any]:
-    return {
-        "class_name": "SiteBuilder",
-        "show_how_to_buttons": False,
-        "store_backend": {"class_name": "TupleFilesystemStoreBackend", "base_directory": str(folder)},
-        "site_index_builder": {"class_name": "DefaultSiteIndexBuilder"},
-    }
-
-
-def _expectation(check: Check) -> Any:
-    import great_expectations.expectations as gxe
-
-    kind = getattr(gxe, check.kind)
-    # Data Docs show the description as it is: unescaped, <image> would be a tag.
-    meaning = html.escape(check.meaning[0].upper() + check.meaning[1:])
-    return kind(column=check.column, description=meaning, meta={"check": check.name}, **check.arguments)
-
-
-def _result(check: Check, found: Any, lines: int) -> CheckResult:
-    """Great Expectations' result as ours; RuntimeError when it could not compute the expectation."""
-    faults: Collection[Mapping[str, Any]] = found.result.get("unexpected_index_list") or ()
-    unexpected = int(found.result.get("unexpected_count", 0))
-    if not found.success and not unexpected and check.kind != "ExpectColumnToExist":
-        raise RuntimeError(f"expectation {check.name} could not be computed: {found.exception_info}")
-    values = {int(fault["row"]): fault[check.column] for fault in faults}
-    return CheckResult(check, bool(found.success), lines, unexpected, values)

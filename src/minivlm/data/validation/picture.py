@@ -2,6 +2,7 @@
 
 import io
 import warnings
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -27,6 +28,7 @@ class PictureFacts(NamedTuple):
     mode: str | None = None
     width: int | None = None  # pixels, as the picture is looked at (EXIF orientation applied)
     height: int | None = None  # pixels
+    likeness: int | None = None  # its perceptual hash, where one was asked for
 
 
 MISSING = PictureFacts(decoding="missing")
@@ -64,10 +66,12 @@ def _is_small_and_black(data: bytes) -> bool:
         return False
 
 
-def picture_facts(data: bytes, max_side: int) -> PictureFacts:
+def picture_facts(data: bytes, max_side: int, likeness: Callable[[Any], int] | None = None) -> PictureFacts:
     """Decode one picture in full; one with a side over `max_side` pixels is not decoded, it fails by its size.
 
-    Of an animation or of several pages the first is looked at, here and in training.
+    `likeness` gives the perceptual hash of the decoded picture (minivlm.data.validation.likeness); a picture of a
+    mode that is not trained on has none. Of an animation or of several pages the first is looked at, here and in
+    training.
     """
     from PIL import Image, UnidentifiedImageError
 
@@ -85,7 +89,8 @@ def picture_facts(data: bytes, max_side: int) -> PictureFacts:
                     return facts
                 image.load()
                 width, height = image.size[::-1] if _lies_on_its_side(image) else image.size
-                return PictureFacts(DECODES, image.format, image.mode, width, height)
+                facts = PictureFacts(DECODES, image.format, image.mode, width, height)
+                return facts._replace(likeness=likeness(image)) if likeness and image.mode in RGB_MODES else facts
     except UnidentifiedImageError:
         return PictureFacts(decoding="not a picture")
     except Image.DecompressionBombError:

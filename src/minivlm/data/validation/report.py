@@ -6,29 +6,30 @@ Nothing here holds a time, a run id or a path: the same rows give the same bytes
 from collections.abc import Iterable
 from typing import Any
 
-from minivlm.data.validation.expectations import CheckResult
-from minivlm.data.validation.frame import row_id
-from minivlm.data.validation.gate import MAX_LISTED, FileVerdict
+from minivlm.data.validation.checks import CheckResult
+from minivlm.data.validation.verdict import MAX_LISTED, FileVerdict, row_id
 
 _NAMED_IN_ERROR = 5
 
 
 def file_report(verdict: FileVerdict, max_bad_fraction: float) -> dict[str, Any]:
     """The report of one file, as plain values for JSON."""
-    listed = list(verdict.rejected.items())[:MAX_LISTED]
+    listed = rejected_entries(verdict)
     return {
         "file": verdict.file,
         "present": True,
         "passed": verdict.passed,
         "rows": verdict.rows,
-        "accepted": len(verdict.accepted),
+        "accepted": verdict.accepted,
         "rejected": len(verdict.rejected),
         "max_bad_fraction": max_bad_fraction,
         "table_faults": verdict.table_faults,
-        "expectations": [_expectation(level, result) for level, result in verdict.results],
+        "expectations": [expectation_entry(level, result) for level, result in verdict.results],
         "rejected_rows_listed": len(listed),
-        "rejected_rows": [_rejected(verdict, row, reasons) for row, reasons in listed],
+        "rejected_rows": listed,
         "distributions": verdict.distributions,
+        "scripts": verdict.scripts,
+        "near_duplicates": verdict.near_duplicates,
     }
 
 
@@ -37,13 +38,19 @@ def absent_report(file: str) -> dict[str, Any]:
     return {"file": file, "present": False, "passed": True, "rows": 0, "accepted": 0, "rejected": 0}
 
 
+def rejected_entries(verdict: FileVerdict) -> list[dict[str, Any]]:
+    """The rejected rows with their reasons, MAX_LISTED at most."""
+    return [_rejected(verdict, row, reasons) for row, reasons in list(verdict.rejected.items())[:MAX_LISTED]]
+
+
 def _rejected(verdict: FileVerdict, row: int, reasons: list[str]) -> dict[str, Any]:
     """One rejected row; `origin` is its id in the file that it came from, where the download moved rows."""
     origin = {"origin": verdict.origins[row]} if row in verdict.origins else {}
     return {"id": row_id(verdict.file, row), **origin, "reasons": reasons}
 
 
-def _expectation(level: str, result: CheckResult) -> dict[str, Any]:
+def expectation_entry(level: str, result: CheckResult) -> dict[str, Any]:
+    """One check and its outcome."""
     return {
         "name": result.check.name,
         "level": level,
@@ -59,7 +66,7 @@ def metrics(verdicts: Iterable[FileVerdict]) -> dict[str, dict[str, int]]:
     return {
         verdict.file: {
             "rows": verdict.rows,
-            "accepted": len(verdict.accepted),
+            "accepted": verdict.accepted,
             "rejected": len(verdict.rejected),
         }
         for verdict in verdicts

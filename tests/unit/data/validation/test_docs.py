@@ -5,7 +5,9 @@ from html.parser import HTMLParser
 
 import pytest
 
+from minivlm.data.validation import metadata, parquet_rows
 from minivlm.data.validation.docs import offline_docs
+from minivlm.data.validation.engine import GreatExpectations
 from minivlm.data.validation.gate import check_tables
 from tests.unit.data.validation.rows import LIMITS, caption, good_rows, picture, write_all
 
@@ -16,7 +18,9 @@ def docs(tmp_path_factory):
     folder = tmp_path_factory.mktemp("docs")
     heldout = [*good_rows(2, first=20), (caption(), picture(5)[:-60])]
     tables = write_all(tmp_path_factory.mktemp("tables"), heldout=heldout)
-    verdicts = check_tables(tables, limits=LIMITS, max_bad_fraction=0.0, workers=1, docs=folder)
+    engine = GreatExpectations(folder)
+    verdicts = check_tables(tables, limits=LIMITS, max_bad_fraction=0.0, workers=1, engine=engine)
+    engine.build_docs()
     offline_docs(folder, verdicts.values())
     return folder
 
@@ -69,3 +73,19 @@ def test_the_results_state_the_expectations_in_words_with_the_image_mark_as_text
 def test_every_page_carries_its_style(docs):
     for page in docs.rglob("*.html"):
         assert "<style>" in page.read_text(encoding="utf-8")
+
+
+def test_a_table_checked_in_pieces_has_a_page_for_each_that_the_index_numbers(tmp_path, monkeypatch):
+    monkeypatch.setattr(metadata, "PIECE_ROWS", 2)
+    monkeypatch.setattr(parquet_rows, "BATCH_ROWS", 2)
+    engine = GreatExpectations(tmp_path / "docs")
+    tables = write_all(tmp_path / "tables", sft=[*good_rows(3), (caption(), b"")])
+    verdicts = check_tables(tables, limits=LIMITS, max_bad_fraction=0.0, workers=1, engine=engine)
+    engine.build_docs()
+    offline_docs(tmp_path / "docs", verdicts.values())
+    index = tmp_path / "docs/index.html"
+    assert len([target for target in links(index) if target.startswith("validations/sft_rows/")]) == 2
+    assert len([target for target in links(index) if target == "expectations/sft_rows.html"]) == 1
+    assert all((index.parent / target).is_file() for target in links(index))
+    assert re.findall(r"sft_rows/[^>]*>([^<]*)<", index.read_text(encoding="utf-8")) == ["rows 1", "rows 2"]
+    assert "sft:3" in index.read_text(encoding="utf-8")

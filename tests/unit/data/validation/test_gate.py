@@ -7,6 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from minivlm.data.validation import metadata, parquet_rows
 from minivlm.data.validation.gate import check_tables
 from tests.unit.data.validation.rows import (
     LIMITS,
@@ -172,17 +173,21 @@ def gate(tables, max_bad_fraction=0.0, workers=1):
     return check_tables(tables, limits=LIMITS, max_bad_fraction=max_bad_fraction, workers=workers)
 
 
-@pytest.fixture(scope="module")
-def mixed(tmp_path_factory):
-    """The verdict on a pretrain file with every good row, then every bad row."""
+def mixed_rows():
+    """Every good row, then every bad row."""
     told = "row_is_readable: "
     faults = [reasons[0].removeprefix(told) for _, _, reasons in BAD_ROWS.values()]
     bad = [
         (*row[:2], fault if row[2][0].startswith(told) else None)
         for row, fault in zip(BAD_ROWS.values(), faults, strict=True)
     ]
-    rows = [*GOOD_ROWS, *bad]
-    return gate(write_splits(tmp_path_factory.mktemp("mixed"), pretrain=rows))["pretrain"]
+    return [*GOOD_ROWS, *bad]
+
+
+@pytest.fixture(scope="module")
+def mixed(tmp_path_factory):
+    """The verdict on a pretrain file with all of them."""
+    return gate(write_splits(tmp_path_factory.mktemp("mixed"), pretrain=mixed_rows()))["pretrain"]
 
 
 @pytest.mark.parametrize("fault", BAD_ROWS)
@@ -192,7 +197,7 @@ def test_a_bad_row_is_rejected_for_every_reason_and_for_no_other(mixed, fault):
 
 
 def test_rows_without_fault_are_accepted_and_nothing_else(mixed):
-    assert mixed.accepted == list(range(len(GOOD_ROWS)))
+    assert mixed.accepted_rows().tolist() == list(range(len(GOOD_ROWS))) and mixed.accepted == len(GOOD_ROWS)
     assert mixed.rows == len(GOOD_ROWS) + len(BAD_ROWS)
 
 
@@ -209,6 +214,13 @@ def test_unexpected_counts_are_the_rows_that_name_the_check(mixed):
             assert result.unexpected == len(named) == len(result.faults)
 
 
+def test_a_file_checked_in_pieces_gets_the_same_verdict(mixed, tmp_path, monkeypatch):
+    tables = write_splits(tmp_path, pretrain=mixed_rows())
+    monkeypatch.setattr(parquet_rows, "BATCH_ROWS", 5)
+    monkeypatch.setattr(metadata, "PIECE_ROWS", 15)
+    assert gate(tables)["pretrain"] == mixed
+
+
 def test_one_bad_row_fails_the_file_by_default(mixed):
     assert not mixed.passed
 
@@ -222,12 +234,12 @@ def test_the_permitted_share_of_bad_rows_is_inclusive(tmp_path, bad, passed):
 
 def test_a_file_with_no_row_left_fails_whatever_is_permitted(tmp_path):
     verdict = gate(write_splits(tmp_path, sft=[("no JSON", PHOTO)]), max_bad_fraction=1.0)["sft"]
-    assert not verdict.passed and verdict.accepted == []
+    assert not verdict.passed and verdict.accepted == 0
 
 
 def test_the_first_of_three_equal_rows_stays(tmp_path):
     verdict = gate(write_splits(tmp_path, sft=[(caption(), PHOTO)] * 3))["sft"]
-    assert verdict.accepted == [0]
+    assert verdict.accepted_rows().tolist() == [0]
     assert set(verdict.rejected) == {1, 2}
 
 
@@ -282,13 +294,13 @@ def spoiled(tmp_path, table):
 def test_a_table_that_cannot_be_used_fails_even_when_every_row_may_be_bad(tmp_path, columns, faults):
     verdicts = spoiled(tmp_path, pa.table(columns))
     assert verdicts["sft"].table_faults == faults
-    assert not verdicts["sft"].passed and verdicts["sft"].accepted == []
+    assert not verdicts["sft"].passed and verdicts["sft"].accepted == 0
     assert verdicts["pretrain"].passed
 
 
 def test_lists_of_pictures_are_a_type_that_may_be_used(tmp_path):
     columns = {"conversations": [caption()], "image_bytes": pa.array([[PHOTO]], pa.large_list(pa.binary()))}
-    assert spoiled(tmp_path, pa.table(columns))["sft"].accepted == [0]
+    assert spoiled(tmp_path, pa.table(columns))["sft"].accepted_rows().tolist() == [0]
     columns["image_bytes"] = pa.array([["x"]])
     assert spoiled(tmp_path, pa.table(columns))["sft"].table_faults == ["image_bytes: of type list<string>"]
 

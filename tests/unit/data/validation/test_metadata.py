@@ -1,17 +1,26 @@
 """Parquet files to metadata frames."""
 
+from dataclasses import replace
+
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from minivlm.data.validation import metadata
+from minivlm.data.validation import metadata, parquet_rows
+from minivlm.data.validation.parquet_rows import table_rows, table_shape
 from minivlm.errors import UserError
 from tests.unit.data.validation.rows import caption, good_rows, picture, write_all, write_splits, write_table
 
 
 def frames(tables, workers=1):
-    tables = {file: metadata.table_rows(path) for file, path in tables.items()}
-    return metadata.read_metadata(tables, train_files=("pretrain", "sft"), max_side=64, workers=workers)
+    """The metadata frame of each file, its pieces put together."""
+    tables = {file: table_rows(path) for file, path in tables.items()}
+    reader = metadata.MetadataReader(tables, train_files=("pretrain", "sft"), max_side=64)
+    pieces = {}
+    for file, frame in reader.frames(workers):
+        pieces.setdefault(file, []).append(frame)
+    return {file: pd.concat(parts, ignore_index=True) for file, parts in pieces.items()}
 
 
 def test_frames_are_the_same_for_one_worker_and_for_two(tmp_path):
@@ -29,9 +38,9 @@ def test_frames_are_the_same_for_one_worker_and_for_two(tmp_path):
 def test_each_distinct_picture_is_decoded_once(tmp_path, monkeypatch):
     decoded = []
 
-    def counted(data, max_side):
+    def counted(data, *arguments):
         decoded.append(data)
-        return original(data, max_side)
+        return original(data, *arguments)
 
     original = metadata.picture_facts
     monkeypatch.setattr(metadata, "picture_facts", counted)
@@ -63,14 +72,14 @@ def test_text_that_is_not_utf8_is_the_fault_of_its_row_alone(tmp_path):
 
 def test_a_missing_file_is_one_line_with_the_remedy(tmp_path):
     with pytest.raises(UserError, match=r"sft\.parquet: not found; .*dvc repro download") as error:
-        metadata.table_shape(tmp_path / "sft.parquet")
+        table_shape(tmp_path / "sft.parquet")
     assert "\n" not in str(error.value)
 
 
 def test_a_file_that_is_not_parquet_is_named(tmp_path):
     (tmp_path / "sft.parquet").write_bytes(b"<html>404</html>")
     with pytest.raises(UserError, match=r"sft\.parquet: not a readable Parquet file"):
-        metadata.table_shape(tmp_path / "sft.parquet")
+        table_shape(tmp_path / "sft.parquet")
 
 
 def test_a_file_damaged_between_header_and_footer_is_named(tmp_path):
@@ -88,3 +97,24 @@ def test_every_repeat_names_the_first_row_of_its_kind(tmp_path):
     tables = write_splits(tmp_path, pretrain=[(caption(text), picture(number)) for text, number in kinds])
     found = frames({"pretrain": tables["pretrain"]})["pretrain"]["duplicate_of"]
     assert found.fillna("").tolist() == ["", "", "pretrain:0", "", "pretrain:1", "pretrain:0"]
+
+
+def test_frames_in_pieces_hold_what_one_frame_holds(tmp_path, monkeypatch):
+    rows = [(caption(str(number % 400)), picture(number % 40)) for number in range(700)]
+    rows[300] = ("no JSON", b"no picture")
+    tables = write_all(tmp_path, pretrain=rows, heldout=[*good_rows(5, first=38), *good_rows(600, first=100)])
+    monkeypatch.setattr(parquet_rows, "BATCH_ROWS", 64)
+    whole = frames(tables)
+    monkeypatch.setattr(metadata, "PIECE_ROWS", 100)
+    pieces = frames(tables)
+    assert list(pieces) == list(whole)
+    for split, frame in whole.items():
+        assert frame.equals(pieces[split])
+    assert whole["pretrain"]["duplicate_of"][699] == "pretrain:299"
+    assert whole["heldout"]["seen_in"][:3].fillna("").tolist() == ["pretrain:38", "pretrain:39", ""]
+
+
+def test_a_file_that_holds_fewer_rows_than_it_says_is_named(tmp_path):
+    rows = table_rows(write_table(tmp_path / "sft.parquet", good_rows(3)))
+    with pytest.raises(UserError, match="sft: says that it holds 4 rows and holds 3"):
+        list(metadata.MetadataReader({"sft": replace(rows, count=4)}, train_files=(), max_side=64).frames(1))

@@ -15,7 +15,7 @@ from tests.unit.data.validation.rows import picture, placeholder
 )
 def test_a_sound_picture_is_described(kind, mode):
     facts = picture_facts(picture(1, (20, 12), kind, mode), max_side=64)
-    assert facts == ("decodes", kind, mode, 20, 12)
+    assert facts == ("decodes", kind, mode, 20, 12, None)
 
 
 def test_a_picture_cut_in_the_middle_is_truncated_though_its_header_is_sound():

@@ -3,14 +3,16 @@
 import json
 from types import SimpleNamespace
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from typer.testing import CliRunner
 
 from minivlm.config import load_params
 from minivlm.errors import UserError
 from minivlm.paths import SPLITS, Paths, project_root
 from minivlm.stage import StageRun
-from pipelines.validate import validate
+from pipelines.validate import app, validate
 from tests.unit.data.validation.rows import caption, good_rows, picture, write_all
 
 REPORTS = sorted([*(f"{split}.json" for split in SPLITS), "metrics.json"])
@@ -94,3 +96,76 @@ def test_outputs_are_the_same_bytes_on_every_run_and_for_any_workers(tmp_path):
     run(tmp_path / "b", max_bad_fraction=0.1, workers=2)
     assert outputs(tmp_path / "a") == outputs(tmp_path / "b")
     assert len(outputs(tmp_path / "a")) == 4 + 5
+
+
+def test_reports_tell_lengths_sizes_and_scripts(tmp_path):
+    write_all(
+        tmp_path / "artifacts/download", sft=[(caption("一只 bird"), picture(1)), (caption("两只"), picture(2))]
+    )
+    run(tmp_path)
+    report = json.loads((tmp_path / "reports/validate/sft.json").read_text(encoding="utf-8"))
+    assert report["distributions"]["answer_characters"] == {"min": 2, "median": 4.5, "max": 7}
+    assert report["distributions"]["width"] == {"min": 16, "median": 16.0, "max": 16}
+    # twice 请描述这张图片 and a full stop; 一只, 两只; bird
+    assert report["scripts"] == {
+        "characters": 24,
+        "cjk": 0.75,
+        "latin": 0.1667,
+        "other_letters": 0.0,
+        "signs": 0.0833,
+    }
+    assert report["near_duplicates"] is None
+
+
+def rename(table):
+    return table.rename_columns(["messages", "image_bytes"])
+
+
+def retype(table):
+    return table.set_column(1, "image_bytes", pa.array(["a.jpg"] * len(table)))
+
+
+def as_structs(table):
+    turns = [json.loads(text) for text in table["conversations"].to_pylist()]
+    return table.set_column(0, "conversations", pa.array(turns))
+
+
+@pytest.mark.parametrize(
+    ("change", "fault"),
+    [
+        (rename, "conversations: no such column"),
+        (retype, "image_bytes: of type string"),
+        (as_structs, "conversations: of type list<struct<"),
+        (lambda table: table.slice(0, 0), "rows: none"),
+    ],
+    ids=["renamed column", "other type", "other structure", "no rows"],
+)
+def test_a_change_of_the_schema_fails_the_command_with_one_line(tmp_path, monkeypatch, change, fault):
+    path = write_all(tmp_path / "artifacts/download")["sft"]
+    pq.write_table(change(pq.read_table(path)), path)
+    params = (
+        (project_root() / "params.yaml").read_text(encoding="utf-8").replace("enabled: true", "enabled: false")
+    )
+    (tmp_path / "params.yaml").write_text(params, encoding="utf-8")
+    monkeypatch.setattr("minivlm.stage.Paths", lambda: Paths(tmp_path))
+    ended = CliRunner().invoke(app, [])
+    assert ended.exit_code == 2
+    assert ended.stderr.startswith("error: sft.parquet cannot be used: ") and fault in ended.stderr
+    assert ended.stderr.count("\n") == 1 and "reports/validate/sft.json" in ended.stderr
+    assert not (tmp_path / "artifacts/validate").exists()
+
+
+def test_accepted_rows_that_were_written_wrong_do_not_stay(tmp_path, monkeypatch):
+    write_all(tmp_path / "artifacts/download")
+
+    def write_too_many(path, verdict):
+        pq.write_table(pa.table({"row": [*range(verdict.rows), 0]}), path)
+
+    monkeypatch.setattr("minivlm.data.validation.accepted.write_accepted", write_too_many)
+    with pytest.raises(UserError, match=r"^pretrain\.parquet cannot be used: of its accepted rows, ") as error:
+        run(tmp_path)
+    assert "not above the one before" in str(error.value) and "\n" not in str(error.value)
+    assert not (tmp_path / "artifacts/validate").exists()
+    report = json.loads((tmp_path / "reports/validate/sft.json").read_text(encoding="utf-8"))
+    failed = [entry["name"] for entry in report["expectations"] if not entry["success"]]
+    assert failed == ["rows_ascend", "rows_as_reported"]
