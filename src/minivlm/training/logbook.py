@@ -27,9 +27,10 @@ class Logbook:
 
     def __init__(self, folder: Path, tracker: Run, seconds: float) -> None:
         """Take up the run of `folder`, after `seconds` of training, or note this one there."""
+        folder.mkdir(parents=True, exist_ok=True)  # nothing is saved yet, and a tracker without a run notes none
         self._tracker, self._path = tracker, folder / "points.jsonl"
         noted = folder / "run"
-        if earlier := noted.read_text(encoding="ascii") if noted.exists() else "":
+        if earlier := noted.read_bytes().decode("ascii", "ignore") if noted.exists() else "":
             tracker.go_on(earlier, seconds)
         elif tracker.id:
             write_text(noted, tracker.id)
@@ -59,4 +60,14 @@ def _whole_lines(path: Path) -> list[dict[str, Any]]:
     whole = text[: text.rfind(b"\n") + 1]
     if len(whole) < len(text):
         os.truncate(path, len(whole))
-    return [json.loads(line) for line in whole.splitlines()]
+    return [point for line in whole.split(b"\n") if (point := _point(line))]
+
+
+def _point(line: bytes) -> dict[str, Any] | None:
+    """What a line tells of a step; None of one that a disk has damaged: the step is then told anew."""
+    try:
+        point = json.loads(line)
+        told = {"step": int(point["step"]), "time": int(point["time"])}
+        return told | {"metrics": {str(name): float(value) for name, value in point["metrics"].items()}}
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError):
+        return None

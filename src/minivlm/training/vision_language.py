@@ -87,6 +87,7 @@ def train_vision_language(
     resume = processes.from_main(states.newest)
 
     store, pictures = TokenStore(places.tokens), PictureStore(places.pictures)
+    store.check_tokenizer(places.base / "tokenizer")
     objective, trained = _objective(places, freeze, seed)
     model = objective.model
     if compile:

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from minivlm.errors import UserError
 from minivlm.files import atomic_path
-from minivlm.model.checkpoint import is_one_linear_map, load_strictly
+from minivlm.model.checkpoint import check_sizes, is_one_linear_map, load_strictly
+from minivlm.model.fingerprint import check_files
 from minivlm.model.minimind.state import original_names
 
 if TYPE_CHECKING:
@@ -47,14 +48,15 @@ def export_checkpoint(directory: Path, path: Path) -> dict[str, tuple[int, ...]]
 
 def read_exportable(directory: Path) -> Any:
     """The directory's model in float32; UserError that names everything the original cannot hold."""
-    from huggingface_hub.errors import StrictDataclassError
     from transformers import AutoConfig, LlavaForConditionalGeneration
 
     if not (directory / "config.json").is_file():
         raise UserError(f"{directory}: no model there")
+    check_files(directory)
+    check_sizes(directory / "config.json")
     try:
-        config = AutoConfig.from_pretrained(directory, local_files_only=True)
-    except (OSError, ValueError, KeyError, StrictDataclassError) as error:
+        config = AutoConfig.from_pretrained(directory, local_files_only=True, trust_remote_code=False)
+    except Exception as error:  # as in `load_strictly`
         raise UserError(f"{directory}: {' '.join(str(error).split())[:300]}") from None
     faults = _faults(config)
     if faults:

@@ -115,7 +115,9 @@ def _tensors(path: Path) -> dict[str, torch.Tensor]:
         raise UserError(f"{path}: a folder; the original's checkpoints are .pth files") from None
     except PermissionError as error:
         raise UserError(f"{path}: {error.strerror}") from None
-    except (OSError, RuntimeError, EOFError, LookupError, ValueError, TypeError, AttributeError) as error:
+    except (
+        *(OSError, RuntimeError, EOFError, LookupError, ValueError, TypeError, AttributeError, MemoryError),
+    ) as error:
         # What torch's readers raise on a file that is cut short or is something else.
         raise UserError(f"{path}: damaged or not written by torch.save: {_one_line(error)}") from None
     if isinstance(content, dict) and isinstance(content.get("model"), dict) and "optimizer" in content:

@@ -55,9 +55,16 @@ def test_the_pipeline_s_own_directory_is_exported_and_comes_back(tmp_path):
     assert CLIPVisionModel.from_pretrained(base / "vision_tower").dtype == torch.float32
 
 
+def copied(imported, tmp_path):
+    """A copy as somebody else would have made it: nothing says what it was saved with."""
+    directory = shutil.copytree(imported, tmp_path / "model")
+    (directory / "fingerprint.json").unlink()
+    return directory
+
+
 def changed(imported, tmp_path, change):
     """A copy with another config.json."""
-    directory = shutil.copytree(imported, tmp_path / "model")
+    directory = copied(imported, tmp_path)
     config = read_json(directory / "config.json")
     change(config)
     write_json(directory / "config.json", config)
@@ -96,7 +103,7 @@ def test_what_the_original_cannot_hold_is_refused_by_name(imported, tmp_path, ch
 
 
 def with_weight(imported, tmp_path, name, value):
-    directory = shutil.copytree(imported, tmp_path / "model")
+    directory = copied(imported, tmp_path)
     weights = load_file(directory / "model.safetensors")
     key = next(key for key in weights if key.endswith(name))
     weights[key].flatten()[0] = value
