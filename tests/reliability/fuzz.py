@@ -3,8 +3,8 @@
     python -m tests.reliability.fuzz --inputs 20000 [--seed S] [--seconds S] [--kind NAME]
 
 Kinds of input and what reads them: fuzz_params, fuzz_rows, fuzz_pictures, fuzz_models. An input is a fault when it
-ends in any other exception, in a message that is not one line, takes longer than its time, or makes the process
-larger by more than LARGEST; the same seed makes the same inputs. Each kind runs in a process of its own, which the
+ends in any other exception, in a message that is not one line, takes longer than its time (of the processor), or
+makes the process larger by more than LARGEST; the same seed makes the same inputs. Each kind runs in a process of its own, which the
 system keeps from growing further and which is ended where nothing else stops it. Faults are kept in the folder
 that is named; the counts go to docs/reliability.json.
 """
@@ -22,7 +22,7 @@ import tempfile
 import time
 import traceback
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection
 from pathlib import Path
 from random import Random
@@ -41,6 +41,8 @@ KINDS = {
 LARGEST = 1 << 30  # bytes that an input may add to the process
 _BEYOND = 3 << 30  # bytes of addresses after which the system refuses
 _LONGEST = 9_000  # characters of a message: a list of keys may be long
+_WAITING = 10
+_IMPORTS = 120.0  # seconds that a child may take until its first input is done
 TAKEN, REFUSED = "taken", "refused"
 HANG, LARGE, CRASH = "it takes too long", "it takes too much memory", "the process ended"
 
@@ -98,16 +100,24 @@ def _try(kind: Kind, number: int, place: Path) -> Outcome:
 
 @contextlib.contextmanager
 def _time_limit(seconds: float) -> Iterator[None]:
+    """So many seconds of the processor, which a busy machine does not shorten, or by the clock _WAITING times."""
+
     def stop(*_: object) -> None:
         raise TooSlowError
 
-    old = signal.signal(signal.SIGALRM, stop)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
+    clocks = (
+        (signal.SIGPROF, signal.ITIMER_PROF, seconds),
+        (signal.SIGALRM, signal.ITIMER_REAL, _WAITING * seconds),
+    )
+    old = [signal.signal(number, stop) for number, _, _ in clocks]
+    for _, clock, limit in clocks:
+        signal.setitimer(clock, limit)
     try:
         yield
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, old)
+        for (number, clock, _), handler in zip(clocks, old, strict=True):
+            signal.setitimer(clock, 0)
+            signal.signal(number, handler)
 
 
 @contextlib.contextmanager
@@ -135,20 +145,25 @@ def _serve(name: str, first: int, count: int, seed: int, folder: Path, pipe: Con
             started = True
 
 
-def run_kind(kind: Kind, count: int, seed: int, folder: Path, until: float) -> Iterator[Outcome]:
-    """The outcomes of `count` inputs, made and used in child processes; fewer where the clock passes `until`."""
+def run_kind(
+    kind: Kind, count: int, seed: int, folder: Path, until: float, serve: Callable[..., None] = _serve
+) -> Iterator[Outcome]:
+    """The outcomes of `count` inputs, made and used in child processes; fewer where the clock passes `until`.
+
+    A child that ends, or does not answer, costs the input that it was at, and another takes its place.
+    """
     context = multiprocessing.get_context("spawn")
     first, attempt = 0, 0
     while first < count and time.monotonic() < until:
         ours, theirs = context.Pipe()
         attempt += 1
         arguments = (kind.name, first, count - first, seed, folder / f"{attempt}", theirs)
-        child = context.Process(target=_serve, args=arguments, daemon=True)
+        child = context.Process(target=serve, args=arguments, daemon=True)
         child.start()
         theirs.close()
         fresh = True
         while first < count and time.monotonic() < until:
-            if not ours.poll(3 * kind.seconds + (120 if fresh else 0)):
+            if not ours.poll(2 * _WAITING * kind.seconds + (_IMPORTS if fresh else 0)):
                 yield Outcome(first, REFUSED, "", f"{HANG}, in code that nothing interrupts")
                 first += 1
                 break

@@ -72,7 +72,7 @@ def _make_values(prepared: tuple[Any, list[Any]], random: Random, number: int, f
             holder = holder.setdefault(key, {}) if isinstance(holder, dict) else {}
         if isinstance(holder, dict):
             holder[way[-1]] = value.of(holder.get(way[-1], 1)) if isinstance(value, Times) else value
-    _CHANGED["values"], _CHANGED["plans"] = changed, random.random() < 0.1
+    _CHANGED["values"], _CHANGED["plans"] = changed, random.random() < 0.3
     (folder / "values.txt").write_text(ascii(changed))
 
 

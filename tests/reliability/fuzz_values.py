@@ -15,7 +15,7 @@ class Times(NamedTuple):
 
     def of(self, value: Any) -> Any:
         """The value after it, of the same type."""
-        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        is_number = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e15
         return type(value)(value * self.factor) if is_number else value
 
 
