@@ -4,9 +4,9 @@
 
 Kinds of input and what reads them: fuzz_params, fuzz_rows, fuzz_pictures, fuzz_models. An input is a fault when it
 ends in any other exception, in a message that is not one line, takes longer than its time (of the processor), or
-makes the process larger by more than LARGEST; the same seed makes the same inputs. Each kind runs in a process of its own, which the
-system keeps from growing further and which is ended where nothing else stops it. Faults are kept in the folder
-that is named; the counts go to docs/reliability.json.
+makes the process larger by more than LARGEST; the same seed makes the same inputs. Each kind runs in a process of
+its own, which the system keeps from growing further and which is ended where nothing else stops it. Faults are
+kept in the folder that is named; with --record the counts go to docs/reliability.json.
 """
 
 from __future__ import annotations

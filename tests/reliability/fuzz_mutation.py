@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import struct
 import zlib
@@ -47,7 +48,7 @@ def mutate_bytes(
             case 4:
                 number, width = random.choice(INTEGERS), random.choice((1, 2, 4, 8))
                 order = random.choice(("little", "big"))
-                changed[at : at + width] = (number % (1 << 8 * width)).to_bytes(width, order)  # type: ignore[arg-type]
+                changed[at : at + width] = (number % (1 << 8 * width)).to_bytes(width, order)
             case 5 if random.random() < 0.3:
                 del changed[at:]
             case 6 if others:
@@ -95,7 +96,7 @@ def mutate_value(value: Any, random: Random) -> Any:
         holder, key = random.choice(places)
         match random.randrange(5):
             case 0 | 1:
-                holder[key] = random.choice(VALUES)
+                holder[key] = copy.deepcopy(random.choice(VALUES))  # the next change may be in it
             case 2 if isinstance(holder[key], int | float):
                 holder[key] = holder[key] * random.choice((-1, 0, 2, 3, 0.5, 10**6)) + random.choice((0, 1, -1))
             case 3 if isinstance(holder, dict):

@@ -72,7 +72,8 @@ def _first_sentence(section: type[Section]) -> str:
 
 def _held(annotation: Any) -> tuple[type[Section] | None, str]:
     """The section that a field holds, and whether it does in a list (`[]`) or a mapping (`.*`)."""
-    place = {list: "[]", dict: ".*"}.get(get_origin(annotation) or type(None), "")
+    origin = get_origin(annotation)
+    place = "[]" if origin is list else ".*" if origin is dict else ""
     for each in (annotation, *get_args(annotation)):
         if isinstance(each, type) and not get_args(each) and issubclass(each, Section):
             return each, place

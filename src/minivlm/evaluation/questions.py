@@ -46,6 +46,8 @@ def read_questions(questions: Path, folder: Path) -> list[ShownPicture]:
 
 def _entry(entry: dict[str, Any], folder: Path) -> ShownPicture:
     file = entry["file"]
+    if file in ("", ".", "..") or Path(file).name != file:
+        raise ValueError(f"{file!r} is no name of a file in {folder.name}")
     scene = entry.get("scene")
     return ShownPicture(
         file=file,

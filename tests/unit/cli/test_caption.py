@@ -236,3 +236,9 @@ def test_giant_pictures_and_bombs_cost_their_line_and_no_memory(model, tmp_path)
     assert result.exit_code == 2 and result.stdout == ""
     wide, large, text = result.stderr.splitlines()
     assert "decompression bomb" in wide and "10001 x 10000 pixels: too large" in large and "damaged" in text
+
+
+def test_an_answer_longer_than_the_model_has_positions_is_refused(model, pictures):
+    result = run("caption", pictures, "--model", model, "--question", "?", "--max-new-tokens", 10**9)
+    assert result.exit_code == 2
+    assert result.stderr == ("error: an answer of 1,000,000,000 tokens: the model has 256 positions; take fewer\n")

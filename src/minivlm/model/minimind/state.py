@@ -101,10 +101,27 @@ def read_state(path: Path) -> Checkpoint:
     return checkpoint
 
 
+def _check_packing(path: Path) -> None:
+    """UserError for a zip with packed members: torch.save packs none, and a small one can hold any size."""
+    import zipfile
+
+    try:
+        with path.open("rb") as stream:
+            if stream.read(4) != b"PK\3\4":
+                return
+            with zipfile.ZipFile(stream) as archive:
+                packed = [info.filename for info in archive.infolist() if info.file_size > info.compress_size]
+    except Exception:  # no zip, or one that torch reads in another way: it says so
+        return
+    if packed:
+        raise UserError(f"{path}: not written by torch.save: {packed[0][:60]!r} in it is packed")
+
+
 def _tensors(path: Path) -> dict[str, torch.Tensor]:
     """Name → tensor, wrappers' prefixes taken off; UserError for what is no such file."""
     import torch
 
+    _check_packing(path)
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
