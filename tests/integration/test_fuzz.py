@@ -8,8 +8,8 @@ import pytest
 
 from minivlm.errors import UserError
 from tests.reliability import fuzz
-from tests.reliability.fuzz import KINDS, Kind, run_kind, summary, try_inputs
-from tests.reliability.fuzz_kind import nothing
+from tests.reliability.fuzz import KINDS, run_kind, summary, try_inputs
+from tests.reliability.fuzz_kind import Kind, nothing
 
 # As many as take a second or so.
 COUNTS = {

@@ -202,7 +202,7 @@ def main(
         left = began + seconds - time.monotonic() if seconds else 1e9
         later = sum(other.share for other in chosen[place:])
         until = time.monotonic() + left * each.share / later
-        counts[each.name] = count = Counter()
+        count = counts[each.name] = Counter[str]()
         for outcome in run_kind(each, -(-inputs * each.share // whole), seed, folder / each.name, until):
             count["inputs"] += 1
             count["faults" if outcome.fault else outcome.result] += 1

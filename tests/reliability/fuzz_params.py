@@ -45,7 +45,8 @@ def _values(folder: Path, count: int, seed: int) -> tuple[Any, list[Any]]:
     from minivlm.config import read_yaml
 
     values = read_yaml(ROOT / "params.yaml", "params.yaml")
-    keys, waiting = [], [((), values)]
+    keys: list[tuple[str, ...]] = []
+    waiting: list[tuple[tuple[str, ...], Any]] = [((), values)]
     while waiting:
         way, holder = waiting.pop()
         for key in [*holder, "unknown"] if isinstance(holder, dict) else ():
