@@ -45,11 +45,12 @@ def _use_model(folder: Path) -> None:
     from PIL import Image
 
     from minivlm.evaluation.captions import caption_pictures, load_model
-    from minivlm.model.minimind.exporting import read_exportable
+    from minivlm.model.minimind.exporting import configuration, read_exportable
 
     model, processor = load_model(folder / "model")
     caption_pictures(model, processor, [Image.new("RGB", (20, 30))], "?", batch_size=1, max_new_tokens=3)
     read_exportable(folder / "model")
+    configuration(folder / "model")
 
 
 def _checkpoint(folder: Path, count: int, seed: int) -> list[bytes]:

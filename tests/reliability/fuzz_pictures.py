@@ -47,7 +47,10 @@ def _make_picture(prepared: Any, random: Random, number: int, folder: Path) -> N
 
 
 def _use_picture(folder: Path) -> None:
-    """The gate, the caption command, and what training does with a picture that the gate has accepted."""
+    """The gate, the caption command, and what training does with a picture that the gate has accepted.
+
+    None of them refuses a picture: it costs its row, or its line, with the reason.
+    """
     from minivlm.data.pictures import decode
     from minivlm.data.validation.picture import DECODES, RGB_MODES, is_placeholder, picture_facts
     from minivlm.evaluation.caption_files import read_picture

@@ -29,6 +29,7 @@ def export_checkpoint(directory: Path, path: Path) -> dict[str, tuple[int, ...]]
     import torch
 
     model = read_exportable(directory)
+    configuration(directory)  # what it lacks is said before anything is written
     llm = model.model.language_model.state_dict()
     first = model.model.multi_modal_projector.linear_1
     state = {key: llm[name] for key, name in original_names(llm)}
@@ -123,13 +124,18 @@ def configuration(directory: Path) -> dict[str, Any]:
     from minivlm.files import read_json
 
     config = read_json(directory / "config.json")
-    text = config["text_config"]
     names = (
         "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads",
         "vocab_size", "rms_norm_eps", "max_position_embeddings", "hidden_act", "bos_token_id", "eos_token_id",
     )  # fmt: skip
-    fields = {name: text[name] for name in names}
-    fields["rope_theta"] = text["rope_parameters"]["rope_theta"]
-    fields["image_token_id"] = config["image_token_index"]
+    try:
+        text = config["text_config"]
+        fields = {name: text[name] for name in names}
+        fields["rope_theta"] = text["rope_parameters"]["rope_theta"]
+        fields["image_token_id"] = config["image_token_index"]
+    except (KeyError, TypeError) as error:
+        raise UserError(
+            f"{directory / 'config.json'}: does not say {error}, which the original has to know"
+        ) from None
     fields["use_moe"] = False
     return fields

@@ -132,3 +132,14 @@ def test_a_second_map_that_is_no_identity_is_refused(imported, tmp_path):
 def test_no_model_is_one_line(tmp_path):
     with pytest.raises(UserError, match="no model there"):
         export_checkpoint(tmp_path, tmp_path / "out.pth")
+
+
+@pytest.mark.parametrize("name", ["rope_parameters", "rms_norm_eps", "bos_token_id"])
+def test_a_configuration_that_leaves_a_value_to_its_default_is_refused_before_anything_is_written(
+    imported, tmp_path, name
+):
+    """transformers fills it in; the original's configuration is read from the file, which has to say it."""
+    directory = changed(imported, tmp_path, lambda config: config["text_config"].pop(name))
+    with pytest.raises(UserError, match=rf"config\.json: does not say '{name}'"):
+        export_checkpoint(directory, tmp_path / "x.pth")
+    assert not (tmp_path / "x.pth").exists()
