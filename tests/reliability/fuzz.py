@@ -134,7 +134,8 @@ def _quiet() -> Iterator[None]:
 def _serve(name: str, first: int, count: int, seed: int, folder: Path, pipe: Connection) -> None:
     """The child's whole life."""
     with open(os.devnull, "w", encoding="utf-8") as nowhere:
-        os.dup2(nowhere.fileno(), 2)  # libtiff and others write there themselves
+        for stream in (1, 2):  # libtiff, the tokenizers library and others write there themselves
+            os.dup2(nowhere.fileno(), stream)
     mapped = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     started = False
     for outcome in try_inputs(KINDS[name], first, count, seed, folder):

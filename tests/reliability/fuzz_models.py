@@ -154,7 +154,7 @@ def _use_store(folder: Path) -> None:
 
 
 KINDS = (
-    Kind("model directories", 60, _model, _make_model, _use_model, 60.0),
+    Kind("model directories", 40, _model, _make_model, _use_model, 60.0),
     Kind("checkpoints (.pth)", 30, _checkpoint, _make_checkpoint, _use_checkpoint),
     Kind("training states", 40, _states, _make_state, _use_state),
     Kind("token and picture stores", 30, _stores, _make_store, _use_store),

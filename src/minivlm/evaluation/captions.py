@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from minivlm.device import resolve_device, resolve_precision
 from minivlm.errors import UserError
 from minivlm.evaluation.prompts import build_prompt, embed, one_question, picture_features
+from minivlm.token_ids import check_numbers
 
 _MOST_RESIZED = 4  # a picture's shorter edge over what the tower takes: 256 of 224 pixels is common
 
@@ -55,6 +56,9 @@ def load_processor(directory: Path, model: Any) -> Any:
 
     from minivlm.model.checkpoint import quiet
 
+    tokenizer = directory / "tokenizer.json"
+    if tokenizer.is_file():
+        check_numbers(tokenizer.read_bytes(), str(tokenizer))
     try:
         with quiet():
             processor = AutoProcessor.from_pretrained(directory, local_files_only=True, trust_remote_code=False)
