@@ -71,6 +71,7 @@ def load_strictly(kind: Any, directory: Path, allowed: Sequence[str] = (), *, bi
     wrong = {name: sorted(map(str, found)) for name, found in keys.items() if found}
     if wrong:
         listed = "; ".join(f"{name.replace('_', ' ')}: {', '.join(found)}" for name, found in wrong.items())
+        listed = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in listed)[:_LONGEST]
         raise UserError(f"{directory}: its weights are not those of {type(model).__name__}: {listed}")
     model.config._name_or_path = ""  # or the path on this machine would be saved within another model's config
     return model.eval()

@@ -132,10 +132,8 @@ def _tensors(path: Path) -> dict[str, torch.Tensor]:
         raise UserError(f"{path}: a folder; the original's checkpoints are .pth files") from None
     except PermissionError as error:
         raise UserError(f"{path}: {error.strerror}") from None
-    except (
-        *(OSError, RuntimeError, EOFError, LookupError, ValueError, TypeError, AttributeError, MemoryError),
-    ) as error:
-        # What torch's readers raise on a file that is cut short or is something else.
+    except Exception as error:
+        # What torch's readers raise on a file that is cut short or is something else: almost anything.
         raise UserError(f"{path}: damaged or not written by torch.save: {_one_line(error)}") from None
     if isinstance(content, dict) and isinstance(content.get("model"), dict) and "optimizer" in content:
         content = content["model"]  # what the original's trainer resumes from
@@ -257,8 +255,10 @@ def original_names(llm: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def _listed(keys: list[str]) -> str:
+    """Some of the keys, each short and without what would break the line."""
     more = f" and {len(keys) - _SHOWN} more" if len(keys) > _SHOWN else ""
-    return ", ".join(sorted(keys)[:_SHOWN]) + more
+    plain = ("".join(c if c.isprintable() else ascii(c)[1:-1] for c in key)[:200] for key in sorted(keys)[:_SHOWN])
+    return ", ".join(plain) + more
 
 
 def _one_line(error: BaseException) -> str:

@@ -174,3 +174,20 @@ def test_a_checkpoint_that_is_packed_is_refused_before_it_fills_the_memory(state
     assert read_state(tmp_path / "plain.pth").sizes["layers"] == 2
     with pytest.raises(UserError, match=r"x\.pth: not written by torch\.save: .* in it is packed"):
         read_state(tmp_path / "x.pth")
+
+
+def test_a_key_that_breaks_the_line_is_shown_on_one(read, state):
+    """Found by fuzzing."""
+    said = refused(read, state | {"model.layer\n.0.x\x1b[31m": state[KEY]})
+    assert r"unknown: model.layer\n.0.x\x1b[31m" in said
+
+
+@pytest.mark.parametrize("error", [AssertionError("storage key not found"), MemoryError(), KeyError("x")])
+def test_whatever_torchs_reader_raises_is_one_line(read, state, monkeypatch, error):
+    """An assertion for a key that is gone was found by fuzzing."""
+
+    def load(*_, **__):
+        raise error
+
+    monkeypatch.setattr(torch, "load", load)
+    assert "damaged or not written by torch.save" in refused(read, state)
