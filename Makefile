@@ -4,7 +4,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help install repro test bench ui lint kills clean
+.PHONY: help install repro test bench ui lint kills fuzz clean
 
 PYTHON ?=
 CANDIDATES := $(or $(PYTHON),python3.11 python3.12 python3.13 python3.14 python3 python)
@@ -18,6 +18,7 @@ help:
 	@echo "make test     install, then run the tests"
 	@echo "make bench    install, then measure steps, loader, rows, generation (QUICK=1: a short pass)"
 	@echo "make kills    install, then kill trainings N=50 times and see that each goes on as if nothing had been"
+	@echo "make fuzz     install, then give N=20000 damaged and hostile inputs to everything that reads"
 	@echo "make ui       install, then show the runs in MLflow's page, on this machine alone"
 	@echo "make lint     install, then ruff and mypy"
 	@echo "make install  make $(VENV) from pyproject.toml and constraints.txt"
@@ -55,6 +56,10 @@ bench: $(STAMP)
 N ?= 50
 kills: $(STAMP)
 	@$(BIN)/python -m tests.reliability.kills --number $(N)
+
+fuzz: N = 20000
+fuzz: $(STAMP)
+	@$(BIN)/python -m tests.reliability.fuzz --inputs $(N) --record
 
 ui: $(STAMP)
 	@$(BIN)/minivlm ui

@@ -39,6 +39,7 @@ class Stage:
         shutil.copytree(inputs, root / "artifacts")
         self.values = YAML(typ="safe", pure=True).load(ROOT / "params.yaml")
         self.values["pretrain"] = dict(OPTIONS)
+        self.values["tokenize"]["max_length"] = OPTIONS["batch_tokens"]  # no toy row is longer
         self.values["threads"] = 1
         self.values["runtime"]["device"] = "cpu"
         self.set()

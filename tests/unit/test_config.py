@@ -45,7 +45,7 @@ def test_the_committed_parameters_are_valid():
     ],
 )
 def test_an_unknown_key_names_the_nearest_known_one(values, key, near):
-    with pytest.raises(UserError, match=f"params.yaml: unknown key '{key}'; did you mean '{near}'"):
+    with pytest.raises(UserError, match=f"params.yaml: unknown key '{key}' = 1; did you mean '{near}'"):
         parse_params(put(values, key, 1))
 
 
@@ -191,10 +191,145 @@ def test_the_first_and_the_last_layer_of_the_tower_may_be_read(values, layer):
 
 def test_a_renamed_key_is_told_by_the_key_that_is_there(values):
     values["sft"]["freez"] = values["sft"].pop("freeze")
-    with pytest.raises(UserError, match=r"unknown key 'sft\.freez'; did you mean 'freeze'"):
+    with pytest.raises(UserError, match=r"unknown key 'sft\.freez' = 'llm'; did you mean 'freeze'"):
         parse_params(values)
 
 
 def test_a_directory_in_the_place_of_the_file_is_one_line(tmp_path):
     with pytest.raises(UserError, match="has to be a file"):
         load_params(tmp_path)
+
+
+def test_an_unknown_key_of_a_file_in_a_list_names_the_nearest_one(values):
+    text = {"path": "a", "sha256": "0" * 64, "limt": 3}
+    with pytest.raises(UserError, match=r"unknown key 'base\.texts\.0\.limt' = 3; did you mean 'limit'"):
+        parse_params(put(values, "base.texts", [text]))
+
+
+def test_a_choice_misspelt_names_the_nearest_one(values):
+    with pytest.raises(UserError, match=r"sft\.freeze = 'first_lsat': .*did you mean 'first_last'\?$"):
+        parse_params(put(values, "sft.freeze", "first_lsat"))
+
+
+HUB = {"repo": "owner/name", "config": {"image_size": 224, "patch_size": 16}}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"tokenize.max_length": 17},
+            "tokenize.max_length 17 leaves no room beside a picture's 16 tokens (vision_tower's image_size over "
+            "patch_size, squared); set it to 18 or more",
+        ),
+        (
+            {"base.vision_tower.source": "hub", "base.vision_tower.pretrained": HUB, "tokenize.max_length": 197},
+            "tokenize.max_length 197 leaves no room beside a picture's 196 tokens",
+        ),
+        (
+            {"sft.batch_tokens": 319},
+            "sft.batch_tokens 319 is less than tokenize.max_length 320, the longest that a row may be; set it to "
+            "320 or more, or lower tokenize.max_length",
+        ),
+        ({"pretrain.batch_tokens": 100}, "pretrain.batch_tokens 100 is less than tokenize.max_length 320"),
+        (
+            {"tokenize.max_length": 513},
+            "tokenize.max_length 513 is more than base.llm.max_position_embeddings 512; lower the one or raise",
+        ),
+        (
+            {"evaluate.max_new_tokens": 496},
+            "evaluate.max_new_tokens 496 beside a picture's 16 tokens and a question exceeds "
+            "base.llm.max_position_embeddings 512",
+        ),
+        ({"sft.freeze": "first_last", "base.llm.layers": 1}, "sft.freeze first_last trains two layers, and"),
+        ({"base.llm.heads": 64}, "base.llm: hidden_size 192 over heads 64 is odd"),
+        ({"download.scenes.size": 64, "validate.min_side": 65}, "download.scenes.size 64 is not in validate.min"),
+        ({"base.source": "hub"}, "base.vision_tower.pretrained is missing, and base.vision_tower.source is hub"),
+        (
+            {"base.llm.source": "local", "base.llm.pretrained": {"repo": "owner/name"}},
+            "base.llm.pretrained.path is missing, and base.llm.source is local",
+        ),
+        ({"base.tokenizer.pretrained": {"path": "a"}}, "base.tokenizer.pretrained: with base.llm.source train"),
+        ({"base.llm.text_length": 513}, "base.llm.text_length 513 is more than max_position_embeddings 512"),
+        ({"base.llm.text_tasks": False}, "base.llm.text_tasks is false and base.texts is empty"),
+    ],
+)
+def test_what_is_impossible_together_is_one_line_before_any_work(values, changes, message):
+    for key, value in changes.items():
+        values = put(values, key, value)
+    with pytest.raises(UserError, match=f"^params.yaml: {re.escape(message)}") as caught:
+        parse_params(values)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"tokenize.max_length": 18},
+        {"sft.batch_tokens": 320, "pretrain.batch_tokens": 320},
+        {"tokenize.max_length": 512},
+        {"evaluate.max_new_tokens": 495},
+        {"sft.freeze": "first_last", "base.llm.layers": 2},
+        {"sft.freeze": "projector+last_layer", "base.llm.layers": 1},
+        {"base.vision_tower.source": "hub", "base.vision_tower.pretrained": {"repo": "a/b"}},  # sizes not known
+    ],
+)
+def test_at_the_bound_they_go_together(values, changes):
+    for key, value in changes.items():
+        values = put(values, key, value)
+    assert parse_params(values)
+
+
+def test_every_section_has_ranges_that_a_slip_of_the_finger_meets(values):
+    for key in (
+        "base.llm.hidden_size",
+        "base.llm.layers",
+        "base.tokenizer.vocabulary",
+        "threads",
+        "sft.batch_tokens",
+    ):
+        with pytest.raises(UserError, match=re.escape(f"params.yaml: {key} = ")):
+            parse_params(put(values, key, 10**12))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "seed: 2001-13-01",  # ruamel: month must be in 1..12
+        "seed: !!int x",
+        "[" * 3000,
+        "? {a: 1}\n: 2",
+        "a: &a [*a]",
+        "a: &a [x, x]\nb: &b [*a, *a, *a]\nc: &c [*b, *b, *b]\nseed: &d [*c, *c, *c]",
+        "seed: 0x" + "F" * 9000,
+        '"a\\nb": 1',
+        '"\\ud800": 1',
+        "1: 2",
+        "- seed",
+    ],
+)
+def test_odd_yaml_is_one_short_line(tmp_path, text):
+    path = tmp_path / "params.yaml"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(UserError) as caught:
+        load_params(path)
+    said = str(caught.value)
+    assert "\n" not in said and len(said) < 600 and said.startswith("params.yaml: ")
+    said.encode("utf-8")
+
+
+def test_a_value_that_references_make_endless_is_shown_short(values):
+    level = ["x"] * 9
+    for _ in range(30):
+        level = [level] * 9  # 9 ** 30 entries, were it written out
+    with pytest.raises(UserError) as caught:
+        parse_params(put(values, "seed", level))
+    assert len(str(caught.value)) < 400
+
+
+def test_a_file_of_any_size_is_not_read_whole(tmp_path):
+    path = tmp_path / "params.yaml"
+    with path.open("wb") as stream:
+        stream.truncate(1 << 40)
+    with pytest.raises(UserError, match="larger than 262,144 bytes"):
+        load_params(path)

@@ -5,7 +5,19 @@ Each module imports what is heavy inside its function, so that `minivlm --help` 
 
 import typer
 
-from minivlm.cli import caption, check_data, estimate, export, import_checkpoint, pin, profile, readme, report, ui
+from minivlm.cli import (
+    caption,
+    check_data,
+    estimate,
+    export,
+    import_checkpoint,
+    params,
+    pin,
+    profile,
+    readme,
+    report,
+    ui,
+)
 
 app = typer.Typer(
     help="Tools around the minivlm pipeline; the pipeline itself is run with `make repro` or `dvc repro`.",
@@ -18,6 +30,7 @@ app.command("check-data")(check_data.command)
 app.command("estimate")(estimate.command)
 app.command("export")(export.command)
 app.command("import-checkpoint")(import_checkpoint.command)
+app.command("params")(params.command)
 app.command("pin")(pin.command)
 app.command("profile")(profile.command)
 app.command("readme")(readme.command)

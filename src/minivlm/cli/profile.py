@@ -52,9 +52,8 @@ def merged(params: Path, profile: Path) -> tuple[str, list[str]]:
     Both the present parameters and the result are checked: UserError names the key at fault and its file.
     """
     from ruamel.yaml import YAML
-    from ruamel.yaml.error import YAMLError
 
-    from minivlm.config import load_params, parse_params
+    from minivlm.config import load_params, parse_params, read_yaml
 
     load_params(params)
     yaml = YAML()
@@ -62,16 +61,16 @@ def merged(params: Path, profile: Path) -> tuple[str, list[str]]:
     yaml.preserve_quotes = True
     values = yaml.load(params.read_text(encoding="utf-8"))
     source = f"profiles/{profile.name}"
-    try:
-        overlay = yaml.load(profile.read_text(encoding="utf-8")) or {}
-    except YAMLError as error:
-        raise UserError(f"{source}: not valid YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(overlay, dict):
+    if not isinstance(read_yaml(profile, source) or {}, dict):
         raise UserError(f"{source}: must be a mapping of sections, as params.yaml is")
-    changes = _merge(values, overlay, "")
-    stream = io.StringIO()
-    yaml.dump(values, stream)
-    parse_params(YAML(typ="safe", pure=True).load(stream.getvalue()), source)
+    try:
+        changes = _merge(values, yaml.load(profile.read_text(encoding="utf-8")) or {}, "")
+        stream = io.StringIO()
+        yaml.dump(values, stream)
+        plain = YAML(typ="safe", pure=True).load(stream.getvalue())
+    except Exception as error:  # as `read_yaml`: tags, references and merges that a file of values does not need
+        raise UserError(f"{source}: cannot be merged: {' '.join(str(error).split())[:400]}") from None
+    parse_params(plain, source)
     return stream.getvalue(), changes
 
 

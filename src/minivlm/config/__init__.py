@@ -7,32 +7,44 @@ of range ends in one line that names file, key, value and the nearest valid key,
 from __future__ import annotations
 
 import difflib
+import re
+import reprlib
 import shlex
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from minivlm.config.base import Base
+from minivlm.config.combinations import impossible
 from minivlm.config.data import Download, Tokenize, Validate
-from minivlm.config.section import Count, FreezePolicy, Positive, Precision, Price, Section
+from minivlm.config.section import Exchanged, FreezePolicy, Name, Positive, Precision, Price, Section, Text
 from minivlm.config.training import Training
 from minivlm.errors import UserError
 
-__all__ = ["Base", "FreezePolicy", "Params", "Precision", "Prices", "load_params", "parse_params"]
+__all__ = ["Base", "FreezePolicy", "Params", "Precision", "Prices", "load_params", "parse_params", "read_yaml"]
+
+Threads = Annotated[int, Field(ge=1, le=1_024)]
+Processes = Annotated[int, Field(ge=0, le=1_024)]
+_LARGEST = 1 << 18  # bytes of a file of parameters
+_LONGEST = 400  # characters of a reason
+_SHOWN = 100  # characters of a key or a text
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = _SHOWN
+_SHORT.maxlevel = 2
 
 
 class Evaluate(Section):
     """Scores on held-out rows, captions of the evaluation pictures."""
 
-    max_pictures: Positive = Field(description="held-out pictures scored of each split, at most")
-    gap_pictures: Annotated[int, Field(ge=2)] = Field(
+    max_pictures: Exchanged = Field(description="held-out pictures scored of each split, at most")
+    gap_pictures: Exchanged = Field(
         default=100, description="pictures of each split whose rows the image gap is measured on, at most"
     )
     max_new_tokens: Positive = Field(description="tokens of a caption, at most")
     batch_size: Positive = Field(description="pictures captioned at once")
-    question_pretrain: str = Field(description="what the pretrain model is asked")
-    question_sft: str = Field(description="what the sft model is asked")
+    question_pretrain: Text = Field(description="what the pretrain model is asked")
+    question_sft: Text = Field(description="what the sft model is asked")
     precision: Precision = Field(default="fp32", description="auto = bf16 where the device computes in it")
 
 
@@ -40,11 +52,13 @@ class Runtime(Section):
     """How the work is done. No stage depends on it: at most the last bits of an output change with it, where
     several processes or another device add up in another order."""
 
-    workers: Count = Field(description="processes that draw, decode and check; 0 = cores")
+    workers: Annotated[int, Field(ge=0, le=1024)] = Field(
+        description="processes that draw, decode and check; 0 = cores"
+    )
     hub: Literal["auto", "huggingface", "modelscope"] = Field(
         default="auto", description="where pinned files come from; auto = Hugging Face, then ModelScope"
     )
-    downloads: Positive = Field(default=4, description="files fetched at a time")
+    downloads: Annotated[int, Field(ge=1, le=64)] = Field(default=4, description="files fetched at a time")
     device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="auto, cpu, cuda or cuda:N")
     launcher: str = Field(
         default="", description="what starts the processes of pretrain and sft; empty = one; see docs/scale.md"
@@ -75,7 +89,7 @@ class Runtime(Section):
 class Prices(Section):
     """Money for time: currency, price per hour by device name."""
 
-    currency: str = Field(description="ISO code of the currency")
+    currency: Annotated[str, Field(pattern=r"^[A-Z]{3}$")] = Field(description="ISO code of the currency")
     cpu_hour: Price = Field(description="price of an hour of this CPU machine")
     gpu_hour: dict[str, Price] = Field(description="price of an hour by part of the device's name")
 
@@ -84,14 +98,16 @@ class Tracking(Section):
     """MLflow. The server comes from MLFLOW_TRACKING_URI; without it a local database is used."""
 
     enabled: bool = Field(description="false: nothing is logged to MLflow")
-    experiment: str = Field(description="name of the MLflow experiment")
+    experiment: Name = Field(description="name of the MLflow experiment")
 
 
 class Params(Section):
     """The whole of params.yaml."""
 
-    seed: Annotated[int, Field(ge=0)] = Field(description="seed of everything random")
-    threads: Positive = Field(description="CPU threads of a computation; part of the result's last bits")
+    seed: Annotated[int, Field(ge=0, lt=1 << 32)] = Field(description="seed of everything random")
+    threads: Annotated[int, Field(ge=1, le=1024)] = Field(
+        description="CPU threads of a computation; part of the result's last bits"
+    )
     download: Download
     validate_: Validate = Field(alias="validate")
     base: Base
@@ -103,6 +119,12 @@ class Params(Section):
     prices: Prices
     tracking: Tracking
 
+    @model_validator(mode="after")
+    def _go_together(self) -> Params:
+        if fault := next(impossible(self), None):
+            raise ValueError(fault)
+        return self
+
     def section(self, stage: str) -> Section:
         """The section of a stage, by the stage's name."""
         return getattr(self, "validate_" if stage == "validate" else stage)
@@ -110,30 +132,47 @@ class Params(Section):
 
 def _valid_keys(location: tuple[Any, ...]) -> list[str]:
     """Keys allowed in the mapping that holds the last part of `location`."""
-    model: Any = Params
+    kind: Any = Params
     for part in location[:-1]:
-        fields = {f.alias or name: f for name, f in model.model_fields.items()}
-        annotation = fields[part].annotation if part in fields else None
-        options = [annotation, *getattr(annotation, "__args__", ())]
-        model = next((a for a in options if isinstance(a, type) and issubclass(a, Section)), None)
-        if model is None:
+        if isinstance(kind, type) and issubclass(kind, Section):
+            fields = {f.alias or name: f.annotation for name, f in kind.model_fields.items()}
+            kind = fields.get(part, kind)  # else a place in a list or a name in a mapping: what it holds is known
+        options = [kind, *getattr(kind, "__args__", ())]
+        kind = next((a for a in options if isinstance(a, type) and issubclass(a, Section)), None)
+        if kind is None:
             return []
-    return [f.alias or name for name, f in model.model_fields.items()]
+    return [f.alias or name for name, f in kind.model_fields.items()]
 
 
 def _explain(error: Any, source: str) -> str:
     location = error["loc"]
-    key = ".".join(str(part) for part in location)
+    key = ".".join(str(part) if str(part).isprintable() else repr(part) for part in location)[:_SHOWN]
+    value = _shown(error["input"])
     if error["type"] == "extra_forbidden":
-        near = difflib.get_close_matches(str(location[-1]), _valid_keys(location), n=1, cutoff=0.5)
-        hint = f"did you mean {near[0]!r}?" if near else f"valid keys: {', '.join(_valid_keys(location))}"
-        return f"{source}: unknown key {key!r}; {hint}"
+        valid = _valid_keys(location)
+        near = difflib.get_close_matches(str(location[-1]), valid, n=1, cutoff=0.5)
+        hint = f"did you mean {near[0]!r}?" if near else f"valid keys: {', '.join(valid)}"
+        return f"{source}: unknown key {key!r} = {value}; {hint}"
     if error["type"] == "missing":
         hint = "; `minivlm pin` fills it in" if location[-1] in ("sha256", "images_sha256") else ""
         return f"{source}: {key} is missing{hint}"
-    if error["type"] == "value_error":  # of a whole mapping, which is too long to show
-        return f"{source}: {key}: {error['msg'].removeprefix('Value error, ')}"
-    return f"{source}: {key} = {error['input']!r}: {error['msg'].lower()}"
+    said = error["msg"].removeprefix("Value error, ")
+    if error["type"] == "value_error":  # it names the values; of a whole mapping they are too long to show
+        return f"{source}: {key}: {said}" if key else f"{source}: {said}"
+    if error["type"] in ("model_type", "model_attributes_type", "dict_type"):
+        said = "a mapping of keys to values is needed"
+    if error["type"] == "literal_error":
+        near = difflib.get_close_matches(str(error["input"])[:_SHOWN], re.findall("'([^']+)'", said), n=1)
+        said += f"; did you mean {near[0]!r}?" if near else ""
+    return f"{source}: {f'{key} = ' if key else ''}{value}: {said[:1].lower()}{said[1:]}"
+
+
+def _shown(value: Any) -> str:
+    """A value for a message: short, on one line. YAML's references can make a small file an endless value."""
+    try:
+        return " ".join(_SHORT.repr(value).split())
+    except ValueError:  # Python does not write whole numbers of more than some thousand digits
+        return f"a {type(value).__name__} too long to show"
 
 
 def parse_params(values: Any, source: str = "params.yaml") -> Params:
@@ -142,21 +181,32 @@ def parse_params(values: Any, source: str = "params.yaml") -> Params:
         return Params.model_validate(values)
     except ValidationError as error:
         # A misspelt key is also a missing one: the key that is there says more.
-        errors = sorted(error.errors(), key=lambda each: each["type"] != "extra_forbidden")
+        foreign = ("extra_forbidden", "invalid_key")
+        errors = sorted(error.errors(), key=lambda each: each["type"] not in foreign)
         raise UserError(_explain(errors[0], source)) from None
 
 
 def load_params(path: Path) -> Params:
     """Read params.yaml; UserError when it is missing, not YAML, or holds a wrong value."""
+    return parse_params(read_yaml(path, path.name), path.name)
+
+
+def read_yaml(path: Path, name: str) -> Any:
+    """The plain values of a YAML file; UserError, about `name`, when it cannot be read or is none."""
     from ruamel.yaml import YAML
-    from ruamel.yaml.error import YAMLError
 
     try:
-        values = YAML(typ="safe", pure=True).load(path)
+        with path.open("rb") as stream:
+            content = stream.read(_LARGEST + 1)
     except FileNotFoundError:
         raise UserError(f"{path}: not found; run from the repository root") from None
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}; it has to be a file that can be read") from None
-    except (YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{path.name}: not valid YAML: {' '.join(str(error).split())}") from None
-    return parse_params(values, path.name)
+    if len(content) > _LARGEST:
+        raise UserError(f"{name}: larger than {_LARGEST:,} bytes: not a file of parameters")
+    try:
+        return YAML(typ="safe", pure=True).load(content.decode("utf-8"))
+    except Exception as error:
+        # Beside its own errors ruamel raises what it stumbles over: a month 13, brackets nested too deep,
+        # a tag without a value (ValueError, RecursionError, TypeError ...). Whichever it is, it names the place.
+        raise UserError(f"{name}: not valid YAML: {' '.join(str(error).split())[:_LONGEST]}") from None

@@ -7,16 +7,22 @@ from typing import Annotated
 from pydantic import Field, model_validator
 
 from minivlm.config.section import (
+    MADE_HERE,
     Count,
     Fraction,
     HubFile,
+    Layers,
     LocalFile,
+    Name,
     Origin,
     Positive,
     Repository,
     Revision,
+    Scalar,
     Section,
     Sha256,
+    Side,
+    Width,
     require_multiples,
 )
 from minivlm.config.training import Optimization
@@ -31,12 +37,12 @@ class Pretrained(Section):
     modelscope: Repository | None = Field(
         default=None, description="hub: owner/name on ModelScope, where that differs"
     )
-    path: str | None = Field(default=None, description="local: folder, absolute or from the repository root")
+    path: Name | None = Field(default=None, description="local: folder, absolute or from the repository root")
     sha256: Sha256 | None = Field(default=None, description="local: sha256 of the folder's names and contents")
-    checkpoint: str | None = Field(
+    checkpoint: Name | None = Field(
         default=None, description="a MiniMind .pth file of the repository or folder, instead of a model directory"
     )
-    config: dict[str, int | float | bool | str] = Field(
+    config: dict[str, Scalar] = Field(
         default={},
         description="what a MiniMind checkpoint's shapes do not say; a tower's sizes, known before it is fetched",
     )
@@ -51,7 +57,7 @@ class TextFile(LocalFile):
 class Tokenizer(Section):
     """The byte-level BPE tokenizer, or one that exists."""
 
-    vocabulary: Annotated[int, Field(ge=300)] = Field(description="tokens, special ones included")
+    vocabulary: Annotated[int, Field(ge=300, le=10_000_000)] = Field(description="tokens, special ones included")
     min_frequency: Positive = Field(description="a merge must occur this often")
     longest_token: Positive = Field(description="bytes of a token, at most; a Chinese character has three")
     pretrained: Pretrained | None = Field(
@@ -64,16 +70,16 @@ class VisionTower(Optimization):
 
     source: Origin | None = Field(default=None, description="as base.source, which holds where this is absent")
     pretrained: Pretrained | None = Field(default=None, description="where hub or local find it")
-    image_size: Positive = Field(description="side that pictures are resized to, pixels")
-    patch_size: Positive = Field(description="side of a patch, pixels")
-    hidden_size: Positive = Field(description="width of both towers")
-    layers: Positive = Field(description="layers of the picture tower")
-    text_layers: Positive = Field(description="layers of the text tower")
-    heads: Positive = Field(description="attention heads")
-    intermediate_size: Positive = Field(description="width of the feed-forward part")
-    projection_size: Positive = Field(description="width of the shared contrastive space")
+    image_size: Side = Field(description="side that pictures are resized to, pixels")
+    patch_size: Side = Field(description="side of a patch, pixels")
+    hidden_size: Width = Field(description="width of both towers")
+    layers: Layers = Field(description="layers of the picture tower")
+    text_layers: Layers = Field(description="layers of the text tower")
+    heads: Layers = Field(description="attention heads")
+    intermediate_size: Width = Field(description="width of the feed-forward part")
+    projection_size: Width = Field(description="width of the shared contrastive space")
     batch_size: Positive = Field(description="pairs in a step")
-    phrases: Annotated[int, Field(ge=0)] = Field(description="phrases of captions to predict, the commonest")
+    phrases: Count = Field(description="phrases of captions to predict, the commonest")
     phrase_weight: Annotated[float, Field(ge=0)] = Field(description="weight of their loss beside the contrast")
     grayscale: Fraction = Field(description="share of the pictures that lose their colours in training")
 
@@ -93,11 +99,11 @@ class BaseLLM(Optimization):
         default=None, description="tokens of a packed row of base.texts; max_position_embeddings if absent"
     )
 
-    hidden_size: Positive = Field(description="width")
-    layers: Positive = Field(description="layers")
-    heads: Positive = Field(description="query heads")
-    key_value_heads: Positive = Field(description="key and value heads")
-    intermediate_size: Positive = Field(description="width of the feed-forward part")
+    hidden_size: Width = Field(description="width")
+    layers: Layers = Field(description="layers")
+    heads: Layers = Field(description="query heads")
+    key_value_heads: Layers = Field(description="key and value heads")
+    intermediate_size: Width = Field(description="width of the feed-forward part")
     max_position_embeddings: Positive = Field(description="longest sequence")
     rope_theta: Annotated[float, Field(gt=0)] = Field(description="base of the rotary embedding")
     batch_tokens: Positive = Field(description="tokens in a step, padding included")
@@ -105,6 +111,10 @@ class BaseLLM(Optimization):
     @model_validator(mode="after")
     def _heads_share_the_width_and_a_row_fits_into_a_step(self) -> BaseLLM:
         require_multiples(self, ("hidden_size", "heads"), ("heads", "key_value_heads"))
+        if self.hidden_size // self.heads % 2:
+            raise ValueError(
+                f"hidden_size {self.hidden_size} over heads {self.heads} is odd, and rotary positions turn pairs"
+            )
         longest = self.max_position_embeddings
         if self.batch_tokens < longest:
             raise ValueError(f"batch_tokens {self.batch_tokens} is less than max_position_embeddings {longest}")
@@ -131,7 +141,7 @@ class Base(Section):
     @model_validator(mode="after")
     def _the_layer_exists(self) -> Base:
         layer, layers = self.vision_feature_layer, self.vision_tower.layers
-        if self.tower_source in ("hub", "local"):
+        if self.tower_source not in MADE_HERE:
             return self  # known once it is loaded
         if not -layers - 1 <= layer <= layers:
             raise ValueError(f"vision_feature_layer {layer} is not in {-layers - 1} to {layers}")
@@ -146,3 +156,32 @@ class Base(Section):
     def llm_source(self) -> Origin:
         """Where the language model, and with it the tokenizer, come from."""
         return self.llm.source or self.source
+
+    @property
+    def image_tokens(self) -> int | None:
+        """Tokens of a picture, its patches; None where only the tower that is brought knows."""
+        tower = self.vision_tower
+        side, patch = tower.image_size, tower.patch_size
+        if self.tower_source not in MADE_HERE:
+            side, patch = (_stated(tower.pretrained, name) or 0 for name in ("image_size", "patch_size"))
+        return (side // patch) ** 2 if side and patch else None
+
+    @property
+    def positions(self) -> int | None:
+        """The language model's longest sequence; None where only the one that is brought knows."""
+        if self.llm_source in MADE_HERE:
+            return self.llm.max_position_embeddings
+        return _stated(self.llm.pretrained, "max_position_embeddings")
+
+    @property
+    def decoder_layers(self) -> int | None:
+        """Layers of the language model; None where only the one that is brought knows."""
+        if self.llm_source in MADE_HERE:
+            return self.llm.layers
+        return _stated(self.llm.pretrained, "num_hidden_layers")
+
+
+def _stated(place: Pretrained | None, name: str) -> int | None:
+    """A size that params.yaml states of a model that is brought."""
+    value = place.config.get(name) if place else None
+    return value if isinstance(value, int) and value > 0 else None

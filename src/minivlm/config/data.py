@@ -6,7 +6,19 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from minivlm.config.section import Count, Fraction, HubSource, LocalFile, Positive, Section, Sha256
+from minivlm.config.section import (
+    MOST,
+    Count,
+    Exchanged,
+    Fraction,
+    HubSource,
+    LocalFile,
+    Name,
+    Positive,
+    Section,
+    Sha256,
+    Side,
+)
 
 
 class Scenes(Section):
@@ -14,8 +26,8 @@ class Scenes(Section):
 
     train_pictures: Positive = Field(description="distinct training pictures; one pretrain row each")
     sft_rows: Positive = Field(description="sft rows, over the same pictures")
-    heldout_pictures: Positive = Field(description="held-out pictures of combinations seen in training")
-    compositional_pictures: Positive = Field(description="held-out pictures of combinations never seen")
+    heldout_pictures: Exchanged = Field(description="held-out pictures of combinations seen in training")
+    compositional_pictures: Exchanged = Field(description="held-out pictures of combinations never seen")
     size: Annotated[int, Field(ge=32, le=1024)] = Field(description="side of a picture in pixels")
     jpeg_quality: Annotated[int, Field(ge=50, le=100)] = Field(description="JPEG quality of a picture")
 
@@ -23,7 +35,7 @@ class Scenes(Section):
 class RowFile(LocalFile):
     """Rows: a Parquet file, or the original's JSON lines with a folder or a zip of pictures beside them."""
 
-    images: str | None = Field(default=None, description="for JSON lines: the folder or zip of their pictures")
+    images: Name | None = Field(default=None, description="for JSON lines: the folder or zip of their pictures")
     images_sha256: Sha256 | None = Field(default=None, description="sha256 of the zip, or of the folder's tree")
 
 
@@ -40,8 +52,8 @@ class Local(Section):
 class HubRows(HubSource):
     """Rows in a data set repository of a hub."""
 
-    rows: str = Field(description="the Parquet or JSON lines file in the repository")
-    images: str | None = Field(default=None, description="for JSON lines: the zip of pictures in the repository")
+    rows: Name = Field(description="the Parquet or JSON lines file in the repository")
+    images: Name | None = Field(default=None, description="for JSON lines: the zip of pictures in the repository")
 
 
 class Hub(Section):
@@ -73,8 +85,8 @@ class Validate(Section):
 
     max_bad_fraction: Fraction = Field(description="share of a file's rows that may be quarantined")
     max_text_characters: Positive = Field(description="characters of one turn, at most")
-    min_side: Positive = Field(description="shorter side of a picture in pixels, at least")
-    max_side: Positive = Field(description="longer side of a picture in pixels, at most")
+    min_side: Side = Field(description="shorter side of a picture in pixels, at least")
+    max_side: Side = Field(description="longer side of a picture in pixels, at most")
     near_duplicate_bits: Literal["none"] | Annotated[int, Field(ge=0, le=11)] = Field(
         default="none",
         description="a held-out picture is leakage when its perceptual hash differs from a training picture's in "
@@ -96,7 +108,7 @@ class Validate(Section):
 class Tokenize(Section):
     """Rows to tokens."""
 
-    max_length: Annotated[int, Field(ge=16)] = Field(description="tokens of a row, image tokens included")
+    max_length: Annotated[int, Field(ge=16, le=MOST)] = Field(description="tokens of a row, image tokens included")
     validation_fraction: Annotated[float, Field(gt=0, lt=1)] = Field(
         description="share of the pictures whose rows are kept for the validation loss"
     )

@@ -2,20 +2,41 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic_core import PydanticCustomError
 
-Positive = Annotated[int, Field(gt=0)]
-Count = Annotated[int, Field(ge=0)]
+# Upper ends are far beyond what anybody trains here: they keep a slip of the finger from filling a memory.
+MOST = 1_000_000_000
+Positive = Annotated[int, Field(ge=1, le=MOST)]
+Count = Annotated[int, Field(ge=0, le=MOST)]
+Exchanged = Annotated[int, Field(ge=2, le=MOST)]  # of pictures: none keeps its own
+Width = Annotated[int, Field(ge=1, le=65_536)]
+Layers = Annotated[int, Field(ge=1, le=1_024)]
+Side = Annotated[int, Field(ge=1, le=16_384)]  # pixels
+Bytes = Annotated[int, Field(ge=0, le=1 << 60)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Price = Annotated[float, Field(ge=0)]
+Text = Annotated[str, Field(min_length=1)]
+Name = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f]+$")]  # without control characters
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Revision = Annotated[str, Field(pattern=r"^[0-9a-f]{40}$")]
 Repository = Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?$")]
 FreezePolicy = Literal["projector", "projector+last_layer", "first_last", "llm"]
 Precision = Literal["auto", "fp32", "bf16"]
 Origin = Literal["train", "hub", "local", "random"]
+MADE_HERE = ("train", "random")  # of the origins: from the sizes in params.yaml
+
+
+def _scalar(value: Any) -> Any:
+    if not isinstance(value, int | float | str) or value != value:
+        raise PydanticCustomError("scalar", "a number, true, false or a text is needed")
+    return value
+
+
+Scalar = Annotated[Any, AfterValidator(_scalar)]
+"""int, float, bool or str: of a union pydantic would tell a fault four times."""
 
 
 class Section(BaseModel):
@@ -35,14 +56,14 @@ def require_multiples(section: Section, *pairs: tuple[str, str]) -> None:
 class LocalFile(Section):
     """A file anywhere, pinned by its hash."""
 
-    path: str = Field(description="path, absolute or from the repository root")
+    path: Name = Field(description="path, absolute or from the repository root")
     sha256: Sha256 = Field(description="sha256 of the file, 64 hex digits")
 
 
 class HubFile(Section):
     """One file of a hub repository, as it has to arrive."""
 
-    size: Count = Field(description="bytes")
+    size: Bytes = Field(description="bytes")
     sha256: Sha256 = Field(description="sha256 of the file, 64 hex digits")
 
 

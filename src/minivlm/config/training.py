@@ -12,7 +12,7 @@ from minivlm.config.section import Fraction, FreezePolicy, Positive, Precision, 
 class Optimization(Section):
     """Steps of an optimizer with linear warm-up and cosine decay."""
 
-    epochs: Annotated[float, Field(gt=0)] = Field(description="passes over the training rows")
+    epochs: Annotated[float, Field(gt=0, le=100_000)] = Field(description="passes over the training rows")
     learning_rate: Annotated[float, Field(gt=0)] = Field(description="peak learning rate")
     min_learning_rate_ratio: Fraction = Field(default=0.05, description="final over peak learning rate")
     warmup_ratio: Fraction = Field(default=0.05, description="share of the steps spent warming up")

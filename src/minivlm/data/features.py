@@ -129,9 +129,9 @@ def _filled(directory: Path, pictures: int) -> npt.NDArray[np.bool_]:
         filled: npt.NDArray[np.bool_] = np.load(directory / "filled.npy", allow_pickle=False)
     except FileNotFoundError:
         return np.zeros(pictures, bool)
-    except (OSError, ValueError, EOFError):
+    except Exception:  # as for the stores
         raise UserError(f"{directory}: damaged feature cache; {_AGAIN}") from None
-    if filled.shape != (pictures,) or filled.dtype != np.bool_:
+    if not isinstance(filled, np.ndarray) or filled.shape != (pictures,) or filled.dtype != np.bool_:
         raise UserError(f"{directory}: damaged feature cache; {_AGAIN}")
     return filled
 

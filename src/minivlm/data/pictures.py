@@ -6,6 +6,7 @@ which a worker hands on and a GPU receives; the objective normalises them there 
 
 from __future__ import annotations
 
+import contextlib
 import io
 import math
 from collections.abc import Mapping
@@ -75,11 +76,15 @@ class Preparation(NamedTuple):
 
 
 def upright(image: Image.Image) -> Image.Image:
-    """A picture as RGB, turned as its EXIF orientation says: what transformers' `load_image` makes of it."""
+    """A picture as RGB, turned as its EXIF orientation says: what transformers' `load_image` makes of it.
+
+    Damaged EXIF beside sound pixels turns nothing, here as in the gate.
+    """
     from PIL import ImageOps
 
     image.load()  # the caller may close the file
-    ImageOps.exif_transpose(image, in_place=True)
+    with contextlib.suppress(Exception):  # SyntaxError, struct.error, whatever Pillow meets in such bytes
+        ImageOps.exif_transpose(image, in_place=True)
     return image if image.mode == "RGB" else image.convert("RGB")
 
 

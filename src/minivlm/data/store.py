@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from minivlm.errors import UserError
-from minivlm.files import read_json
+from minivlm.files import read_json, sha256_file
 
 if TYPE_CHECKING:
     import numpy as np
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 TOKENS, PICTURES = "tokens", "pictures"  # `kind` in meta.json
+_COUNTED = {TOKENS: "rows", PICTURES: "pictures"}  # in meta.json
 AGAIN = "make it again: dvc repro -f tokenize"
 
 
@@ -55,23 +56,30 @@ class TokenStore:
     def __reduce__(self) -> tuple[Any, ...]:
         return TokenStore, (self.directory,)
 
+    def check_tokenizer(self, tokenizer: Path) -> None:
+        """UserError when the rows were encoded with another tokenizer.json than the one in `tokenizer`."""
+        path = tokenizer / "tokenizer.json"
+        encoded_with = self.meta.get("tokenizer_sha256")
+        if encoded_with is not None and encoded_with != sha256_file(path):
+            raise UserError(f"{path}: not the tokenizer that {self.directory} was encoded with; {AGAIN}")
+
     def __len__(self) -> int:
         return int(self.meta["rows"])
 
     @property
     def image_token_id(self) -> int:
         """The id that stands for a patch of a picture."""
-        return int(self.meta["image_token_id"])
+        return _number(self.meta, "image_token_id", self.directory / "meta.json")
 
     @property
     def image_tokens(self) -> int:
         """Tokens of one picture."""
-        return int(self.meta["image_tokens"])
+        return _number(self.meta, "image_tokens", self.directory / "meta.json")
 
     @property
     def pad_token_id(self) -> int:
         """The id that fills a batch up."""
-        return int(self.meta["pad_token_id"])
+        return _number(self.meta, "pad_token_id", self.directory / "meta.json")
 
     @property
     def lengths(self) -> npt.NDArray[np.int64]:
@@ -172,13 +180,23 @@ def _meta(directory: Path, kind: str) -> dict[str, Any]:
         raise UserError(
             f"{directory}: no {kind} store there; run the tokenize stage: dvc repro tokenize"
         ) from None
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         raise _damaged(path, "not JSON") from None
     if not isinstance(meta, dict) or meta.get("kind") != kind:
         raise UserError(f"{path}: not a {kind} store")
     if meta.get("format") != FORMAT:
         raise UserError(f"{path}: format {meta.get('format')!r}, this version reads {FORMAT}; {AGAIN}")
+    _number(meta, _COUNTED[kind], path)
+    if kind == TOKENS and meta.get("dtype") not in ("uint16", "uint32"):
+        raise _damaged(path, "dtype is neither uint16 nor uint32")
     return meta
+
+
+def _number(meta: dict[str, Any], name: str, path: Path) -> int:
+    value = meta.get(name)
+    if not isinstance(value, int) or value < 0:
+        raise _damaged(path, f"{name} is {str(value)[:40]!r}, not a number")
+    return value
 
 
 def _array(directory: Path, name: str, dtype: Any, shape: tuple[int, ...]) -> Any:
@@ -190,8 +208,10 @@ def _array(directory: Path, name: str, dtype: Any, shape: tuple[int, ...]) -> An
         array = np.load(path, mmap_mode="r" if 0 not in shape else None, allow_pickle=False)
     except FileNotFoundError:
         raise _damaged(path, "missing") from None
-    except (OSError, ValueError, EOFError):
+    except Exception:  # NumPy reads the header as Python's literals: SyntaxError, TokenError, MemoryError ...
         raise _damaged(path, "not a NumPy file") from None
+    if not isinstance(array, np.ndarray):  # np.load also opens archives
+        raise _damaged(path, "not a NumPy file")
     if array.dtype != dtype or array.shape != shape:
         expected = f"{np.dtype(dtype)} {shape}"
         raise _damaged(path, f"{array.dtype} {array.shape} where {expected} is expected")

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from minivlm.data.chat import CHAT_TEMPLATE, IMAGE_TOKEN
 from minivlm.errors import UserError
 from minivlm.files import read_json, sha256_file
+from minivlm.token_ids import check_numbers
 
 
 class TokenizerFiles(NamedTuple):
@@ -31,6 +32,7 @@ def read_tokenizer(directory: Path) -> TokenizerFiles:
         content = path.read_text(encoding="utf-8")
     except UnicodeDecodeError:
         raise UserError(f"{path}: not a tokenizer: not UTF-8 text") from None
+    check_numbers(content, str(path))
     config = read_mapping(directory / "tokenizer_config.json")
     processor = read_mapping(directory / "processor_config.json")
     return TokenizerFiles(

@@ -45,7 +45,15 @@ def find_pictures(places: Sequence[Path]) -> list[Path]:
 def caption_files(
     model: Any, processor: Any, paths: Sequence[Path], question: str, *, batch_size: int, max_new_tokens: int
 ) -> Iterator[Line]:
-    """One line for each path, in order; at most `batch_size` pictures are in memory at once."""
+    """One line for each path, in order; at most `batch_size` pictures are in memory at once.
+
+    UserError when an answer could be longer than what the model has positions for.
+    """
+    positions = getattr(model.config.get_text_config(), "max_position_embeddings", None) or max_new_tokens
+    if max_new_tokens > positions:
+        raise UserError(
+            f"an answer of {max_new_tokens:,} tokens: the model has {positions:,} positions; take fewer"
+        )
     for start in range(0, len(paths), batch_size):
         batch = paths[start : start + batch_size]
         read = [read_picture(path) for path in batch]

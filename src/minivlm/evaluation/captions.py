@@ -13,6 +13,9 @@ from typing import TYPE_CHECKING, Any
 from minivlm.device import resolve_device, resolve_precision
 from minivlm.errors import UserError
 from minivlm.evaluation.prompts import build_prompt, embed, one_question, picture_features
+from minivlm.token_ids import check_numbers
+
+_MOST_RESIZED = 4  # a picture's shorter edge over what the tower takes: 256 of 224 pixels is common
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -24,25 +27,62 @@ def load_model(directory: Path, device: str = "cpu", precision: Precision = "fp3
     """(model in inference mode, processor) of a LLaVA directory.
 
     `device`: auto, cpu, cuda or cuda:N; `precision`: fp32, bf16 or auto, both as `minivlm.device` resolves them.
-    UserError when there is no such device, no model in the directory, or when its weights are not exactly the
-    model's: transformers would fill the gaps with random numbers and go on.
+    UserError when there is no such device, no model in the directory, when its weights are not exactly the model's
+    (transformers would fill the gaps with random numbers and go on), or when a file of it was exchanged.
     """
     import torch
-    from transformers import AutoModelForImageTextToText, AutoProcessor
+    from transformers import AutoModelForImageTextToText
 
-    from minivlm.model.checkpoint import load_strictly, quiet
+    from minivlm.model.checkpoint import load_strictly
+    from minivlm.model.fingerprint import check_files
 
     device = resolve_device(device)
+    check_files(directory)
     model = load_strictly(AutoModelForImageTextToText, directory)
+    processor = load_processor(directory, model)
     if resolve_precision(precision, device) == "bf16":
         for parameter in model.parameters():  # not the rotary tables, which transformers keeps in float32 too
             parameter.data = parameter.data.to(torch.bfloat16)
+    return model.to(device), processor
+
+
+def load_processor(directory: Path, model: Any) -> Any:
+    """The processor of a LLaVA directory; UserError when it is damaged, or not one of this model's.
+
+    Where no fingerprint tells, two blank pictures and a question do: they have to give the model what it takes.
+    """
+    from PIL import Image
+    from transformers import AutoProcessor
+
+    from minivlm.model.checkpoint import quiet
+
+    tokenizer = directory / "tokenizer.json"
+    if tokenizer.is_file():
+        check_numbers(tokenizer.read_bytes(), str(tokenizer))
     try:
         with quiet():
-            processor = AutoProcessor.from_pretrained(directory)
-    except (OSError, ValueError) as error:
-        raise UserError(f"{directory}: damaged processor: {' '.join(str(error).split())}; make it anew") from None
-    return model.to(device), processor
+            processor = AutoProcessor.from_pretrained(directory, local_files_only=True, trust_remote_code=False)
+        pictures = processor.image_processor
+        largest = max(_numbers(pictures.size) + _numbers(getattr(pictures, "crop_size", None)), default=0)
+        if largest > _MOST_RESIZED * model.config.vision_config.image_size:
+            raise ValueError(f"pictures are made {largest} pixels wide")
+        known = model.config.get_text_config().vocab_size
+        if len(processor.tokenizer) > known:
+            raise ValueError(f"{len(processor.tokenizer)} tokens, and the model knows {known}")
+        blank = [Image.new("RGB", (9, 8)), Image.new("RGB", (8, 9))]
+        caption_pictures(model, processor, blank, "?", batch_size=2, max_new_tokens=1)
+    except Exception as error:
+        # Whatever transformers, the tokenizer or the model makes of files that do not belong together.
+        said = " ".join(str(error).split())[:300] or type(error).__name__
+        raise UserError(
+            f"{directory}: its processor is damaged or not that of its model: {said}; make it anew"
+        ) from error
+    return processor
+
+
+def _numbers(size: Any) -> list[int]:
+    """The sides in a processor's `size` or `crop_size`."""
+    return [int(value) for value in dict(size or {}).values() if value]
 
 
 def caption_pictures(

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from minivlm.data.pictures import upright
 from minivlm.data.scenes.world import Truth
 from minivlm.errors import UserError
+from minivlm.evaluation.caption_files import read_picture
 from minivlm.files import read_json
 
 if TYPE_CHECKING:
@@ -29,13 +29,10 @@ class ShownPicture:
 
     def decode(self) -> Image.Image:
         """The picture upright, as RGB; UserError when it is missing or no picture."""
-        from PIL import Image, UnidentifiedImageError
-
-        try:
-            with Image.open(self.path) as image:
-                return upright(image)
-        except (OSError, UnidentifiedImageError) as error:
-            raise UserError(f"{self.path}: {error}") from None
+        picture = read_picture(self.path)
+        if isinstance(picture, str):
+            raise UserError(f"{self.path}: {picture}")
+        return picture
 
 
 def read_questions(questions: Path, folder: Path) -> list[ShownPicture]:
@@ -43,12 +40,14 @@ def read_questions(questions: Path, folder: Path) -> list[ShownPicture]:
     try:
         entries = read_json(questions)
         return [_entry(entry, folder) for entry in entries]
-    except (FileNotFoundError, ValueError, KeyError, TypeError) as error:
+    except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise UserError(f"{questions}: {type(error).__name__}: {error}") from None
 
 
 def _entry(entry: dict[str, Any], folder: Path) -> ShownPicture:
     file = entry["file"]
+    if file in ("", ".", "..") or Path(file).name != file:
+        raise ValueError(f"{file!r} is no name of a file in {folder.name}")
     scene = entry.get("scene")
     return ShownPicture(
         file=file,

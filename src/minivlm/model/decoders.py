@@ -41,7 +41,7 @@ def read_decoder(source: Path) -> Any:
         raise UserError(
             f"{source}: {config.model_type} is not a language model that predicts the next token alone"
         )
-    return load_strictly(AutoModelForCausalLM, source, ALLOWED)
+    return load_strictly(AutoModelForCausalLM, source, ALLOWED, bin_weights=True)
 
 
 def require_fit(llm: Any, name: str) -> None:

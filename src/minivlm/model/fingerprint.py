@@ -1,8 +1,10 @@
-"""The text loss of a fixed batch, stored beside a model: proof that what was loaded is what is saved.
+"""What a model was saved with, stored beside it: the hash of every file, and the text loss of a fixed batch.
 
-A loader that drops weights silently (the original's did, once) leaves a model that trains, badly. No stage starts
-with it: the mean over the batch is compared, and every token's loss, because a change of a few weights may cancel
-out in a mean.
+By the hashes a tokenizer, a picture processor or weights that were exchanged for others are noticed before they
+are loaded: each would load, and the model would talk nonsense. The loss is proof that what was loaded is what is
+saved: a loader that drops weights silently (the original's did, once) leaves a model that trains, badly. No stage
+starts with it: the mean over the batch is compared, and every token's loss, because a change of a few weights may
+cancel out in a mean.
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from minivlm.errors import UserError
-from minivlm.files import read_json, write_text
+from minivlm.files import read_json, sha256_file, write_text
 
 if TYPE_CHECKING:
     import torch
@@ -20,6 +22,45 @@ if TYPE_CHECKING:
 FILE = "fingerprint.json"
 TOLERANCE = 1e-3  # nats; the last bits differ between machines and numbers of threads
 _ROWS, _LENGTH = 4, 48
+_READ = (".json", ".jinja", ".safetensors", ".bin", ".model", ".txt")  # of what loading reads
+
+
+def saved_files(directory: Path) -> dict[str, str]:
+    """Name below `directory` → sha256 of every file that loading the model may read, hidden ones left out."""
+    found = {}
+    for path in sorted(directory.rglob("*")):
+        name = path.relative_to(directory)
+        hidden = any(part.startswith(".") for part in name.parts)
+        if path.suffix in _READ and path.name != FILE and path.is_file() and not hidden:
+            found[name.as_posix()] = sha256_file(path)
+    return found
+
+
+def check_files(directory: Path) -> None:
+    """UserError unless the files of a model are those that it was saved with: the first that is not, by its name.
+
+    A directory without a fingerprint was not saved here, and there is nothing that it could be held against.
+    """
+    path = directory / FILE
+    if not path.is_file():
+        return
+    try:
+        stored = read_json(path)["files"]
+        saved = {str(name): str(digest) for name, digest in stored.items()}
+        present = saved_files(directory)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        raise UserError(f"{path}: damaged, or of an older version; make the model again") from None
+    for name in sorted(saved.keys() | present.keys()):
+        if present.get(name) == saved.get(name):
+            continue
+        if name not in present:
+            raise UserError(f"{directory / name}: missing; the model was saved with it: put it back")
+        if name not in saved:
+            raise UserError(f"{directory / name}: the model was saved without it, and loading would read it")
+        raise UserError(
+            f"{directory / name}: not the file that the model was saved with: its sha256 is {present[name]}, "
+            f"{FILE} has {saved[name]}; put it back, or make the model again"
+        )
 
 
 def text_loss(model: Any, ids: torch.Tensor) -> float:
@@ -43,7 +84,10 @@ def token_losses(model: Any, ids: torch.Tensor) -> torch.Tensor:
 
 
 def write_fingerprint(model: Any, directory: Path, seed: int) -> float:
-    """Draw a batch of token ids from `seed`, write it with its losses as fingerprint.json; the mean."""
+    """Draw a batch of token ids from `seed`, write it with its losses as fingerprint.json; the mean.
+
+    All other files of the model have to be in `directory` already: their hashes are written as well.
+    """
     import torch
 
     config = model.config.get_text_config()
@@ -53,14 +97,16 @@ def write_fingerprint(model: Any, directory: Path, seed: int) -> float:
     losses = token_losses(model, ids)
     loss = round(float(losses.mean()), 6)
     rounded = [[round(each, 6) for each in row] for row in losses.tolist()]
-    write_text(directory / FILE, json.dumps({"loss": loss, "ids": ids.tolist(), "losses": rounded}) + "\n")
+    stored = {"files": saved_files(directory), "loss": loss, "ids": ids.tolist(), "losses": rounded}
+    write_text(directory / FILE, json.dumps(stored) + "\n")
     return loss
 
 
 def check_fingerprint(model: Any, directory: Path) -> float:
-    """Compute the stored batch's losses again; the mean.
+    """Compare the files' hashes and compute the stored batch's losses again; the mean.
 
-    UserError when the file is missing, or when the mean or a token's loss is off by more than TOLERANCE.
+    UserError when the fingerprint is missing, a file is another one, or the mean or a token's loss is off by more
+    than TOLERANCE.
     """
     import torch
 
@@ -68,9 +114,17 @@ def check_fingerprint(model: Any, directory: Path) -> float:
     try:
         stored = read_json(path)
         expected, ids, each = float(stored["loss"]), torch.tensor(stored["ids"]), torch.tensor(stored["losses"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
         raise UserError(f"{path}: no fingerprint of the model there ({error}); run its stage again") from None
+    check_files(directory)
     vocabulary = model.config.get_text_config().vocab_size
+    if (
+        ids.ndim != 2
+        or each.shape != (len(ids), ids.shape[1] - 1)
+        or ids.is_floating_point()
+        or int(ids.min()) < 0
+    ):
+        raise UserError(f"{path}: no fingerprint of the model there (its batch has no shape); run its stage again")
     if int(ids.max()) >= vocabulary:
         raise UserError(f"{path}: not the same weights: the loaded model knows {vocabulary} tokens")
     losses = token_losses(model, ids)

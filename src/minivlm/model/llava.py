@@ -16,6 +16,7 @@ from minivlm.errors import UserError
 from minivlm.files import read_json
 from minivlm.model.checkpoint import load_strictly
 from minivlm.model.parts import has_class_token, load_tower
+from minivlm.token_ids import check_numbers
 
 if TYPE_CHECKING:
     import torch
@@ -160,6 +161,9 @@ def _feature_layer(base: Path, layers: int) -> int:
 def _image_token_id(tokenizer: Path, vocabulary: int) -> int:
     from tokenizers import Tokenizer
 
+    path = tokenizer / "tokenizer.json"
+    if path.is_file():
+        check_numbers(path.read_bytes(), str(path))
     try:
         image_token = Tokenizer.from_file(str(tokenizer / "tokenizer.json")).token_to_id(IMAGE_TOKEN)
     except Exception as error:  # the tokenizers library raises bare exceptions

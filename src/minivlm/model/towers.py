@@ -44,37 +44,37 @@ def read_tower(source: Path) -> Any:
 def _clip(source: Path) -> Any:
     from transformers import CLIPVisionModel
 
-    return load_strictly(CLIPVisionModel, source, ALLOWED)
+    return load_strictly(CLIPVisionModel, source, ALLOWED, bin_weights=True)
 
 
 def _full_clip(source: Path) -> Any:
     from transformers import CLIPModel
 
-    return load_strictly(CLIPModel, source, ALLOWED).vision_model
+    return load_strictly(CLIPModel, source, ALLOWED, bin_weights=True).vision_model
 
 
 def _siglip(source: Path) -> Any:
     from transformers import SiglipVisionModel
 
-    return _headless(load_strictly(SiglipVisionModel, source, ALLOWED))
+    return _headless(load_strictly(SiglipVisionModel, source, ALLOWED, bin_weights=True))
 
 
 def _full_siglip(source: Path) -> Any:
     from transformers import SiglipModel
 
-    return _headless(load_strictly(SiglipModel, source, ALLOWED).vision_model)
+    return _headless(load_strictly(SiglipModel, source, ALLOWED, bin_weights=True).vision_model)
 
 
 def _naflex(source: Path) -> Any:
     from transformers import Siglip2VisionModel
 
-    return at_native_square(load_strictly(Siglip2VisionModel, source, ALLOWED))
+    return at_native_square(load_strictly(Siglip2VisionModel, source, ALLOWED, bin_weights=True))
 
 
 def _full_naflex(source: Path) -> Any:
     from transformers import Siglip2Model
 
-    return at_native_square(load_strictly(Siglip2Model, source, ALLOWED).vision_model)
+    return at_native_square(load_strictly(Siglip2Model, source, ALLOWED, bin_weights=True).vision_model)
 
 
 _READERS: dict[str, Callable[[Path], Any]] = {

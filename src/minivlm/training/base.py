@@ -16,6 +16,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from minivlm.config import Base
+from minivlm.config.combinations import base_faults
 from minivlm.data.rows import Row
 from minivlm.data.texts import TextFile, survey
 from minivlm.errors import UserError
@@ -107,16 +108,8 @@ def train_base(
 
 def _check(section: Base, texts: Sequence[TextFile]) -> None:
     """UserError for values that exclude each other."""
-    origin, llm = section.llm_source, section.llm
-    if texts and origin in BROUGHT:
-        raise UserError(f"base.texts: nothing learns from them where the source of base.llm is {origin}")
-    if origin == "train" and not texts and not llm.text_tasks:
-        raise UserError("base.llm.text_tasks is false and base.texts is empty: nothing to train on; change one")
-    if llm.text_length and llm.text_length > llm.max_position_embeddings:
-        raise UserError(
-            f"base.llm.text_length {llm.text_length} is more than max_position_embeddings "
-            f"{llm.max_position_embeddings}"
-        )
+    if fault := next(base_faults(section, bool(texts)), None):
+        raise UserError(fault)
 
 
 def _language_to_start_with(

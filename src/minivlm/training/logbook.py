@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 def take_up(folder: Path, tracker: Run, seconds: float = 0.0) -> None:
     """Let `tracker` go on with the run noted in `folder`, after `seconds` of training; else note its own there."""
     noted = folder / "run"
-    if earlier := noted.read_text(encoding="ascii") if noted.exists() else "":
+    if earlier := noted.read_bytes().decode("ascii", "ignore") if noted.exists() else "":
         tracker.go_on(earlier, seconds)
         return
     if tracker.id:
@@ -77,7 +77,17 @@ def _whole_lines(path: Path) -> list[dict[str, Any]]:
     whole = text[: text.rfind(b"\n") + 1]
     if len(whole) < len(text):
         os.truncate(path, len(whole))
-    return [json.loads(line) for line in whole.splitlines()]
+    return [point for line in whole.split(b"\n") if (point := _point(line))]
+
+
+def _point(line: bytes) -> dict[str, Any] | None:
+    """What a line tells of a step; None of one that a disk has damaged: the step is then told anew."""
+    try:
+        point = json.loads(line)
+        told = {"step": int(point["step"]), "time": int(point["time"])}
+        return told | {"metrics": {str(name): float(value) for name, value in point["metrics"].items()}}
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError):
+        return None
 
 
 def nobody(step: int, metrics: dict[str, float]) -> None:

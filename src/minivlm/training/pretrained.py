@@ -17,6 +17,7 @@ from minivlm.data.special_tokens import SpecialTokens
 from minivlm.data.tokenizer_files import named_tokens, read_mapping, read_template
 from minivlm.errors import UserError
 from minivlm.files import write_json
+from minivlm.token_ids import check_numbers
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -176,9 +177,11 @@ def _read_source(source: Path) -> tuple[str, dict[str, str]]:
     path = source / "tokenizer.json"
     if path.is_file():
         try:
-            return path.read_text(encoding="utf-8"), names
+            content = path.read_text(encoding="utf-8")
         except UnicodeDecodeError:
             raise UserError(f"{path}: not a tokenizer: not UTF-8 text") from None
+        check_numbers(content, str(path))
+        return content, names
     from transformers import AutoTokenizer
 
     from minivlm.model.checkpoint import quiet

@@ -93,6 +93,7 @@ def train_vision_language(
         tell = Logbook(states.path, tracker.log_metrics)
 
     store, pictures = TokenStore(places.tokens), PictureStore(places.pictures)
+    store.check_tokenizer(places.base / "tokenizer")
     feed = Feed(store, processes, **plan)  # first: a row that does not fit is refused before hours are spent
     objective, trained = _objective(places, freeze, seed)
     model = objective.model

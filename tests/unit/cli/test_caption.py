@@ -198,3 +198,47 @@ def test_errors_are_one_line_and_exit_code_2(tmp_path):
         result = run(*arguments)
         assert result.exit_code == 2
         assert result.stderr.startswith("error: ") and result.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("name", ["tokenizer.json", "processor_config.json", "model.safetensors"])
+def test_caption_and_export_notice_a_file_exchanged_for_another(tmp_path, pictures, name):
+    source = write_variant(tmp_path, Variant())
+    parts = ("--vision", source / "clip", "--tokenizer", source / "tokenizer", "--config", source / "config.json")
+    assert run("import-checkpoint", source / "checkpoint.pth", *parts, "--out", tmp_path / "model").exit_code == 0
+    other = tmp_path / "model" / name
+    other.write_bytes(other.read_bytes() + b"\n")
+    export = ("export", tmp_path / "model", "--format", "minimind", "--out", tmp_path / "x.pth")
+    for result in (caption(pictures, model=tmp_path / "model"), run(*export)):
+        assert result.exit_code == 2 and result.stdout == ""
+        assert result.stderr.startswith(f"error: {other}: not the file that the model was saved with")
+        assert result.stderr.count("\n") == 1
+
+
+def test_giant_pictures_and_bombs_cost_their_line_and_no_memory(model, tmp_path):
+    import resource
+    import struct
+    import zlib
+
+    def chunk(name, data):
+        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+    def png(width, height, *more):
+        head = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
+        return b"\x89PNG\r\n\x1a\n" + head + b"".join(more) + chunk(b"IDAT", zlib.compress(bytes(1000)))
+
+    text = chunk(b"zTXt", b"a\0\0" + zlib.compress(bytes(200_000_000)))
+    files = {"wide.png": png(60_000, 60_000), "large.png": png(10_001, 10_000), "text.png": png(20, 20, text)}
+    for name, data in files.items():
+        (tmp_path / name).write_bytes(data)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    result = caption(*(tmp_path / name for name in files), model=model)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000  # KiB
+    assert result.exit_code == 2 and result.stdout == ""
+    wide, large, text = result.stderr.splitlines()
+    assert "decompression bomb" in wide and "10001 x 10000 pixels: too large" in large and "damaged" in text
+
+
+def test_an_answer_longer_than_the_model_has_positions_is_refused(model, pictures):
+    result = run("caption", pictures, "--model", model, "--question", "?", "--max-new-tokens", 10**9)
+    assert result.exit_code == 2
+    assert result.stderr == ("error: an answer of 1,000,000,000 tokens: the model has 256 positions; take fewer\n")

@@ -86,7 +86,7 @@ def test_a_second_time_changes_nothing(checkout):
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("sft:\n  learning_rat: 1\n", "profiles/own.yaml: unknown key 'sft.learning_rat'; did you mean 'lear"),
+        ("sft:\n  learning_rat: 1\n", "profiles/own.yaml: unknown key 'sft.learning_rat' = 1; did you mean 'lear"),
         ("sft:\n  epochs: -1\n", "profiles/own.yaml: sft.epochs = -1"),
         ("sft: 3\n", "profiles/own.yaml: sft = 3"),
         ("- 1\n", "must be a mapping"),

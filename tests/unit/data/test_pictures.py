@@ -122,3 +122,14 @@ def test_what_is_not_a_picture_is_an_error():
 def test_decoded_pixels_can_be_written_and_lie_together():
     pixels = decode(picture(3), 16)
     assert pixels.flags.c_contiguous and pixels.dtype == np.uint8
+
+
+def test_damaged_exif_beside_sound_pixels_turns_nothing_in_the_gate_and_in_training():
+    """Found by fuzzing: the gate took the picture, and training ended in Pillow's SyntaxError."""
+    from minivlm.data.validation.picture import DECODES, picture_facts
+
+    stream = io.BytesIO()
+    Image.new("RGB", (20, 10), "red").save(stream, "JPEG", exif=b"Exif\0\0no TIFF header at all")
+    facts = picture_facts(stream.getvalue(), 4096)
+    assert (facts.decoding, facts.width, facts.height) == (DECODES, 20, 10)
+    assert decode(stream.getvalue(), 16).shape == (3, 16, 16)

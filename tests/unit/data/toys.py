@@ -11,6 +11,7 @@ from PIL import Image
 
 from minivlm.data.chat import SPECIAL_TOKENS
 from minivlm.data.tokenization import Source
+from minivlm.files import read_json, sha256_file
 
 SIDE, PATCH = 16, 8  # pixels; 4 image tokens
 IMAGE_TOKENS = 4
@@ -73,6 +74,13 @@ def write_source(folder: Path, split: str, rows: list[tuple], accepted: list[int
     numbers = range(len(rows)) if accepted is None else accepted
     pq.write_table(pa.table({"row": pa.array(numbers, pa.int64())}), chosen)
     return Source(table, chosen)
+
+
+def with_hash_of(folder: Path, name: str) -> None:
+    """Let the fingerprint in `folder` take a file that was changed for the one that was saved."""
+    stored = read_json(folder / "fingerprint.json")
+    stored["files"][name] = sha256_file(folder / name)
+    (folder / "fingerprint.json").write_text(json.dumps(stored) + "\n", encoding="utf-8")
 
 
 def tree(folder: Path) -> dict[str, bytes]:

@@ -98,3 +98,48 @@ def buffers(model):
 def test_a_missing_model_is_a_clear_error(tmp_path):
     with pytest.raises(UserError, match="no model there"):
         load_model(tmp_path)
+
+
+def test_a_processor_of_another_model_is_refused_when_it_is_loaded(llava_directory, tmp_path):
+    """A directory by somebody else has no fingerprint: a blank picture and a question tell."""
+    from minivlm.files import read_json, write_json
+
+    def refused(name, change, said):
+        directory = shutil.copytree(llava_directory, tmp_path / f"{said[:5]}")
+        values = read_json(directory / name)
+        change(values)
+        write_json(directory / name, values)
+        with pytest.raises(UserError, match=said) as caught:
+            load_model(directory)
+        assert "is damaged or not that of its model" in str(caught.value) and "\n" not in str(caught.value)
+
+    def larger(values):
+        values["image_processor"] |= {"size": {"shortest_edge": 48}, "crop_size": {"height": 48, "width": 48}}
+
+    def stretched(values):
+        values["image_processor"] |= {"do_center_crop": False}
+
+    def enormous(values):
+        values["image_processor"] |= {"size": {"shortest_edge": 100_000}}
+
+    def more_tokens(values):
+        last = max(values["model"]["vocab"].values())
+        values["model"]["vocab"]["another"] = last + 1
+
+    refused("processor_config.json", larger, r"size \(48\*48\)")
+    refused("processor_config.json", stretched, "pixel_values|Input image size")
+    refused("processor_config.json", enormous, "pictures are made 100000 pixels wide")
+    refused("tokenizer.json", more_tokens, "tokens, and the model knows")
+
+
+def test_files_of_a_model_that_were_exchanged_are_named_before_anything_is_loaded(llava_directory, tmp_path):
+    from minivlm.model.fingerprint import write_fingerprint
+
+    directory = shutil.copytree(llava_directory, tmp_path / "model")
+    model, _ = load_model(directory)
+    write_fingerprint(model, directory, seed=1)
+    load_model(directory)
+    path = directory / "tokenizer.json"
+    path.write_bytes(path.read_bytes() + b"\n")
+    with pytest.raises(UserError, match=r"tokenizer\.json: not the file that the model was saved with"):
+        load_model(directory)

@@ -1,5 +1,6 @@
 """A saved model is a plain transformers directory that says exactly what the model in training said."""
 
+import resource
 import shutil
 
 import numpy as np
@@ -130,3 +131,36 @@ def test_a_configuration_of_wrong_types_is_one_line(saved, tmp_path):
     with pytest.raises(UserError, match="hidden_size") as caught:
         checkpoint.load(directory)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda config: config.pop("vision_config"), "tells of .* weights, its files have"),
+        (lambda config: config.pop("text_config"), "tells of .* weights, its files have"),
+        (lambda config: config["text_config"].update(hidden_size=10**12), "hidden_size 1000000000000 is not in"),
+        (lambda config: config["text_config"].update(num_hidden_layers=10**9), "num_hidden_layers .* is not in"),
+        (lambda config: config["text_config"].update(vocab_size=-5), "vocab_size -5 is not in"),
+        (lambda config: config["text_config"].update(num_attention_heads=0), "ZeroDivisionError|num_attention"),
+    ],
+)
+def test_a_configuration_of_a_model_that_no_memory_holds_is_refused_before_it_is_made(
+    saved, tmp_path, change, said
+):
+    directory = shutil.copytree(saved, tmp_path / "model")
+    config = read_json(directory / "config.json")
+    change(config)
+    write_json(directory / "config.json", config)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(UserError, match=said) as caught:
+        checkpoint.load(directory)
+    assert "\n" not in str(caught.value)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000  # KiB
+
+
+def test_a_configuration_that_is_no_json_object_is_one_line(saved, tmp_path):
+    directory = shutil.copytree(saved, tmp_path / "model")
+    for content in ("", "[]", "{", "[" * 5000, "3"):
+        (directory / "config.json").write_text(content)
+        with pytest.raises(UserError, match=r"config\.json: not (JSON|a model's configuration)"):
+            checkpoint.load(directory)

@@ -1,5 +1,7 @@
 """The stored text loss tells other weights from the saved ones."""
 
+import re
+import shutil
 from contextlib import nullcontext
 
 import pytest
@@ -8,7 +10,8 @@ from transformers import LlamaForCausalLM
 
 from minivlm.errors import UserError
 from minivlm.files import read_json, write_json
-from minivlm.model.fingerprint import check_fingerprint, text_loss, write_fingerprint
+from minivlm.model.checkpoint import save
+from minivlm.model.fingerprint import check_files, check_fingerprint, saved_files, text_loss, write_fingerprint
 from minivlm.model.llava import assemble
 
 
@@ -66,4 +69,68 @@ def test_another_vocabulary_is_refused(llm, tmp_path):
     write_fingerprint(llm, tmp_path, seed=1)
     llm.resize_token_embeddings(100)
     with pytest.raises(UserError, match="not the same weights"):
+        check_fingerprint(llm, tmp_path)
+
+
+@pytest.fixture
+def saved(base, tmp_path):
+    """A model directory as a stage leaves it."""
+    save(assemble(base, seed=1), base, tmp_path / "model", seed=2)
+    return tmp_path / "model"
+
+
+SAVED = (
+    *("tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "processor_config.json", "config.json"),
+    *("model.safetensors", "generation_config.json"),
+)
+
+
+@pytest.mark.parametrize("name", SAVED)
+def test_a_file_exchanged_for_another_is_named(saved, name):
+    check_files(saved)
+    path = saved / name
+    path.write_bytes(path.read_bytes() + b" ")
+    with pytest.raises(UserError, match=f"{re.escape(str(path))}: not the file that the model was saved with"):
+        check_files(saved)
+    path.unlink()
+    with pytest.raises(UserError, match=f"{re.escape(str(path))}: missing"):
+        check_files(saved)
+
+
+def test_a_file_that_loading_would_read_besides_is_named(saved):
+    for name in ("README.md", "notes.md", ".cache/tokenizer.json", "picture.jpg"):  # these it would not
+        (saved / name).parent.mkdir(exist_ok=True)
+        (saved / name).write_text("of no use")
+    check_files(saved)
+    (saved / "adapter_config.json").write_text("{}")
+    with pytest.raises(UserError, match=r"adapter_config\.json: the model was saved without it"):
+        check_files(saved)
+
+
+def test_a_directory_by_somebody_else_has_nothing_to_be_held_against(saved):
+    (saved / "fingerprint.json").unlink()
+    (saved / "tokenizer.json").unlink()
+    check_files(saved)
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"files": 3}', '{"files": ["a"]}', "[" * 5000])
+def test_a_damaged_fingerprint_is_one_line(saved, content):
+    (saved / "fingerprint.json").write_text(content)
+    with pytest.raises(UserError, match=r"fingerprint\.json: damaged") as caught:
+        check_files(saved)
+    assert "\n" not in str(caught.value)
+
+
+def test_the_same_model_gives_the_same_fingerprint_wherever_it_lies(saved, tmp_path):
+    again = shutil.copytree(saved, tmp_path / "elsewhere")
+    assert saved_files(again) == saved_files(saved)
+    check_files(again)
+
+
+@pytest.mark.parametrize("ids", [[], [[]], [1, 2], [[0.5, 1]], [["a"]], [[-1, 2]], [[1, 2], [3]]])
+def test_a_fingerprint_without_a_batch_is_one_line(llm, tmp_path, ids):
+    write_fingerprint(llm, tmp_path, seed=1)
+    stored = read_json(tmp_path / "fingerprint.json")
+    write_json(tmp_path / "fingerprint.json", {**stored, "ids": ids})
+    with pytest.raises(UserError, match="no fingerprint of the model there"):
         check_fingerprint(llm, tmp_path)

@@ -31,7 +31,7 @@ def changed(params, **download_section):
 
 def test_the_drawn_world_has_the_rows_that_it_writes(with_profile, tmp_path):
     params, present = with_profile("tiny")
-    scenes = {"train_pictures": 4, "sft_rows": 6, "heldout_pictures": 2, "compositional_pictures": 1}
+    scenes = {"train_pictures": 4, "sft_rows": 6, "heldout_pictures": 2, "compositional_pictures": 2}
     params = changed(params, scenes=params.download.scenes.model_dump() | scenes)
     planned = {f"{split}_rows": f.value for split, f in source_rows(params, present).items()}
     written = build_scenes(tmp_path / "out", seed=1, workers=1, **params.download.scenes.model_dump())

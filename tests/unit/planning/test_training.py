@@ -32,6 +32,7 @@ def params(checkout):
     values = load_params(checkout.params).model_dump(by_alias=True)
     for stage, options in STAGES.items():
         values[stage] |= options | {"precision": "fp32"}
+    values["tokenize"]["max_length"] = 90
     values["runtime"]["device"] = "cpu"
     return parse_params(values)
 

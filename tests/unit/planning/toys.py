@@ -73,6 +73,7 @@ def toy_params(paths: Paths, **options: Any) -> Params:
     values = load_params(paths.params).model_dump(by_alias=True)
     for stage in STAGES:
         values[stage] |= {"precision": "fp32", "validations": 2, "accumulation": 1, "batch_tokens": 128} | options
+    values["tokenize"]["max_length"] = 128
     values["threads"] = 1
     values["runtime"]["device"] = "cpu"
     return parse_params(values)

@@ -20,7 +20,7 @@ from minivlm.errors import UserError
 from minivlm.files import read_json, write_json
 from minivlm.training import base_language
 from minivlm.training.base import train_base
-from tests.unit.data.toys import tree
+from tests.unit.data.toys import tree, with_hash_of
 from tests.unit.training.test_base import SECTION, SHARED, rows
 
 
@@ -198,6 +198,7 @@ def test_no_row_is_read_when_both_models_are_brought(brought, trained, tmp_path)
     layout = read_json(tmp_path / "base" / "layout.json")
     assert layout.pop("base_models") == ["a vision tower of your own", "a language model of your own"]
     write_json(tmp_path / "base" / "layout.json", layout)
+    with_hash_of(tmp_path / "base", "layout.json")
     assert tree(tmp_path / "base") == tree(trained)
     assert brought.calls == [
         (brought.folders["llm"], brought.folders["tokenizer"], None, {}), brought.folders["vision_tower"],

@@ -16,7 +16,7 @@ from minivlm.paths import Paths, project_root
 from minivlm.stage import StageRun
 from minivlm.tracking import NullRun
 from pipelines.base import run
-from tests.unit.data.toys import captions, tree, write_source
+from tests.unit.data.toys import captions, tree, with_hash_of, write_source
 from tests.unit.training.test_base import SECTION
 
 
@@ -102,6 +102,7 @@ def test_two_brought_models_need_no_rows(checkout, tmp_path, monkeypatch):
     layout = read_json(stage.artifacts / "layout.json")
     assert layout.pop("base_models") == ["a vision tower of your own", "a language model of your own"]
     write_json(stage.artifacts / "layout.json", layout)
+    with_hash_of(stage.artifacts, "layout.json")
     assert tree(stage.artifacts) == tree(made)
     assert str(tmp_path) not in (stage.reports / "metrics.json").read_text(encoding="utf-8")
     assert "source" not in stage.tracker.metrics["llm"]

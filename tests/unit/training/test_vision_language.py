@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 
 from minivlm.config import Prices
 from minivlm.errors import StoppedError, TrainingError, UserError
-from minivlm.files import read_json, sha256_tree
+from minivlm.files import read_json, sha256_tree, write_json
 from minivlm.model import checkpoint
 from minivlm.model.llava import assemble
 from minivlm.tracking import NullRun
@@ -301,9 +301,26 @@ def test_other_weights_than_were_saved_are_refused(root, pretrained, tmp_path):
     with torch.no_grad():
         model.model.language_model.layers[0].mlp.up_proj.weight.mul_(1.2)
     model.save_pretrained(start)
-    with pytest.raises(UserError, match="not the same weights"):
+    with pytest.raises(UserError, match="not the file that the model was saved with"):
         train(root, tmp_path, stage="sft", start=start)
     assert not (tmp_path / "artifacts").exists()
+
+
+@pytest.mark.parametrize("name", ["tokenizer.json", "processor_config.json", "chat_template.jinja"])
+def test_the_second_stage_does_not_start_with_a_file_exchanged_for_another(root, pretrained, tmp_path, name):
+    start = shutil.copytree(pretrained / "artifacts" / "model", tmp_path / "model")
+    (start / name).write_bytes((start / name).read_bytes() + b" ")
+    with pytest.raises(UserError, match=f"{name}: not the file that the model was saved with"):
+        train(root, tmp_path, stage="sft", start=start)
+    assert not (tmp_path / "artifacts").exists()
+
+
+def test_rows_encoded_with_another_tokenizer_are_not_trained_on(root, tmp_path):
+    own = shutil.copytree(root, tmp_path / "root")
+    meta = read_json(own / "tokens" / "meta.json")
+    write_json(own / "tokens" / "meta.json", meta | {"tokenizer_sha256": "0" * 64})
+    with pytest.raises(UserError, match=r"tokenizer\.json: not the tokenizer that .* was encoded with"):
+        train(own, tmp_path)
 
 
 @pytest.mark.parametrize("validated", [True, False])

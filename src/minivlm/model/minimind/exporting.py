@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from minivlm.errors import UserError
 from minivlm.files import atomic_path
-from minivlm.model.checkpoint import is_one_linear_map, load_strictly
+from minivlm.model.checkpoint import check_sizes, is_one_linear_map, load_strictly
+from minivlm.model.fingerprint import check_files
 from minivlm.model.minimind.state import original_names
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ def export_checkpoint(directory: Path, path: Path) -> dict[str, tuple[int, ...]]
     import torch
 
     model = read_exportable(directory)
+    configuration(directory)  # what it lacks is said before anything is written
     llm = model.model.language_model.state_dict()
     first = model.model.multi_modal_projector.linear_1
     state = {key: llm[name] for key, name in original_names(llm)}
@@ -47,14 +49,15 @@ def export_checkpoint(directory: Path, path: Path) -> dict[str, tuple[int, ...]]
 
 def read_exportable(directory: Path) -> Any:
     """The directory's model in float32; UserError that names everything the original cannot hold."""
-    from huggingface_hub.errors import StrictDataclassError
     from transformers import AutoConfig, LlavaForConditionalGeneration
 
     if not (directory / "config.json").is_file():
         raise UserError(f"{directory}: no model there")
+    check_files(directory)
+    check_sizes(directory / "config.json")
     try:
-        config = AutoConfig.from_pretrained(directory, local_files_only=True)
-    except (OSError, ValueError, KeyError, StrictDataclassError) as error:
+        config = AutoConfig.from_pretrained(directory, local_files_only=True, trust_remote_code=False)
+    except Exception as error:  # as in `load_strictly`
         raise UserError(f"{directory}: {' '.join(str(error).split())[:300]}") from None
     faults = _faults(config)
     if faults:
@@ -121,13 +124,18 @@ def configuration(directory: Path) -> dict[str, Any]:
     from minivlm.files import read_json
 
     config = read_json(directory / "config.json")
-    text = config["text_config"]
     names = (
         "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads",
         "vocab_size", "rms_norm_eps", "max_position_embeddings", "hidden_act", "bos_token_id", "eos_token_id",
     )  # fmt: skip
-    fields = {name: text[name] for name in names}
-    fields["rope_theta"] = text["rope_parameters"]["rope_theta"]
-    fields["image_token_id"] = config["image_token_index"]
+    try:
+        text = config["text_config"]
+        fields = {name: text[name] for name in names}
+        fields["rope_theta"] = text["rope_parameters"]["rope_theta"]
+        fields["image_token_id"] = config["image_token_index"]
+    except (KeyError, TypeError) as error:
+        raise UserError(
+            f"{directory / 'config.json'}: does not say {error}, which the original has to know"
+        ) from None
     fields["use_moe"] = False
     return fields

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from minivlm.errors import UserError
 from minivlm.look_alike import look_alike
+from minivlm.token_ids import check_numbers
 
 if TYPE_CHECKING:
     from transformers import LlavaProcessor, PreTrainedTokenizerBase
@@ -66,8 +67,9 @@ def read_tokenizer(directory: Path, vocabulary: int) -> PreTrainedTokenizerBase:
 
     if not (directory / "tokenizer.json").is_file():
         raise UserError(f"{directory}: no tokenizer.json there; give the directory of the original's tokenizer")
+    check_numbers((directory / "tokenizer.json").read_bytes(), str(directory / "tokenizer.json"))
     try:
-        tokenizer = AutoTokenizer.from_pretrained(directory, local_files_only=True)
+        tokenizer = AutoTokenizer.from_pretrained(directory, local_files_only=True, trust_remote_code=False)
     except Exception as error:  # the tokenizers library raises bare exceptions
         raise UserError(f"{directory}: not a tokenizer: {' '.join(str(error).split())[:200]}") from None
     if len(tokenizer) > vocabulary:

@@ -101,10 +101,27 @@ def read_state(path: Path) -> Checkpoint:
     return checkpoint
 
 
+def _check_packing(path: Path) -> None:
+    """UserError for a zip with packed members: torch.save packs none, and a small one can hold any size."""
+    import zipfile
+
+    try:
+        with path.open("rb") as stream:
+            if stream.read(4) != b"PK\3\4":
+                return
+            with zipfile.ZipFile(stream) as archive:
+                packed = [info.filename for info in archive.infolist() if info.file_size > info.compress_size]
+    except Exception:  # no zip, or one that torch reads in another way: it says so
+        return
+    if packed:
+        raise UserError(f"{path}: not written by torch.save: {packed[0][:60]!r} in it is packed")
+
+
 def _tensors(path: Path) -> dict[str, torch.Tensor]:
     """Name → tensor, wrappers' prefixes taken off; UserError for what is no such file."""
     import torch
 
+    _check_packing(path)
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
@@ -115,8 +132,8 @@ def _tensors(path: Path) -> dict[str, torch.Tensor]:
         raise UserError(f"{path}: a folder; the original's checkpoints are .pth files") from None
     except PermissionError as error:
         raise UserError(f"{path}: {error.strerror}") from None
-    except (OSError, RuntimeError, EOFError, LookupError, ValueError, TypeError, AttributeError) as error:
-        # What torch's readers raise on a file that is cut short or is something else.
+    except Exception as error:
+        # What torch's readers raise on a file that is cut short or is something else: almost anything.
         raise UserError(f"{path}: damaged or not written by torch.save: {_one_line(error)}") from None
     if isinstance(content, dict) and isinstance(content.get("model"), dict) and "optimizer" in content:
         content = content["model"]  # what the original's trainer resumes from
@@ -238,8 +255,10 @@ def original_names(llm: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def _listed(keys: list[str]) -> str:
+    """Some of the keys, each short and without what would break the line."""
     more = f" and {len(keys) - _SHOWN} more" if len(keys) > _SHOWN else ""
-    return ", ".join(sorted(keys)[:_SHOWN]) + more
+    plain = ("".join(c if c.isprintable() else ascii(c)[1:-1] for c in key)[:200] for key in sorted(keys)[:_SHOWN])
+    return ", ".join(plain) + more
 
 
 def _one_line(error: BaseException) -> str:

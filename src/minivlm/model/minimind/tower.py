@@ -34,7 +34,7 @@ def read_tower(directory: Path) -> CLIPVisionModel:
     kind = _read(directory / "config.json").get("model_type")
     if kind not in _CLIP:
         raise UserError(f"{directory}: a {kind or 'model without a type'}; the original's vision tower is a CLIP")
-    tower: CLIPVisionModel = load_strictly(CLIPVisionModel, directory, _BESIDE)
+    tower: CLIPVisionModel = load_strictly(CLIPVisionModel, directory, _BESIDE, bin_weights=True)
     if tower.config.image_size % tower.config.patch_size:
         raise UserError(
             f"{directory}: pictures of {tower.config.image_size} are no multiple of {tower.config.patch_size}"

@@ -55,9 +55,16 @@ def test_the_pipeline_s_own_directory_is_exported_and_comes_back(tmp_path):
     assert CLIPVisionModel.from_pretrained(base / "vision_tower").dtype == torch.float32
 
 
+def copied(imported, tmp_path):
+    """A copy as somebody else would have made it: nothing says what it was saved with."""
+    directory = shutil.copytree(imported, tmp_path / "model")
+    (directory / "fingerprint.json").unlink()
+    return directory
+
+
 def changed(imported, tmp_path, change):
     """A copy with another config.json."""
-    directory = shutil.copytree(imported, tmp_path / "model")
+    directory = copied(imported, tmp_path)
     config = read_json(directory / "config.json")
     change(config)
     write_json(directory / "config.json", config)
@@ -96,7 +103,7 @@ def test_what_the_original_cannot_hold_is_refused_by_name(imported, tmp_path, ch
 
 
 def with_weight(imported, tmp_path, name, value):
-    directory = shutil.copytree(imported, tmp_path / "model")
+    directory = copied(imported, tmp_path)
     weights = load_file(directory / "model.safetensors")
     key = next(key for key in weights if key.endswith(name))
     weights[key].flatten()[0] = value
@@ -125,3 +132,14 @@ def test_a_second_map_that_is_no_identity_is_refused(imported, tmp_path):
 def test_no_model_is_one_line(tmp_path):
     with pytest.raises(UserError, match="no model there"):
         export_checkpoint(tmp_path, tmp_path / "out.pth")
+
+
+@pytest.mark.parametrize("name", ["rope_parameters", "rms_norm_eps", "bos_token_id"])
+def test_a_configuration_that_leaves_a_value_to_its_default_is_refused_before_anything_is_written(
+    imported, tmp_path, name
+):
+    """transformers fills it in; the original's configuration is read from the file, which has to say it."""
+    directory = changed(imported, tmp_path, lambda config: config["text_config"].pop(name))
+    with pytest.raises(UserError, match=rf"config\.json: does not say '{name}'"):
+        export_checkpoint(directory, tmp_path / "x.pth")
+    assert not (tmp_path / "x.pth").exists()

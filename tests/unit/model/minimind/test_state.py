@@ -161,3 +161,33 @@ def test_what_is_no_checkpoint_is_one_clear_line(tmp_path, state, kind):
     with pytest.raises(UserError) as error:
         read_state(path)
     assert "\n" not in str(error.value) and str(path) in str(error.value)
+
+
+def test_a_checkpoint_that_is_packed_is_refused_before_it_fills_the_memory(state, tmp_path):
+    """torch.save stores its members as they are; packed, a gigabyte of zeros is a megabyte."""
+    import zipfile
+
+    torch.save(state, tmp_path / "plain.pth")
+    with zipfile.ZipFile(tmp_path / "plain.pth") as plain, zipfile.ZipFile(tmp_path / "x.pth", "w") as packed:
+        for name in plain.namelist():
+            packed.writestr(name, plain.read(name), zipfile.ZIP_DEFLATED)
+    assert read_state(tmp_path / "plain.pth").sizes["layers"] == 2
+    with pytest.raises(UserError, match=r"x\.pth: not written by torch\.save: .* in it is packed"):
+        read_state(tmp_path / "x.pth")
+
+
+def test_a_key_that_breaks_the_line_is_shown_on_one(read, state):
+    """Found by fuzzing."""
+    said = refused(read, state | {"model.layer\n.0.x\x1b[31m": state[KEY]})
+    assert r"unknown: model.layer\n.0.x\x1b[31m" in said
+
+
+@pytest.mark.parametrize("error", [AssertionError("storage key not found"), MemoryError(), KeyError("x")])
+def test_whatever_torchs_reader_raises_is_one_line(read, state, monkeypatch, error):
+    """An assertion for a key that is gone was found by fuzzing."""
+
+    def load(*_, **__):
+        raise error
+
+    monkeypatch.setattr(torch, "load", load)
+    assert "damaged or not written by torch.save" in refused(read, state)
