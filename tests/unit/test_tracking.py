@@ -243,16 +243,19 @@ def test_a_dead_server_costs_seconds_and_loses_nothing(paths, monkeypatch, capsy
     assert operations.count("run") == operations.count("end") == 2
     values = [m[1] for r in records if r.get("op") == "metrics" for m in r["metrics"] if m[0] == "loss"]
     assert values == list(range(1500))
-    (copy,) = [record["copied"] for record in records if "copied" in record]
+    (copy,) = [record["file"] for record in records if record.get("op") == "artifact"]
     assert Path(copy).read_text(encoding="utf-8") == "first"
 
 
 def test_what_waited_is_sent_when_the_store_comes_back(paths, monkeypatch, capsys):
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    def away(*_):
+        raise ConnectionError("away")
+
+    monkeypatch.setattr(delivery, "connect", away)
     with stage_run("sft", PARAMS, paths) as run:
         run.log_metrics({"loss": 3.0}, step=1)
         wait_for(lambda: "going on, everything is kept" in capsys.readouterr().err)
-        monkeypatch.delenv("MLFLOW_TRACKING_URI")
+        monkeypatch.setattr(delivery, "connect", connect)
     found = by_stage(paths)
     assert found["sft"].data.metrics["loss"] == 3.0
     assert found["sft"].info.status == "FINISHED"
@@ -262,9 +265,9 @@ def test_what_waited_is_sent_when_the_store_comes_back(paths, monkeypatch, capsy
 def test_a_store_that_does_not_answer_does_not_hold_up_the_stage(paths, monkeypatch):
     answers = threading.Event()
 
-    def slow(home, experiment):
+    def slow(*place):
         assert answers.wait(60)
-        return connect(home, experiment)
+        return connect(*place)
 
     monkeypatch.setattr(delivery, "connect", slow)
     with stage_run("sft", PARAMS, paths) as run:
@@ -278,13 +281,11 @@ def test_a_store_that_does_not_answer_does_not_hold_up_the_stage(paths, monkeypa
 def test_a_store_that_never_answers_is_left_to_the_courier(paths, monkeypatch, capsys):
     answers = threading.Event()
     monkeypatch.setattr(courier, "PATIENCE", 0.1)
-    monkeypatch.setattr(
-        delivery, "connect", lambda home, experiment: answers.wait(60) and connect(home, experiment)
-    )
+    monkeypatch.setattr(delivery, "connect", lambda *place: answers.wait(60) and connect(*place))
     with stage_run("sft", PARAMS, paths) as run:
         run.log_metrics({"loss": 1.0})
     (journal,) = paths.journal.glob("*.jsonl")
-    assert f"still sent: {journal}" in capsys.readouterr().err
+    assert f"still sent, from {journal}" in capsys.readouterr().err
     answers.set()
     wait_for(lambda: not journal.exists())
     assert by_stage(paths)["sft"].info.status == "FINISHED"

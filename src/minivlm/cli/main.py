@@ -5,7 +5,19 @@ Each module imports what is heavy inside its function, so that `minivlm --help` 
 
 import typer
 
-from minivlm.cli import caption, check_data, estimate, export, import_checkpoint, pin, profile, readme, report, ui
+from minivlm.cli import (
+    caption,
+    check_data,
+    estimate,
+    export,
+    import_checkpoint,
+    pin,
+    profile,
+    readme,
+    report,
+    sync,
+    ui,
+)
 
 app = typer.Typer(
     help="Tools around the minivlm pipeline; the pipeline itself is run with `make repro` or `dvc repro`.",
@@ -22,6 +34,7 @@ app.command("pin")(pin.command)
 app.command("profile")(profile.command)
 app.command("readme")(readme.command)
 app.command("report")(report.command)
+app.command("sync")(sync.command)
 app.command("ui")(ui.ui)
 
 
