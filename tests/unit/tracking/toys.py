@@ -1,0 +1,52 @@
+"""Temporary stores and a courier without its process: what the tests of the tracker share."""
+
+import os
+import subprocess
+import threading
+import time
+from pathlib import Path
+
+from minivlm.config import load_params
+from minivlm.tracking import courier
+from minivlm.tracking.store import connect
+
+ROOT = Path(__file__).resolve().parents[3]
+PARAMS = load_params(ROOT / "params.yaml")
+
+
+class ThreadInsteadOfProcess:
+    """Delivers as the courier's process does, without the seconds that a process takes to import MLflow."""
+
+    def __init__(self, journal, home, experiment):
+        pipe, end = os.pipe()
+        self.stdin = os.fdopen(end, "wb", buffering=0)
+        self._thread = threading.Thread(target=self._deliver, args=(journal, home, experiment, pipe))
+        self._thread.start()
+
+    def _deliver(self, journal, home, experiment, pipe):
+        courier.deliver(journal, home, experiment, pipe)
+        os.close(pipe)
+
+    def wait(self, seconds):
+        self._thread.join(seconds)
+        if self._thread.is_alive():
+            raise subprocess.TimeoutExpired("courier", seconds)
+        return 0
+
+
+def stored(paths):
+    """All runs of the store, oldest first."""
+    client, experiment = connect(paths.tracking, PARAMS.tracking.experiment)
+    return client, client.search_runs([experiment], order_by=["attributes.start_time"])
+
+
+def wait_for(condition, seconds=60.0):
+    """Until the condition holds; an error after too long."""
+    until = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < until, "waited in vain"
+        time.sleep(0.02)
+
+
+def by_stage(paths):
+    return {run.data.tags["stage"]: run for run in stored(paths)[1]}
