@@ -85,8 +85,9 @@ def _deliver_all(left: Left, home: Path, experiment: str, to: str) -> None:
             reason = one_line(error)
         journal.close()
         left.points += delivery.points
-        (left.waiting if reason else left.delivered).append(str(header.get("stage", path.stem)))
         left.reason = left.reason or reason
+        if reason or delivery.is_connected:  # else it was killed before it had said anything
+            (left.waiting if reason else left.delivered).append(str(header.get("stage", path.stem)))
 
 
 def _in_order(folder: Path) -> list[Path]:

@@ -16,6 +16,17 @@ def paths(checkout, monkeypatch):
 
 
 @pytest.fixture
+def alone(checkout, monkeypatch):
+    """A checkout of its own, whose stages have no courier."""
+    monkeypatch.setattr(courier, "start", no_courier)
+    return checkout
+
+
+def no_courier(*_):
+    raise OSError("no process can be had")
+
+
+@pytest.fixture
 def checkout(tmp_path, monkeypatch, template_store):
     """A checkout of its own, with a store that has its tables already: making them takes seconds."""
     for name in ("MLFLOW_TRACKING_URI", "DVC_EXP_NAME", "DVC_STAGE"):

@@ -1,6 +1,7 @@
 """What a dead, slow or refusing store costs, and what a killed stage leaves: seconds, and nothing lost."""
 
 import json
+import os
 import signal
 import socket
 import subprocess
@@ -9,11 +10,15 @@ import threading
 import time
 from pathlib import Path
 
+import pytest
 from PIL import Image
 
 from minivlm.tracking import courier, delivery, stage_run
+from minivlm.tracking.backlog import deliver_left
+from minivlm.tracking.journal import Journal
+from minivlm.tracking.reproduction import Reproduction
 from minivlm.tracking.store import connect
-from tests.unit.tracking.toys import PARAMS, ROOT, by_stage, stored, wait_for
+from tests.unit.tracking.toys import PARAMS, ROOT, LeftStage, by_stage, stored, wait_for
 
 
 def test_a_finished_run_leaves_no_journal(paths):
@@ -135,3 +140,93 @@ def test_thousands_of_metrics_arrive_whole(paths):
     client, _ = stored(paths)
     run_id = by_stage(paths)["sft"].info.run_id
     assert [m.value for m in client.get_metric_history(run_id, "loss")] == list(range(2500))
+
+
+def test_of_a_batch_only_the_metric_that_mlflow_refuses_is_missing(paths, capsys):
+    with stage_run("sft", PARAMS, paths) as run:
+        for step in range(1, 6):
+            run.log_metrics({"loss": step, "lo$$": step} if step == 3 else {"loss": step}, step=step)
+    client, _ = stored(paths)
+    found = by_stage(paths)["sft"]
+    assert [m.step for m in client.get_metric_history(found.info.run_id, "loss")] == [1, 2, 3, 4, 5]
+    assert "lo$$" not in found.data.metrics
+    assert capsys.readouterr().err.count("MLflow refuses metrics") == 1
+
+
+def test_numbers_that_are_none_are_there_once_though_they_are_sent_again(paths):
+    with stage_run("sft", PARAMS, paths) as run:
+        for _ in range(2):
+            run.log_metrics({"loss": float("nan"), "peak": float("inf")}, step=1, time_ms=1_767_225_600_000)
+            run.flush()
+    client, _ = stored(paths)
+    run_id = by_stage(paths)["sft"].info.run_id
+    assert [len(client.get_metric_history(run_id, key)) for key in ("loss", "peak")] == [1, 1]
+
+
+def test_a_file_of_the_journal_that_is_gone_does_not_hold_up_the_rest(alone, tmp_path, monkeypatch, capsys):
+    report = tmp_path / "report.md"
+    report.write_text("x", encoding="utf-8")
+    stage = LeftStage(alone)
+    stage.run.log_artifact(report)
+    stage.run.log_image(Image.new("RGB", (4, 4)), "dot")
+    for number, file in enumerate(sorted(path for path in stage.journal.files.rglob("*") if path.is_file())):
+        file.write_bytes(b"") if number else file.unlink()
+    stage.tell(1, 3).end().die()
+    assert deliver_left(alone.journal, alone.tracking, PARAMS.tracking.experiment).delivered == ["sft"]
+    assert by_stage(alone)["sft"].data.metrics["loss"] == pytest.approx(1 / 3)
+    errors = capsys.readouterr().err
+    assert "MLflow refuses artifact" in errors and "MLflow refuses image" in errors
+
+
+def test_a_full_disk_costs_part_of_the_tracking_and_not_the_run(paths, capsys, tmp_path):
+    report = tmp_path / "report.md"
+    report.write_text("x", encoding="utf-8")
+    with stage_run("sft", PARAMS, paths) as run:
+        run.log_metrics({"loss": 1.0}, step=1)
+        journal = run._courier.journal
+        whole = journal._stream
+        journal._stream = os.open("/dev/full", os.O_WRONLY)
+        for step in range(2, 5):
+            run.log_metrics({"loss": 1.0}, step=step)
+        os.close(journal._stream)
+        journal._stream = whole
+        run.log_metrics({"loss": 1.0}, step=5)
+    assert "No space left on device" in (errors := capsys.readouterr().err) and errors.count("warning:") == 1
+    client, _ = stored(paths)
+    found = by_stage(paths)["sft"]
+    assert [m.step for m in client.get_metric_history(found.info.run_id, "loss")] == [1, 5]
+    assert found.info.status == "FINISHED"
+
+
+def test_copies_that_find_no_room_cost_no_run(paths, capsys, monkeypatch, tmp_path):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Journal, "keep", full)
+    monkeypatch.setattr(Reproduction, "add", full)
+    with stage_run("sft", PARAMS, paths) as run:
+        run.log_artifact(tmp_path)
+        run.log_image(Image.new("RGB", (4, 4)), "dot")
+        run.log_table({"picture": [Image.new("RGB", (4, 4))]}, "table.json")
+        run.log_metrics({"loss": 1.0})
+    assert capsys.readouterr().err.count("No space left on device") == 2
+    found = by_stage(paths)["sft"]
+    assert (found.info.status, found.data.metrics["loss"]) == ("FINISHED", 1.0)
+
+
+def test_a_stage_without_a_courier_goes_on_and_leaves_its_journal(alone, capsys):
+    with stage_run("sft", PARAMS, alone) as run:
+        run.log_metrics({"loss": 1.0}, step=1)
+        run.flush()
+    (journal,) = alone.journal.glob("*.jsonl")
+    assert f"it is kept in {journal}, and `minivlm sync`" in capsys.readouterr().err
+    assert deliver_left(alone.journal, alone.tracking, "").points > 0
+    assert by_stage(alone)["sft"].info.status == "FINISHED"
+
+
+def test_a_courier_finds_nothing_to_do_where_the_journal_is_gone(tmp_path):
+    pipe, end = os.pipe()
+    os.close(end)
+    assert courier.deliver(tmp_path / "gone.jsonl", tmp_path, "x", pipe)
+    assert list(tmp_path.iterdir()) == []
+    os.close(pipe)
