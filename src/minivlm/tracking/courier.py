@@ -21,6 +21,8 @@ from minivlm.tracking.journal import Journal, JournalReader, OpenRuns, Operation
 
 PATIENCE = 30.0
 """Seconds that a stage waits at its end until MLflow has everything; then the courier goes on alone."""
+_LET_GO = signal.SIGUSR1
+"""To a courier that goes on alone: to say no more where the stage wrote, so that who reads there sees its end."""
 
 
 class Courier:
@@ -68,6 +70,7 @@ class Courier:
             if self._process.wait(PATIENCE):
                 _warn(kept(path))
         except subprocess.TimeoutExpired:
+            self._process.send_signal(_LET_GO)
             _warn(f"MLflow is slow; this run is still sent, from {path}")
 
     def _lost(self, error: OSError) -> None:
@@ -89,6 +92,7 @@ def start(journal: Path, home: Path, experiment: str) -> subprocess.Popen[bytes]
     process = subprocess.Popen(
         [sys.executable, "-c", command, str(journal.resolve()), str(home.resolve()), experiment],
         stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
         env=os.environ | {"PYTHONPATH": path},
     )
     assert process.stdin is not None
@@ -143,8 +147,13 @@ def _warn(text: str) -> None:
     print(f"warning: {text}", file=sys.stderr)
 
 
+def _let_go(*_: Any) -> None:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+
+
 def main() -> None:
     """What the process runs: arguments JOURNAL HOME EXPERIMENT, the pipe as stdin."""
+    signal.signal(_LET_GO, _let_go)
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)  # meant for the stage; its end is this process's
     journal, home, experiment = sys.argv[1:]

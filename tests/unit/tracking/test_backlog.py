@@ -63,8 +63,11 @@ def test_journals_are_delivered_in_the_order_in_which_they_were_begun(alone):
 
 def gone_on(paths):
     """What a killed stage has left, and the one that went on with its run; the older journal."""
-    first = LeftStage(paths, tags={"input": "old", "only": "old"}).tell(1, 20).die()
+    killed = LeftStage(paths, tags={"input": "old", "only": "old"})
+    killed.run.set_tags({"version": "old", "told": "old"})
+    first = killed.tell(1, 20).die()
     second = LeftStage(paths, run="x" * 32, parent="q" * 32, tags={"input": "new"})
+    second.run.set_tags({"version": "new"})
     second.tell(1, 2)
     second.run.go_on("r" * 32)
     second.tell(1, 40).end().die()
@@ -84,9 +87,9 @@ def test_a_run_that_was_gone_on_with_stays_as_the_later_journal_ended_it(alone, 
     runs = {run.data.tags["minivlm.run"]: run for run in stored(alone)[1]}
     assert set(runs) == {"r" * 32, "p" * 32, "q" * 32}, "the run that was dropped must not come back"
     assert runs["r" * 32].info.status == "FINISHED"
-    assert runs["r" * 32].data.tags["input"] == "new"
-    assert runs["r" * 32].data.tags["only"] == "old"
-    assert runs["r" * 32].data.tags["mlflow.parentRunId"] == runs["q" * 32].info.run_id
+    tags = runs["r" * 32].data.tags
+    assert [tags[name] for name in ("input", "only", "version", "told")] == ["new", "old", "new", "old"]
+    assert tags["mlflow.parentRunId"] == runs["q" * 32].info.run_id
     assert runs["p" * 32].info.status == "KILLED"
 
 

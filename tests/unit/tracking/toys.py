@@ -35,6 +35,9 @@ class ThreadInsteadOfProcess:
             raise subprocess.TimeoutExpired("courier", seconds)
         return 0
 
+    def send_signal(self, number):
+        """A thread has no output of its own to let go of."""
+
 
 def stored(paths):
     """All runs of the store, oldest first."""
