@@ -32,10 +32,17 @@ class TrackedStage:
         self.environment = own | {"MLFLOW_TRACKING_URI": uri, "PYTHONPATH": path} | environment
         root.mkdir(parents=True, exist_ok=True)
 
-    def start(self, steps, pause=0.002):
-        """The running stage, in a session of its own; its output is what it prints of each step."""
-        command = [sys.executable, "-m", "tests.integration.tracked_stage", str(self.root), str(steps), str(pause)]
-        return self._start(command)
+    def start(self, steps, pause=0.002, patience=None):
+        """The running stage, in a session of its own; its output is what it prints of each step.
+
+        `patience`: seconds that it waits at its end, when they are to be others than the courier's.
+        """
+        name = "tests.integration.tracked_stage"
+        program = ["-m", name]
+        if patience is not None:
+            run = f"import runpy; runpy.run_module({name!r}, run_name='__main__', alter_sys=True)"
+            program = ["-c", f"from minivlm.tracking import courier; courier.PATIENCE = {patience}; {run}"]
+        return self._start([sys.executable, *program, str(self.root), str(steps), str(pause)])
 
     def sync(self):
         """The running command `minivlm sync` for this checkout, without the server's address."""

@@ -19,7 +19,7 @@ from typing import Any
 
 from minivlm.tracking.journal import Journal, JournalReader, OpenRuns, Operation
 
-PATIENCE = 30.0
+PATIENCE = 60.0
 """Seconds that a stage waits at its end until MLflow has everything; then the courier goes on alone."""
 _LET_GO = signal.SIGUSR1
 """To a courier that goes on alone: to say no more where the stage wrote, so that who reads there sees its end."""
