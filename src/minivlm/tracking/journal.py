@@ -111,11 +111,15 @@ class Journal:
         return read_header(self.path)
 
     def end_runs(self, runs: OpenRuns, end: int) -> list[Operation]:
-        """Write down for a stage that is gone that the `runs` which it left ended as KILLED, at `end` ms."""
+        """Write down for a stage that is gone that the `runs` which it left ended as KILLED, at `end` ms.
+
+        One that it had begun and told nothing of yet is dropped: the process that does the work has a run itself.
+        """
         size = os.fstat(self._stream).st_size
         self._is_torn = size > 0 and os.pread(self._stream, 1, size - 1) != b"\n"
         self._seq = runs.last
-        ends = [{"op": "end", "run": run, "status": "KILLED", "end": end} for run in runs.open]
+        killed: Operation = {"op": "end", "status": "KILLED", "end": end}
+        ends = [{"op": "drop", "run": run} if is_empty else killed | {"run": run} for run, is_empty in runs.left()]
         return [{"seq": self.append(operation), **operation} for operation in ends]
 
     def keep(self, source: Any) -> Path:
@@ -197,16 +201,26 @@ def _record(line: bytes) -> dict[str, Any]:
 
 
 class OpenRuns:
-    """The runs that a journal's operations have begun and not ended, in order, and the last of the operations."""
+    """The runs that a journal's operations have begun and not ended, and the last of the operations."""
 
     def __init__(self) -> None:
-        self.open = dict[str, None]()
         self.last = 0
+        self._open = dict[str, bool]()  # run → whether it is a stage's, of which nothing but its start was told
+        self._has_gone_on = False
 
     def see(self, operation: Operation) -> None:
         """The next operation."""
         self.last = operation["seq"]
-        if operation["op"] in ("end", "drop"):
-            self.open.pop(operation["run"], None)
-        else:
-            self.open[operation["run"]] = None
+        run = operation["run"]
+        match operation["op"]:
+            case "end" | "drop":
+                self._open.pop(run, None)
+                self._has_gone_on |= operation["op"] == "drop"
+            case "run":
+                self._open[run] = operation["parent"] is not None
+            case "metrics" | "artifact" | "image" | "table":
+                self._open[run] = False
+
+    def left(self) -> list[tuple[str, bool]]:
+        """The runs without an end, and of each whether it is empty; never one that began in another process."""
+        return [(run, is_empty and not self._has_gone_on) for run, is_empty in self._open.items()]

@@ -131,9 +131,10 @@ class Sender:
                 self._send_pairs(run_id, "tags", {k: v for k, v in tags.items() if k not in run.data.tags})
 
     def _drop(self, operation: Operation) -> None:
-        run = self._find(operation["run"])
-        if run is not None and run.info.lifecycle_stage == "active":
-            self._client.delete_run(run.info.run_id)
+        with exclusive(self._lock):
+            run = self._find(operation["run"])
+            if run is not None and run.info.lifecycle_stage == "active" and self._is_newest(run):
+                self._client.delete_run(run.info.run_id)
         self._run_ids[operation["run"]] = ""
 
     def _end(self, operation: Operation) -> None:

@@ -54,6 +54,42 @@ def test_a_stage_that_ended_while_the_server_was_away_keeps_its_status(alone):
     assert {run.info.status for run in by_stage(alone).values()} == {"FAILED"}
 
 
+def test_a_killed_stage_that_had_told_nothing_is_no_run(alone):
+    stage = LeftStage(alone)
+    stage.run.log_params({"width": 1})
+    stage.die()
+    sync(alone)
+    assert {name: run.info.status for name, run in by_stage(alone).items()} == {"reproduction": "KILLED"}
+
+
+def test_a_run_that_was_gone_on_with_stays_though_nothing_more_was_told(alone):
+    LeftStage(alone).tell(1, 3).die()
+    second = LeftStage(alone, run="x" * 32, parent="q" * 32)
+    second.run.go_on("r" * 32)
+    second.die()
+    sync(alone)
+    assert by_stage(alone)["sft"].info.status == "KILLED"
+    assert points(alone) == loss_once(3)
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_an_empty_run_that_was_gone_on_with_is_not_removed(alone, late):
+    path = LeftStage(alone).die()
+    if not late:
+        sync(alone)
+    else:
+        path.rename(path.with_suffix(".hidden"))
+    second = LeftStage(alone, run="x" * 32, parent="q" * 32)
+    second.run.go_on("r" * 32)
+    second.tell(1, 3).end().die()
+    sync(alone)
+    if late:
+        path.with_suffix(".hidden").rename(path)
+        sync(alone)
+    assert by_stage(alone)["sft"].info.status == "FINISHED"
+    assert points(alone) == loss_once(3)
+
+
 def test_journals_are_delivered_in_the_order_in_which_they_were_begun(alone):
     first = LeftStage(alone, run="a" * 32).end().die()
     LeftStage(alone, run="b" * 32, stage="base").end().die()
