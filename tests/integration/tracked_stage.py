@@ -14,10 +14,10 @@ from pathlib import Path
 from minivlm.config import load_params
 from minivlm.paths import Paths
 from minivlm.tracking import stage_run
-from minivlm.training.logbook import Logbook
 
 ROOT = Path(__file__).resolve().parents[2]
 CURVES = ("loss", "learning_rate", "grad_norm", "samples_per_second")
+BEGUN = 1_767_225_600_000  # milliseconds: of a step every process says the same, the time too
 RESULTS = ("val_loss", "steps")
 
 
@@ -74,20 +74,27 @@ def values(step):
     return dict(zip(CURVES, numbers, strict=True))
 
 
+def take_up(run, noted):
+    """Go on with the run that is noted, or note this one."""
+    if noted.exists():
+        run.go_on(noted.read_text())
+    else:
+        noted.write_text(run.id)
+        run.begin()
+
+
 def main(root, steps, pause):
     from PIL import Image
 
     paths = Paths(root)
-    folder = paths.state / "sft"
-    folder.mkdir(parents=True, exist_ok=True)
     spent, longest = 0.0, 0.0
-    with stage_run("sft", load_params(ROOT / "params.yaml"), paths, key=str(os.getpid())) as run:
-        logbook = Logbook(folder, run, 0.0)
+    with stage_run("sft", load_params(ROOT / "params.yaml"), paths, key=str(os.getpid()), resumes=True) as run:
+        take_up(run, root / "run")
         began = time.monotonic()
         for step in range(1, steps + 1):
             time.sleep(pause)
             before = time.monotonic()
-            logbook(step, values(step))
+            run.log_metrics(values(step), step, BEGUN + step)
             took = time.monotonic() - before
             spent, longest = spent + took, max(longest, took)
             print(step, flush=True)

@@ -39,8 +39,6 @@ class Delivery:
 
     def take(self, operation: Operation) -> None:
         """Queue an operation of the journal; `flush` sends it."""
-        if operation["op"] == "drop":  # what waits for that run would be made for nothing
-            self._pending = deque(other for other in self._pending if other["run"] != operation["run"])
         self._pending.append(operation)
         self._taken = operation["seq"]
 

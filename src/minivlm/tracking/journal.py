@@ -10,7 +10,6 @@ became of them, so that a later replay knows what is missing:
     {"seq": 4, "op": "artifact", "run": "5e…", "file": "…/0001/loss.png", "folder": "plots"}
     {"delivered": 2}                               operations up to 2 are in MLflow
     {"seq": 3, "rejected": "…"}                    MLflow will never take this one, and why
-    {"seq": 5, "op": "drop", "run": "5e…"}         the run is another one that went on: it is deleted
     {"seq": 9, "op": "end", "run": "5e…", "status": "FINISHED", "end": 1767225700000}
 
 `run` is this project's own id of a run, kept in MLflow as the tag `minivlm.run`: it exists before any server has
@@ -111,15 +110,11 @@ class Journal:
         return read_header(self.path)
 
     def end_runs(self, runs: OpenRuns, end: int) -> list[Operation]:
-        """Write down for a stage that is gone that the `runs` which it left ended as KILLED, at `end` ms.
-
-        One that it had begun and told nothing of yet is dropped: the process that does the work has a run itself.
-        """
+        """Write down for a stage that is gone that the `runs` which it left ended as KILLED, at `end` ms."""
         size = os.fstat(self._stream).st_size
         self._is_torn = size > 0 and os.pread(self._stream, 1, size - 1) != b"\n"
         self._seq = runs.last
-        killed: Operation = {"op": "end", "status": "KILLED", "end": end}
-        ends = [{"op": "drop", "run": run} if is_empty else killed | {"run": run} for run, is_empty in runs.left()]
+        ends = [{"op": "end", "run": run, "status": "KILLED", "end": end} for run in runs.open]
         return [{"seq": self.append(operation), **operation} for operation in ends]
 
     def keep(self, source: Any) -> Path:
@@ -201,26 +196,16 @@ def _record(line: bytes) -> dict[str, Any]:
 
 
 class OpenRuns:
-    """The runs that a journal's operations have begun and not ended, and the last of the operations."""
+    """The runs that a journal's operations have begun and not ended, in order, and the last of the operations."""
 
     def __init__(self) -> None:
+        self.open = dict[str, None]()
         self.last = 0
-        self._open = dict[str, bool]()  # run → whether it is a stage's, of which nothing but its start was told
-        self._has_gone_on = False
 
     def see(self, operation: Operation) -> None:
         """The next operation."""
         self.last = operation["seq"]
-        run = operation["run"]
-        match operation["op"]:
-            case "end" | "drop":
-                self._open.pop(run, None)
-                self._has_gone_on |= operation["op"] == "drop"
-            case "run":
-                self._open[run] = operation["parent"] is not None
-            case "metrics" | "artifact" | "image" | "table":
-                self._open[run] = False
-
-    def left(self) -> list[tuple[str, bool]]:
-        """The runs without an end, and of each whether it is empty; never one that began in another process."""
-        return [(run, is_empty and not self._has_gone_on) for run, is_empty in self._open.items()]
+        if operation["op"] == "end":
+            self.open.pop(operation["run"], None)
+        else:
+            self.open[operation["run"]] = None

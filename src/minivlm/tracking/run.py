@@ -21,8 +21,9 @@ class Run:
         self._courier, self._run, self._parent = courier, run, parent
         self._last: dict[str, tuple[int, float, int]] = {}  # metric → its last step, value and time
         self._flushed, self._buffered = time.monotonic(), 0
-        self._said: list[dict[str, Any]] = []  # what it began with: its start, tags and parameters
+        self._held: list[dict[str, Any]] | None = None  # its start, tags and parameters, until it begins
         self.figures: dict[str, float] = {}  # what was logged without a step: the run's results
+        self.resumes = False  # whether a later process may go on with it
         self.earlier_seconds = 0.0  # of work that an earlier process did for this run
 
     @property
@@ -30,16 +31,23 @@ class Run:
         """This project's id of the run: `go_on` takes it up in another process."""
         return self._run
 
-    def go_on(self, run: str, seconds: float = 0.0) -> None:
-        """Be the run that an earlier process of the same work has left, after `seconds` of it.
-
-        The one that was begun for this process is removed, and what it was begun with is said of that run.
-        """
-        self._submit("drop")
-        self._run, self.earlier_seconds = run, seconds
-        for operation in self._said:
-            self._courier.submit(operation | {"run": run})
+    def begin(self) -> None:
+        """Send what a held run was started with; everything but tags and parameters does so too."""
+        held, self._held = self._held or (), None
+        for operation in held:
+            self._courier.submit(operation | {"run": self._run})
         self._courier.flush()
+
+    def go_on(self, run: str, seconds: float = 0.0) -> None:
+        """Begin as the run that an earlier process of the same work has left, after `seconds` of it.
+
+        RuntimeError when this one has begun already.
+        """
+        if self._held is None:
+            raise RuntimeError("the run has begun as one of its own")
+        self._run, self.earlier_seconds = run, seconds
+        self.begin()
+        self.set_tags({"error": ""})  # what ended the earlier process is over
 
     def log_params(self, params: dict[str, Any]) -> None:
         """Log parameters; nested mappings become keys with dots."""
@@ -124,8 +132,9 @@ class Run:
         self._flushed, self._buffered = time.monotonic(), 0
         self._courier.flush()
 
-    def start(self, name: str, parent: str | None, tags: dict[str, str]) -> None:
-        """Begin the run in MLflow."""
+    def start(self, name: str, parent: str | None, tags: dict[str, str], hold: bool = False) -> None:
+        """Start the run in MLflow; `hold`: not before it begins, as itself or as an earlier one."""
+        self.resumes, self._held = hold, [] if hold else None
         self._submit("run", name=name, parent=parent, start=time.time_ns() // 1_000_000, tags=tags)
 
     def end(self, status: str) -> None:
@@ -139,8 +148,11 @@ class Run:
 
     def _submit(self, operation: str, **values: Any) -> None:
         said = {"op": operation, "run": self._run, **values}
-        if operation in ("run", "tags", "params"):
-            self._said.append(said)
+        if self._held is not None and operation in ("run", "tags", "params"):
+            self._held.append(said)
+            return
+        if self._held is not None:
+            self.begin()
         self._courier.submit(said)
 
 
@@ -154,6 +166,9 @@ class NullRun(Run):
     def id(self) -> str:
         """None that another process could take up."""
         return ""
+
+    def begin(self) -> None:
+        """Nothing."""
 
     def go_on(self, run: str, seconds: float = 0.0) -> None:
         """Nothing."""

@@ -45,8 +45,8 @@ class Sender:
         MissingRunError when its run was never begun here, LostFileError when its file cannot be read; else
         whatever the client raises. What is said of a run that was deleted is left out.
         """
-        if operation["op"] in ("run", "drop"):
-            {"run": self._start, "drop": self._drop}[operation["op"]](operation)
+        if operation["op"] == "run":
+            self._start(operation)
             return
         run_id = self._run_id(operation["run"])
         if not run_id:
@@ -129,13 +129,6 @@ class Sender:
                 self._send_pairs(run_id, "tags", tags | mine if operation["parent"] else mine)
             else:
                 self._send_pairs(run_id, "tags", {k: v for k, v in tags.items() if k not in run.data.tags})
-
-    def _drop(self, operation: Operation) -> None:
-        with exclusive(self._lock):
-            run = self._find(operation["run"])
-            if run is not None and run.info.lifecycle_stage == "active" and self._is_newest(run):
-                self._client.delete_run(run.info.run_id)
-        self._run_ids[operation["run"]] = ""
 
     def _end(self, operation: Operation) -> None:
         with exclusive(self._lock):

@@ -27,13 +27,15 @@ from minivlm.tracking.store import server_name
 
 
 @contextmanager
-def stage_run(name: str, params: Params, paths: Paths, key: str | None = None) -> Iterator[Run]:
+def stage_run(
+    name: str, params: Params, paths: Paths, key: str | None = None, resumes: bool = False
+) -> Iterator[Run]:
     """The MLflow run of stage `name`, below the run of the reproduction that it belongs to.
 
     Logs parameters, code, inputs and machine at the start; time, money and outcome at the end: FAILED with the
     reason in one line for an exception, KILLED for Ctrl-C and for a training that was asked to stop. `key` names
-    the execution of the pipeline; it is found from the process tree when it is None. With
-    `tracking.enabled: false`, a NullRun.
+    the execution of the pipeline; it is found from the process tree when it is None. A stage that `resumes` begins
+    its run itself, as a new one or as one that it goes on with. With `tracking.enabled: false`, a NullRun.
     """
     if not params.tracking.enabled:
         yield NullRun()
@@ -50,7 +52,8 @@ def stage_run(name: str, params: Params, paths: Paths, key: str | None = None) -
     try:
         tags = git | facts.hardware_tags(params.runtime.device) | _origin(name)
         _start_parent(parent, reproduction, params, paths, name, tags)
-        child.start(name, reproduction.run, tags | {"stage": name, "reproduction": reproduction.name})
+        child_tags = tags | {"stage": name, "reproduction": reproduction.name}
+        child.start(name, reproduction.run, child_tags, hold=resumes)
         child.set_tags(facts.version_tags() | facts.input_tags(paths.root, name))
         child.log_params({**_general(params), name: params.section(name).model_dump(mode="json")})
         yield child
@@ -114,7 +117,8 @@ def _finish(
     price = hardware.price_per_hour(hardware.device_name(params.runtime.device), params.prices)
     if price is not None:
         spent["money"] = price * seconds / 3600
-    is_over = status != "KILLED" or bool(reason)
+    # A result is said once: of a run that is gone on with, at its end.
+    is_over = status == "FINISHED" or not child.resumes
     if is_over:
         child.log_metrics(spent)
     try:

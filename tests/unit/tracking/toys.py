@@ -58,15 +58,22 @@ def by_stage(paths):
 
 
 class LeftStage:
-    """A stage that tells its journal and has no courier; `die` leaves the journal, as a kill does."""
+    """A stage that tells its journal and has no courier; `die` leaves the journal, as a kill does.
 
-    def __init__(self, paths, run="r" * 32, parent="p" * 32, server="", stage="sft", tags=None):
+    It begins as `run`, or as the run that it goes on with; with neither it is killed before it knows.
+    """
+
+    def __init__(self, paths, run="r" * 32, parent="p" * 32, server="", stage="sft", tags=None, goes_on=""):
         self.journal = Journal.create(paths.journal, stage, PARAMS.tracking.experiment, server)
         teller = courier.Courier(self.journal, paths.tracking, "")
         self.parent = Run(teller, parent)
         self.run = Run(teller, run, self.parent)
         self.parent.start("reproduction", None, {"stage": "reproduction"})
-        self.run.start(stage, parent, {"stage": stage} | (tags or {}))
+        self.run.start(stage, parent, {"stage": stage} | (tags or {}), hold=True)
+        if goes_on:
+            self.run.go_on(goes_on)
+        elif run:
+            self.run.begin()
 
     def tell(self, first, last):
         """Metrics of the steps from `first` to `last`, with times that another process would give them too."""
