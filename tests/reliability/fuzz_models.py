@@ -93,7 +93,7 @@ def _states(folder: Path, count: int, seed: int) -> Path:
     for state in states[:2]:
         kept.save(state)
     (folder / "key" / "run").write_text("0123456789abcdef")
-    book = Logbook(folder / "key", NullRun(), 0.0)
+    book = Logbook(folder / "key", NullRun().log_metrics)
     for step in range(5):
         book(step, {"loss": 1.0 / (step + 1), "learning_rate": 0.1})
     return folder / "key"
@@ -114,11 +114,12 @@ def _make_state(key: Path, random: Random, number: int, folder: Path) -> None:
 
 def _use_state(folder: Path) -> None:
     from minivlm.tracking.run import NullRun
-    from minivlm.training.logbook import Logbook
+    from minivlm.training.logbook import Logbook, take_up
     from minivlm.training.states import StateFolder
 
     StateFolder(folder / "key").newest()
-    Logbook(folder / "key", NullRun(), 0.0)
+    take_up(folder / "key", NullRun())
+    Logbook(folder / "key", NullRun().log_metrics)
 
 
 def _stores(folder: Path, count: int, seed: int) -> Path:

@@ -83,6 +83,7 @@ def _want_gate(folder: Path, random: Random) -> None:
 def _read_rows(path: Path, images: Path | None) -> None:
     """What download, validate and tokenize read of a file; of Great Expectations see `_want_gate`."""
     import numpy as np
+    import pandas as pd
 
     from minivlm.cli.check_data import summary
     from minivlm.data.formats.reader import open_rows
@@ -90,17 +91,23 @@ def _read_rows(path: Path, images: Path | None) -> None:
     from minivlm.data.sources import RowSource, convert_rows
     from minivlm.data.validation.expectations import Limits
     from minivlm.data.validation.gate import check_rows
-    from minivlm.data.validation.metadata import Rows, read_metadata, table_rows
+    from minivlm.data.validation.metadata import MetadataReader
+    from minivlm.data.validation.parquet_rows import Rows, table_rows
 
     reader = open_rows(path, images)
     if (path.parent / "gate").exists():
         limits = Limits(max_text_characters=2000, min_side=16, max_side=4096)
         list(summary(check_rows("rows", Rows(reader.rows, reader.batches), limits=limits, workers=1)))
-    read_metadata({"sft": Rows(reader.rows, reader.batches)}, train_files=("sft",), max_side=4096, workers=1)
+
+    def metadata(rows: Rows) -> Any:
+        reader = MetadataReader({"sft": rows}, train_files=("sft",), max_side=4096)
+        return pd.concat([frame for _, frame in reader.frames(1)])
+
+    metadata(Rows(reader.rows, reader.batches))
     out = path.parent / "download"
     convert_rows(out, dict.fromkeys(("pretrain", "sft", "heldout"), RowSource(path, images)))
     table = out / "sft.parquet"
-    frame = read_metadata({"sft": table_rows(table)}, train_files=("sft",), max_side=4096, workers=1)["sft"]
+    frame = metadata(table_rows(table))
     sound = np.flatnonzero((frame["form"] == "turns") & frame["fault"].isna() & (frame["decoding"] == "decodes"))
     for _ in read_rows(table, sound):
         pass

@@ -16,6 +16,7 @@ from minivlm.cli import (
     profile,
     readme,
     report,
+    sync,
     ui,
 )
 
@@ -35,6 +36,7 @@ app.command("pin")(pin.command)
 app.command("profile")(profile.command)
 app.command("readme")(readme.command)
 app.command("report")(report.command)
+app.command("sync")(sync.command)
 app.command("ui")(ui.ui)
 
 

@@ -1,60 +1,66 @@
 """From the journal to MLflow, in order; a server that does not answer loses nothing.
 
-Operations wait in a queue until MLflow has taken them. When it fails, one line says so, and the next try comes
-after a pause that doubles; the journal has everything. What MLflow refuses for good (say, a parameter with a
-second value) is reported and noted, so that it does not hold up what follows.
+Operations wait in a queue until MLflow has taken them. After a failure the next try comes after a pause that
+doubles; the journal has everything. What MLflow refuses for good (say, a parameter with a second value) is
+reported and noted, so that it does not hold up what follows.
 """
+
+from __future__ import annotations
 
 import sys
 import time
 from collections import deque
 from pathlib import Path
-from typing import Any
 
-from minivlm.tracking.journal import Journal
+from minivlm.tracking.journal import Journal, JournalReader, Operation
+from minivlm.tracking.sender import BATCH, LostFileError, MissingRunError, Sender
 from minivlm.tracking.store import connect
 
-RUN_TAG = "minivlm.run"
-BATCH = 1000  # metrics of one log_batch, the server's limit; a batch costs 0.05 s, a single log_metric 0.003 s
-_SMALL_BATCH = 100  # parameters or tags of one log_batch, the server's limit
 _FIRST_PAUSE, _LONGEST_PAUSE = 15.0, 600.0  # seconds
+_QUICK = 1.0  # seconds: what fails sooner is tried again at once, since a server closes idle connections
 _REFUSALS = ("INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST", "BAD_REQUEST", "MAX_LENGTH_EXCEEDED")
-
-Operation = dict[str, Any]
 
 
 class Delivery:
     """Sends operations to MLflow and notes in the journal what became of them."""
 
-    def __init__(self, journal: Journal, home: Path, experiment: str) -> None:
+    def __init__(self, journal: Journal, home: Path, experiment: str, uri: str) -> None:
+        """`uri` names the store, and `home` is the folder of the local one."""
         self.journal = journal
-        self.run_ids: dict[str, str] = {}  # this project's run id → MLflow's
-        self._home, self._experiment = home, experiment
-        self._client: Any = None
-        self._experiment_id = ""
-        self._pending: deque[tuple[int, Operation]] = deque()
+        self.failure = ""  # why something waits, in one line
+        self.is_connected = False
+        self.points = 0  # of metrics, that were sent
+        self._place = home, experiment, uri
+        self._created: float = journal.header().get("created", 0.0)
+        self._sender: Sender | None = None
+        self._pending: deque[Operation] = deque()
+        self._taken = self._delivered = 0
         self._retry_at, self._pause = 0.0, _FIRST_PAUSE
-        self._warned = False
 
     def take(self, operation: Operation) -> None:
         """Queue an operation of the journal; `flush` sends it."""
-        self._pending.append((operation["seq"], operation))
+        self._pending.append(operation)
+        self._taken = operation["seq"]
 
     def flush(self, now: bool = False) -> bool:
-        """Send what waits; True when nothing waits any more. After a failure it waits, unless `now`."""
-        if self._pending and (now or time.monotonic() >= self._retry_at):
+        """Send what waits; True when nothing waits any more. After a failure it pauses, unless `now`."""
+        while self._pending and (now or time.monotonic() >= self._retry_at):
+            began = time.monotonic()
             try:
                 self._send_pending()
             except Exception as error:  # any failure of tracking must leave the training alone
-                self._failed(error)
+                is_quick = not self.failure and time.monotonic() - began < _QUICK
+                self.failure, self._sender = one_line(error), None  # to find out quickly whether it is there again
+                if is_quick:
+                    continue
+                self._retry_at = time.monotonic() + self._pause
+                self._pause = min(2 * self._pause, _LONGEST_PAUSE)
+                break
         return not self._pending
 
-    def close(self) -> bool:
-        """A last try; True when MLflow has everything."""
-        done = self.flush(now=True)
-        if not done:
-            print(f"warning: MLflow lacks part of this run; it is kept in {self.journal.path}", file=sys.stderr)
-        return done
+    def skip(self, delivered: int) -> None:
+        """Of what was taken, do not send again what is in MLflow up to operation `delivered`."""
+        self._delivered = delivered
 
     @property
     def retry_seconds(self) -> float | None:
@@ -62,136 +68,86 @@ class Delivery:
         return max(0.0, self._retry_at - time.monotonic()) if self._pending else None
 
     def _send_pending(self) -> None:
-        if self._client is None:
-            self._client, self._experiment_id = connect(self._home, self._experiment)
+        home, experiment, uri = self._place
+        has_started_over = False
+        if self._sender is None:
+            self.is_connected = False
+            client, experiment_id = connect(home, experiment, uri)
+            self._sender = Sender(client, experiment_id, home, self._created)
+            self.is_connected = True
         while self._pending:
             group = self._next_group()
+            last = group[-1]["seq"]
             try:
-                self._send([operation for _, operation in group])
-            except Exception as error:
-                if getattr(error, "error_code", "") not in _REFUSALS:
-                    raise
-                reason = _one_line(error)
-                print(f"warning: MLflow refuses {group[0][1]['op']}: {reason}", file=sys.stderr)
-                for seq, _ in group:
-                    self.journal.rejected(seq, reason)
+                self._send(self._sender, group)
+            except MissingRunError:  # it was begun in another store, or in one that was made anew since
+                if not has_started_over:
+                    has_started_over = True
+                    self._start_over()
+                    continue
+                self._reject(group[0], "its run was never begun")
             for _ in group:
                 self._pending.popleft()
-            self.journal.delivered(group[-1][0])
-        self._pause = _FIRST_PAUSE
+            if last > self._delivered:
+                self.journal.delivered(last)
+        self.failure, self._pause = "", _FIRST_PAUSE
 
-    def _next_group(self) -> list[tuple[int, Operation]]:
+    def _next_group(self) -> list[Operation]:
         """The first operation or, of metrics, as many of the same run as one batch takes."""
         first = self._pending[0]
-        if first[1]["op"] != "metrics":
+        if first["op"] != "metrics" or first["seq"] <= self._delivered:
             return [first]
-        group: list[tuple[int, Operation]] = []
+        group: list[Operation] = []
         size = 0
-        for seq, operation in self._pending:
+        for operation in self._pending:
             size += len(operation.get("metrics", ()))
-            if operation["op"] != "metrics" or operation["run"] != first[1]["run"] or (group and size > BATCH):
+            if operation["op"] != "metrics" or operation["run"] != first["run"] or (group and size > BATCH):
                 break
-            group.append((seq, operation))
+            group.append(operation)
         return group
 
-    def _send(self, group: list[Operation]) -> None:
+    def _send(self, sender: Sender, group: list[Operation]) -> None:
+        """Send operations that one call takes; those that MLflow refuses are noted, each by itself."""
         operation = group[0]
-        if operation["op"] == "run":
-            self._start(operation)
+        if operation["seq"] <= self._delivered:
+            if operation["op"] == "run":
+                sender.check_begun(operation["run"])
             return
-        run_id = self.run_ids[operation["run"]]
-        match operation["op"]:
-            case "metrics":
-                self._send_metrics(run_id, [m for o in group for m in o["metrics"]])
-            case "params":
-                self._send_pairs(run_id, "params", operation["params"])
-            case "tags":
-                self._send_pairs(run_id, "tags", operation["tags"])
-            case "artifact":
-                self._client.log_artifact(run_id, operation["file"], operation["folder"] or None)
-            case "image":
-                self._send_image(run_id, operation)
-            case "table":
-                self._send_table(run_id, operation)
-            case "end":
-                self._client.set_terminated(run_id, operation["status"], operation["end"])
-
-    def _start(self, operation: Operation) -> None:
-        """Create the run, or take up the one that an earlier stage or an earlier try has created."""
-        local = operation["run"]
-        found = self._client.search_runs([self._experiment_id], f"tags.`{RUN_TAG}` = '{local}'", max_results=1)
-        tags = {RUN_TAG: local, **operation["tags"]}
-        if operation["parent"]:
-            tags["mlflow.parentRunId"] = self.run_ids[operation["parent"]]
-        if found:
-            self.run_ids[local] = found[0].info.run_id
-            self._client.update_run(self.run_ids[local], status="RUNNING")
-            if operation["parent"]:  # of a stage that goes on in a later reproduction: it moves there
-                self._send_pairs(self.run_ids[local], "tags", tags)
+        if operation["op"] == "metrics":
+            operation = operation | {"metrics": [point for each in group for point in each["metrics"]]}
+        try:
+            sender.send(operation)
+            self.points += len(operation.get("metrics", ()))
             return
-        run = self._client.create_run(
-            self._experiment_id, start_time=operation["start"], tags=tags, run_name=operation["name"]
-        )
-        self.run_ids[local] = run.info.run_id
+        except Exception as error:
+            if getattr(error, "error_code", "") not in _REFUSALS and not isinstance(error, LostFileError):
+                raise
+            reason = one_line(error)
+        if sender.is_deleted(operation["run"]):
+            print("warning: a run was deleted in MLflow: the rest of it is left out", file=sys.stderr)
+        elif len(operation.get("metrics", ())) > 1:
+            for each in group:
+                for point in each["metrics"]:
+                    self._send(sender, [each | {"metrics": [point]}])
+        else:
+            self._reject(operation, reason)
 
-    def _send_metrics(self, run_id: str, metrics: list[list[Any]]) -> None:
-        from mlflow.entities import Metric
+    def _start_over(self) -> None:
+        """Wait with everything that was taken, from the journal's first line on."""
+        reader = JournalReader(self.journal.path)
+        operations = [operation for operation in reader.read() if operation["seq"] <= self._taken]
+        reader.close()
+        self._delivered = 0
+        self._pending.clear()
+        for operation in operations:
+            self.take(operation)
 
-        for first in range(0, len(metrics), BATCH):
-            batch = [Metric(*metric) for metric in metrics[first : first + BATCH]]
-            self._client.log_batch(run_id, metrics=batch)
-
-    def _send_pairs(self, run_id: str, kind: str, pairs: dict[str, str]) -> None:
-        from mlflow.entities import Param, RunTag
-
-        entity = {"params": Param, "tags": RunTag}[kind]
-        items = [entity(key, value) for key, value in pairs.items()]
-        for first in range(0, len(items), _SMALL_BATCH):
-            self._client.log_batch(run_id, **{kind: items[first : first + _SMALL_BATCH]})
-
-    def _send_image(self, run_id: str, operation: Operation) -> None:
-        from PIL import Image
-
-        prefix = f"images/{operation['name'].replace('/', '~')}+step+0+"
-        if self._has_artifact(run_id, "images", prefix):
-            return
-        with Image.open(operation["file"]) as image:
-            self._client.log_image(run_id, image, key=operation["name"], step=0, synchronous=True)
-
-    def _send_table(self, run_id: str, operation: Operation) -> None:
-        from PIL import Image
-
-        if self._has_artifact(run_id, operation["file"].rpartition("/")[0], operation["file"]):
-            return  # MLflow would append the rows once more
-        columns: dict[str, list[Any]] = {}
-        for name, cells in operation["columns"].items():
-            columns[name] = [_load(Image, cell["image"]) if isinstance(cell, dict) else cell for cell in cells]
-        self._client.log_table(run_id, columns, operation["file"])
-
-    def _has_artifact(self, run_id: str, folder: str, prefix: str) -> bool:
-        """Whether an earlier try got through: these two would otherwise be there twice."""
-        return any(item.path.startswith(prefix) for item in self._client.list_artifacts(run_id, folder or None))
-
-    def _failed(self, error: Exception) -> None:
-        if not self._warned:
-            self._warned = True
-            print(
-                f"warning: MLflow: {_one_line(error)}; going on, everything is kept in {self.journal.path}",
-                file=sys.stderr,
-            )
-        self._retry_at = time.monotonic() + self._pause
-        self._pause = min(2 * self._pause, _LONGEST_PAUSE)
-        for seq, operation in self._pending:
-            if operation["op"] in ("artifact", "image"):
-                self.journal.keep_copy(seq, operation)
+    def _reject(self, operation: Operation, reason: str) -> None:
+        print(f"warning: MLflow refuses {operation['op']}: {reason}", file=sys.stderr)
+        self.journal.rejected(operation["seq"], reason)
 
 
-def _load(images: Any, path: str) -> Any:
-    with images.open(path) as image:
-        image.load()
-        return image
-
-
-def _one_line(error: Exception) -> str:
+def one_line(error: Exception) -> str:
+    """What went wrong, in at most 200 characters."""
     text = " ".join(str(error).split()) or type(error).__name__
     return text if len(text) <= 200 else text[:197] + "…"

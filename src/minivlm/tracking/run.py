@@ -93,18 +93,19 @@ class Run:
             self.flush()
 
     def log_artifact(self, path: Path, folder: str = "") -> None:
-        """Copy a file or directory into the run by the stage's end; FileNotFoundError when there is none."""
+        """Copy a file or directory, as it is now, into the run; FileNotFoundError when there is none."""
         if not path.exists():
             raise FileNotFoundError(path)
-        self._submit("artifact", file=str(path.resolve()), folder=folder)
+        if copy := self._courier.keep(path):
+            self._submit("artifact", file=str(copy.resolve()), folder=folder)
         self._courier.flush()
 
     def log_image(self, image: Any, name: str) -> None:
         """Show a picture (a path or a PIL image) as `name`, on the reproduction's run too."""
-        file = self._picture(image)
+        file, now = self._picture(image), time.time_ns() // 1_000_000
         for run in (self, self._parent):
-            if run is not None:
-                run._submit("image", file=str(file), name=name)
+            if run is not None and file:
+                run._submit("image", file=file, name=name, time=now)
         self._courier.flush()
 
     def log_table(self, columns: dict[str, list[Any]], file: str) -> None:
@@ -116,9 +117,11 @@ class Run:
         if len({len(cells) for cells in columns.values()}) > 1:
             raise ValueError(f"{file}: columns of different lengths")
         cells = {
-            name: [{"image": str(self._picture(cell))} if hasattr(cell, "save") else cell for cell in column]
+            name: [{"image": self._picture(cell)} if hasattr(cell, "save") else cell for cell in column]
             for name, column in columns.items()
         }
+        if {"image": ""} in (cell for column in cells.values() for cell in column):
+            return
         for run in (self, self._parent):
             if run is not None:
                 run._submit("table", columns=cells, file=file)
@@ -138,13 +141,10 @@ class Run:
         """End the run as FINISHED, FAILED or KILLED."""
         self._submit("end", status=status, end=time.time_ns() // 1_000_000)
 
-    def _picture(self, image: Any) -> Path:
-        """Pictures are kept beside the journal until they are sent: a PIL image exists in memory only."""
-        if isinstance(image, str | Path):
-            return Path(image).resolve(strict=True)
-        file = self._courier.journal.new_file("picture.png")
-        image.save(file)
-        return file
+    def _picture(self, image: Any) -> str:
+        """Pictures are kept beside the journal until they are sent; "" when there is no room for one."""
+        copy = self._courier.keep(Path(image).resolve(strict=True) if isinstance(image, str | Path) else image)
+        return str(copy.resolve()) if copy else ""
 
     def _submit(self, operation: str, **values: Any) -> None:
         said = {"op": operation, "run": self._run, **values}

@@ -6,6 +6,7 @@ import contextlib
 import getpass
 import math
 import os
+import sys
 import time
 import uuid
 from collections.abc import Iterator
@@ -22,6 +23,7 @@ from minivlm.tracking.courier import Courier
 from minivlm.tracking.journal import Journal
 from minivlm.tracking.reproduction import Reproduction, execution_key, join
 from minivlm.tracking.run import NullRun, Run
+from minivlm.tracking.store import server_name
 
 
 @contextmanager
@@ -39,7 +41,9 @@ def stage_run(
         yield NullRun()
         return
     started = time.monotonic()
-    courier = Courier(Journal.create(paths.journal, name), paths.tracking, params.tracking.experiment)
+    experiment = params.tracking.experiment
+    journal = Journal.create(paths.journal, name, experiment, server_name())
+    courier = Courier(journal, paths.tracking, experiment)
     git = facts.git_tags(paths.root)
     reproduction = join(paths.tracking / "reproductions", key or execution_key(), git.get("git.commit"))
     parent = Run(courier, reproduction.run)
@@ -117,7 +121,11 @@ def _finish(
     is_over = status == "FINISHED" or not child.resumes
     if is_over:
         child.log_metrics(spent)
-    totals = reproduction.add(stage, spent)
+    try:
+        totals = reproduction.add(stage, spent)
+    except OSError as error:  # a full disk: the stage has done its work all the same
+        print(f"warning: {reproduction.file}: {error.strerror or error}", file=sys.stderr)
+        totals = {}
     parent.log_metrics({stage: child.figures, **totals})
     if is_over:
         child.log_metrics({"seconds": seconds})

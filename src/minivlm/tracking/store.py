@@ -19,8 +19,9 @@ ENVIRONMENT = {
     # Nothing is reported to anyone.
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "DO_NOT_TRACK": "true",
-    # The client's defaults retry a dead server for 246 s; the journal makes waiting pointless.
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+    # The client's defaults retry a dead server for 246 s; the journal makes waiting pointless. And it would repeat
+    # what made a run and was not answered in time, which makes two.
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
     "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "0",
     "MLFLOW_HTTP_REQUEST_BACKOFF_JITTER": "0",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
@@ -47,12 +48,32 @@ def tracking_uri(home: Path) -> str:
     return os.environ.get("MLFLOW_TRACKING_URI") or local_uri(home)
 
 
+def server_name() -> str:
+    """MLFLOW_TRACKING_URI as a journal may keep it, without user and password; "" for the local database."""
+    return _without_secrets(os.environ.get("MLFLOW_TRACKING_URI", ""))
+
+
+def uri_of(server: str, home: Path) -> str:
+    """Where a journal's `server` is: with user and password where MLFLOW_TRACKING_URI is the same and has them."""
+    if not server:
+        return local_uri(home)
+    return os.environ["MLFLOW_TRACKING_URI"] if server == server_name() else server
+
+
+def _without_secrets(uri: str) -> str:
+    parts = urlsplit(uri)
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl() if "@" in parts.netloc else uri
+
+
 @contextmanager
-def exclusive(path: Path) -> Iterator[None]:
-    """Hold the lock file `path`: one process at a time; released by the kernel when its holder dies."""
+def exclusive(path: Path, wait: bool = True) -> Iterator[None]:
+    """Hold the lock file `path`: one process at a time; released by the kernel when its holder dies.
+
+    BlockingIOError when another process has it and this one does not `wait`.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a") as stream:
-        fcntl.flock(stream, fcntl.LOCK_EX)
+        fcntl.flock(stream, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield
 
 
@@ -72,13 +93,13 @@ def check_reachable(uri: str) -> None:
         raise ConnectionError(f"{parts.scheme}://{parts.hostname}:{port}: {error}") from None
 
 
-def connect(home: Path, experiment: str) -> tuple[Any, str]:
-    """An MlflowClient and the id of the experiment, both made when they are missing.
+def connect(home: Path, experiment: str, uri: str = "") -> tuple[Any, str]:
+    """An MlflowClient of `uri` ("": of `tracking_uri`) and the id of the experiment, both made when missing.
 
     The first use of the local database creates its tables (seconds, once); two processes that start together
     wait for each other. Raises whatever the client raises.
     """
-    uri = tracking_uri(home)
+    uri = uri or tracking_uri(home)
     check_reachable(uri)
     prepare_environment()
     import logging

@@ -1,0 +1,54 @@
+"""The file that everything is in before MLflow hears of it."""
+
+import json
+from pathlib import Path
+
+from minivlm.tracking.journal import Journal, JournalReader
+from minivlm.tracking.store import local_uri, server_name, uri_of
+
+
+def test_a_line_that_is_half_written_waits_for_its_rest(tmp_path):
+    journal = Journal.create(tmp_path, "sft")
+    reader = JournalReader(journal.path)
+    journal.append({"op": "tags", "tags": {"名": "值"}})
+    assert [record["op"] for record in reader.read()] == ["tags"]
+    line = json.dumps({"seq": 2, "op": "end", "name": "结束"}, ensure_ascii=False).encode() + b"\n"
+    for part in (line[:-8], line[-8:]):
+        with journal.path.open("ab") as stream:
+            stream.write(part)
+        read = reader.read()
+    assert read == [{"seq": 2, "op": "end", "name": "结束"}]
+    assert reader.read() == []
+
+
+def test_a_line_that_is_no_json_is_skipped(tmp_path):
+    journal = Journal.create(tmp_path, "sft")
+    journal.append({"op": "tags", "run": "a"})
+    with journal.path.open("ab") as stream:
+        stream.write(b'{"seq": 2, "op": "me\n\xff\0\n[1, 2]\n7\n')
+    journal.append({"op": "end", "run": "a"})
+    assert [record["op"] for record in JournalReader(journal.path).read()] == ["tags", "end"]
+
+
+def test_a_journal_that_somebody_writes_to_cannot_be_seized(tmp_path):
+    journal = Journal.create(tmp_path, "sft")
+    follower = Journal.follow(journal.path)
+    assert follower is not None
+    for holder in (journal, follower):
+        assert Journal.seize(journal.path) is None
+        holder.close()
+    seized = Journal.seize(journal.path)
+    assert seized is not None
+    assert Journal.seize(journal.path) is None and Journal.follow(journal.path) is None
+    seized.discard()
+    assert Journal.seize(journal.path) is None and list(tmp_path.iterdir()) == []
+    seized.close()
+
+
+def test_a_journal_names_its_server_without_user_and_password(monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://me:secret@team.example/mlflow?x=1")
+    assert server_name() == "https://team.example/mlflow?x=1"
+    assert uri_of(server_name(), Path("mlruns")) == "https://me:secret@team.example/mlflow?x=1"
+    assert uri_of("http://other", Path("mlruns")) == "http://other"
+    monkeypatch.delenv("MLFLOW_TRACKING_URI")
+    assert server_name() == "" and uri_of("", Path("/a")) == local_uri(Path("/a"))

@@ -1,0 +1,152 @@
+"""What reaches MLflow, and which run it belongs to: temporary stores, no network."""
+
+import json
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from minivlm.errors import UserError
+from minivlm.files import write_json
+from minivlm.paths import Paths
+from minivlm.tracking import NullRun, stage_run, stages
+from tests.unit.tracking.toys import PARAMS, by_stage, stored
+
+
+def test_a_run_holds_parameters_metrics_and_what_it_was_made_from(paths):
+    with stage_run("sft", PARAMS, paths) as run:
+        for step in range(5):
+            run.log_metrics({"loss": 5.0 - step}, step=step)
+        run.log_metrics({"val_loss": 1.5, "nested": {"value": 2}, "not_measured": None})
+        run.log_params({"model": {"width": 512}})
+    client, _ = stored(paths)
+    found = by_stage(paths)["sft"]
+    assert found.info.status == "FINISHED"
+    assert found.data.params["sft.learning_rate"] == str(PARAMS.sft.learning_rate)
+    assert found.data.params["seed"] == str(PARAMS.seed)
+    assert found.data.params["model.width"] == "512"
+    assert found.data.metrics["val_loss"] == 1.5
+    assert found.data.metrics["nested.value"] == 2
+    assert found.data.metrics["hours"] > 0
+    assert found.data.metrics["money"] == pytest.approx(found.data.metrics["hours"] * PARAMS.prices.cpu_hour)
+    assert [(m.step, m.value) for m in client.get_metric_history(found.info.run_id, "loss")] == [
+        (step, 5.0 - step) for step in range(5)
+    ]
+    assert {"stage", "hardware.device", "hardware.cores", "version.torch"} <= set(found.data.tags)
+
+
+def test_a_result_ends_the_curve_of_the_same_name(paths):
+    with stage_run("sft", PARAMS, paths) as run:
+        run.log_metrics({"val_loss": 2.0}, step=10)
+        run.log_metrics({"val_loss": 1.0}, step=20)
+        run.log_metrics({"val_loss": 0.9})
+    client, _ = stored(paths)
+    run_id = by_stage(paths)["sft"].info.run_id
+    assert [(m.step, m.value) for m in client.get_metric_history(run_id, "val_loss")] == [
+        (10, 2.0),
+        (20, 1.0),
+        (20, 0.9),
+    ]
+    assert client.get_run(run_id).data.metrics["val_loss"] == 0.9
+
+
+def test_a_metric_that_is_no_number_is_refused(paths):
+    with pytest.raises(TypeError, match="loss"), stage_run("sft", PARAMS, paths) as run:
+        run.log_metrics({"loss": "low"})
+
+
+def test_stages_of_one_execution_share_a_parent_that_carries_their_results(paths):
+    with stage_run("pretrain", PARAMS, paths, key="a") as run:
+        run.log_metrics({"val_loss": 2.0})
+    with stage_run("evaluate", PARAMS, paths, key="a") as run:
+        run.log_metrics({"sft": {"heldout": {"attribute_recall": 0.9}}})
+    with stage_run("sft", PARAMS, paths, key="b"):
+        pass
+    _, runs = stored(paths)
+    parents = [run for run in runs if run.data.tags["stage"] == "reproduction"]
+    assert [run.info.run_name for run in parents] == ["no commit 1", "no commit 2"]
+    found = by_stage(paths)
+    assert found["pretrain"].data.tags["mlflow.parentRunId"] == parents[0].info.run_id
+    assert found["evaluate"].data.tags["mlflow.parentRunId"] == parents[0].info.run_id
+    assert found["sft"].data.tags["mlflow.parentRunId"] == parents[1].info.run_id
+    figures = parents[0].data.metrics
+    assert figures["pretrain.val_loss"] == 2.0
+    assert figures["evaluate.sft.heldout.attribute_recall"] == 0.9
+    assert figures["hours"] == pytest.approx(figures["pretrain.hours"] + figures["evaluate.hours"])
+    assert parents[0].data.params["sft.learning_rate"] == str(PARAMS.sft.learning_rate)
+    assert parents[0].info.status == "FINISHED"
+
+
+def test_a_stage_that_dvc_skipped_lends_its_figures_to_the_reproduction(paths):
+    write_json(paths.reports("pretrain") / "metrics.json", {"val_loss": 1.25, "device": "none"})
+    with stage_run("sft", PARAMS, paths):
+        pass
+    parent = by_stage(paths)["reproduction"]
+    assert parent.data.metrics["pretrain.val_loss"] == 1.25
+    assert parent.data.tags["reused"] == "pretrain"
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "reason"),
+    [
+        (UserError("the loss is not finite"), "FAILED", "the loss is not finite"),
+        (ValueError("two\nlines"), "FAILED", "ValueError: two lines"),
+        (KeyboardInterrupt(), "KILLED", "interrupted"),
+    ],
+)
+def test_a_run_that_ends_early_says_why(paths, error, status, reason):
+    with pytest.raises(type(error)), stage_run("sft", PARAMS, paths) as run:
+        run.log_metrics({"loss": 1.0}, step=0)
+        raise error
+    found = by_stage(paths)
+    assert found["sft"].info.status == found["reproduction"].info.status == status
+    assert found["sft"].data.tags["error"] == reason
+    assert found["reproduction"].data.tags["error"] == f"sft: {reason}"
+    assert found["sft"].data.metrics["loss"] == 1.0
+
+
+def test_pictures_tables_and_files_are_on_the_stage_and_on_the_reproduction(paths, tmp_path):
+    (tmp_path / "captions.md").write_text("a table", encoding="utf-8")
+    pictures = [Image.new("RGB", (16, 16), colour) for colour in ("red", "blue")]
+    with stage_run("evaluate", PARAMS, paths) as run:
+        run.log_artifact(tmp_path / "captions.md", "evaluate")
+        run.log_image(pictures[0], "sunset")
+        run.log_table({"picture": pictures, "SFT_vlm": ["红色", "蓝色"]}, "captions.json")
+    client, _ = stored(paths)
+    run_id = by_stage(paths)["evaluate"].info.run_id
+    assert {item.path for item in client.list_artifacts(run_id)} >= {"captions.json", "evaluate", "images"}
+    parent = by_stage(paths)["reproduction"]
+    assert "captions.json" in parent.data.tags["mlflow.loggedArtifacts"]
+    table = json.loads(Path(client.download_artifacts(parent.info.run_id, "captions.json")).read_text("utf-8"))
+    assert [row[1] for row in table["data"]] == ["红色", "蓝色"]
+    assert table["data"][0][0]["type"] == "image"
+
+
+def test_a_file_that_is_missing_is_an_error(paths, tmp_path):
+    with pytest.raises(FileNotFoundError), stage_run("evaluate", PARAMS, paths) as run:
+        run.log_artifact(tmp_path / "nowhere")
+
+
+def test_a_disabled_tracker_accepts_everything_and_writes_nothing(tmp_path):
+    params = PARAMS.model_copy(update={"tracking": PARAMS.tracking.model_copy(update={"enabled": False})})
+    paths = Paths(tmp_path)
+    with stage_run("sft", params, paths) as run:
+        assert isinstance(run, NullRun)
+        run.log_params({"a": 1})
+        run.log_metrics({"loss": 1.0}, step=1)
+        run.set_tags({"a": "b"})
+        run.log_artifact(tmp_path / "nowhere")
+        run.log_image(tmp_path / "nowhere", "x")
+        run.log_table({"a": [1]}, "a.json")
+        run.flush()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_failure_before_the_stage_starts_ends_its_runs(paths, monkeypatch):
+    def fail(root, stage):
+        raise OSError("disk")
+
+    monkeypatch.setattr(stages.facts, "input_tags", fail)
+    with pytest.raises(OSError, match="disk"), stage_run("sft", PARAMS, paths):
+        pytest.fail("the stage must not run")
+    assert by_stage(paths)["sft"].info.status == "FAILED"
