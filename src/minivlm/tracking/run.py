@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +26,19 @@ class Run:
         self.figures: dict[str, float] = {}  # what was logged without a step: the run's results
         self.resumes = False  # whether a later process may go on with it
         self.earlier_seconds = 0.0  # of work that an earlier process did for this run
+        self.when_over: list[Callable[[], None]] = []  # called when all is said, before MLflow is waited for
 
     @property
     def id(self) -> str:
         """This project's id of the run: `go_on` takes it up in another process."""
         return self._run
+
+    def then(self, done: Callable[[], None]) -> None:
+        """Have `done` called when the run has ended well and the journal says so, before MLflow is waited for.
+
+        What a training goes on from has to go then: one that is killed later has nothing left to say.
+        """
+        self.when_over.append(done)
 
     def begin(self) -> None:
         """Send what a held run was started with; everything but tags and parameters does so too."""
@@ -166,6 +175,10 @@ class NullRun(Run):
     def id(self) -> str:
         """None that another process could take up."""
         return ""
+
+    def then(self, done: Callable[[], None]) -> None:
+        """Call `done`: nothing is waited for."""
+        done()
 
     def begin(self) -> None:
         """Nothing."""

@@ -70,7 +70,11 @@ def stage_run(
     finally:
         seconds = time.monotonic() - started
         _finish(name, params, parent, child, reproduction, seconds, status, reason)
-        courier.close()
+        try:
+            for done in child.when_over if status == "FINISHED" else ():
+                done()
+        finally:
+            courier.close()
 
 
 def _origin(stage: str) -> dict[str, str]:

@@ -150,3 +150,28 @@ def test_a_failure_before_the_stage_starts_ends_its_runs(paths, monkeypatch):
     with pytest.raises(OSError, match="disk"), stage_run("sft", PARAMS, paths):
         pytest.fail("the stage must not run")
     assert by_stage(paths)["sft"].info.status == "FAILED"
+
+
+def test_what_is_to_be_done_when_all_is_said_comes_before_mlflow_is_waited_for(alone):
+    said = []
+
+    def done():
+        (journal,) = alone.journal.glob("*.jsonl")
+        said.append(journal.read_text(encoding="utf-8").count('"status": "FINISHED"'))
+
+    with stage_run("sft", PARAMS, alone) as run:
+        run.then(done)
+        assert said == []
+    assert said == [2]  # the stage's run and the reproduction's
+
+
+def test_what_is_to_be_done_at_the_end_is_not_done_after_a_failure(alone):
+    with pytest.raises(ValueError), stage_run("sft", PARAMS, alone) as run:
+        run.then(lambda: pytest.fail("it has not ended well"))
+        raise ValueError
+
+
+def test_a_disabled_tracker_does_at_once_what_is_to_be_done_at_the_end():
+    done = []
+    NullRun().then(lambda: done.append(1))
+    assert done == [1]
