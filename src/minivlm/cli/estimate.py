@@ -25,7 +25,7 @@ def command(
         list[str] | None, typer.Option(help="Tokens of a stage's rows on average, pictures included: sft=400.")
     ] = None,
     paper: Annotated[bool, typer.Option("--paper", help="Calculate for --device; run nothing.")] = False,
-    device: Annotated[str, typer.Option(help="With --paper: a GPU by name.")] = "RTX 4090",
+    device: Annotated[str | None, typer.Option(help="With --paper: a GPU by name; RTX 4090.")] = None,
     seconds: Annotated[float, typer.Option(min=0.1, help="Timed steps of each training stage, about.")] = 15.0,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
 ) -> None:
@@ -44,13 +44,15 @@ def command(
 
         if unknown := [name for name in stage or () if name not in STAGES]:
             raise UserError(f"no stage {unknown[0]!r}; there are: {', '.join(STAGES)}")
+        if device and not paper:
+            raise UserError("--device needs --paper: a probe runs on the device of this machine")
         params, present = _parameters(profile)
         asked = Asked(
             stages=stage or STAGES,
             rows={name: int(value) for name, value in _stated("--rows", rows, TRAIN_SPLITS)},
             tokens=dict(_stated("--tokens", tokens, TRAIN_SPLITS)),
             paper=paper,
-            device=device,
+            device=device or "RTX 4090",
             seconds=seconds,
         )
         found = {"profile": profile or None, **estimate(params, present, asked)}

@@ -26,6 +26,7 @@ class Run:
         self.figures: dict[str, float] = {}  # what was logged without a step: the run's results
         self.resumes = False  # whether a later process may go on with it
         self.earlier_seconds = 0.0  # of work that an earlier process did for this run
+        self.is_said = False  # whether the earlier process has told the results too
         self.when_over: list[Callable[[], None]] = []  # called when all is said, before MLflow is waited for
 
     @property
@@ -34,10 +35,7 @@ class Run:
         return self._run
 
     def then(self, done: Callable[[], None]) -> None:
-        """Have `done` called when the run has ended well and the journal says so, before MLflow is waited for.
-
-        What a training goes on from has to go then: one that is killed later has nothing left to say.
-        """
+        """Have `done` called when the run has ended well and the journal says so, before MLflow is waited for."""
         self.when_over.append(done)
 
     def begin(self) -> None:
@@ -47,14 +45,15 @@ class Run:
             self._courier.submit(operation | {"run": self._run})
         self._courier.flush()
 
-    def go_on(self, run: str, seconds: float = 0.0) -> None:
+    def go_on(self, run: str, seconds: float = 0.0, is_said: bool = False) -> None:
         """Begin as the run that an earlier process of the same work has left, after `seconds` of it.
 
-        RuntimeError when this one has begun already.
+        `is_said`: it has told the results as well, which are then not told again. RuntimeError when this one has
+        begun already.
         """
         if self._held is None:
             raise RuntimeError("the run has begun as one of its own")
-        self._run, self.earlier_seconds = run, seconds
+        self._run, self.earlier_seconds, self.is_said = run, seconds, is_said
         self.begin()
         self.set_tags({"error": ""})  # what ended the earlier process is over
 
@@ -88,7 +87,7 @@ class Run:
             last = self._last.get(key)
             if step is None:
                 self.figures[key] = number
-                if last is not None and last[1] == number:
+                if self.is_said or (last is not None and last[1] == number):
                     continue  # the curve ends there already
             at = step if step is not None else last[0] if last else 0
             # Of two values at one step and one millisecond MLflow would show the larger as the latest.
@@ -177,13 +176,12 @@ class NullRun(Run):
         return ""
 
     def then(self, done: Callable[[], None]) -> None:
-        """Call `done`: nothing is waited for."""
-        done()
+        """Nothing."""
 
     def begin(self) -> None:
         """Nothing."""
 
-    def go_on(self, run: str, seconds: float = 0.0) -> None:
+    def go_on(self, run: str, seconds: float = 0.0, is_said: bool = False) -> None:
         """Nothing."""
 
     def log_params(self, params: dict[str, Any]) -> None:

@@ -123,8 +123,8 @@ def _finish(
         spent["money"] = price * seconds / 3600
     # A result is said once: of a run that is gone on with, at its end.
     is_over = status == "FINISHED" or not child.resumes
-    if is_over:
-        child.log_metrics(spent)
+    if is_over:  # a training has told its own hours and money, without loading and saving
+        child.log_metrics({name: value for name, value in spent.items() if name not in child.figures})
     try:
         totals = reproduction.add(stage, spent)
     except OSError as error:  # a full disk: the stage has done its work all the same

@@ -1,6 +1,7 @@
 """What the tracker was told of a training, beside its states: one that goes on is one run, each step in it once.
 
     .state/<stage>/<key>/run             the tracker's id of the run
+    .state/<stage>/<key>/said            is there when the run has told its results
     .state/<stage>/<key>/points.jsonl    {"step": 40, "time": 1767225601000, "metrics": {"loss": 2.1, …}}
 
 Steps that were told and then lost, because the process was killed before their state was saved, are computed
@@ -27,14 +28,19 @@ if TYPE_CHECKING:
 
 
 def take_up(folder: Path, tracker: Run, seconds: float = 0.0) -> None:
-    """Let `tracker` go on with the run noted in `folder`, after `seconds` of training; else note its own there."""
-    noted = folder / "run"
+    """Let `tracker` go on with the run noted in `folder`, after `seconds` of training; else note its own there.
+
+    That a run has told its results is noted too: a process that is killed while it waits for MLflow has ended its
+    training, and the next one, which has only to write it down again, must not tell them twice.
+    """
+    noted, said = folder / "run", folder / "said"
     if earlier := noted.read_bytes().decode("ascii", "ignore") if noted.exists() else "":
-        tracker.go_on(earlier, seconds)
-        return
-    if tracker.id:
-        write_text(noted, tracker.id)
-    tracker.begin()
+        tracker.go_on(earlier, seconds, said.exists())
+    else:
+        if tracker.id:
+            write_text(noted, tracker.id)
+        tracker.begin()
+    tracker.then(lambda: write_text(said, ""))
 
 
 class Logbook:

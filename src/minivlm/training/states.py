@@ -87,6 +87,8 @@ def remove_states(folder: Path, key: str, before: float) -> None:
         if not kept.name.startswith(_GONE):
             if kept.name != key and written > before:
                 continue
+            if kept.name != key:
+                print(f"{kept}: the state of an earlier training with other parameters is removed", flush=True)
             # At once out of the way: half of a folder, which a kill may leave, would be gone on with.
             kept = kept.replace(kept.with_name(f"{_GONE}{os.getpid()}-{kept.name}"))
         shutil.rmtree(kept, ignore_errors=True)

@@ -171,7 +171,13 @@ def test_what_is_to_be_done_at_the_end_is_not_done_after_a_failure(alone):
         raise ValueError
 
 
-def test_a_disabled_tracker_does_at_once_what_is_to_be_done_at_the_end():
-    done = []
-    NullRun().then(lambda: done.append(1))
-    assert done == [1]
+def test_results_that_an_earlier_process_has_told_are_not_told_again(checkout):
+    with stage_run("sft", PARAMS, checkout, key="a", resumes=True) as run:
+        run.begin()
+        told = run.id
+        run.log_metrics({"val_loss": 1.4})
+    with stage_run("sft", PARAMS, checkout, key="b", resumes=True) as run:
+        run.go_on(told, 5.0, is_said=True)
+        run.log_metrics({"val_loss": 1.5})
+    found = by_stage(checkout)["sft"]
+    assert found.info.status == "FINISHED" and found.data.metrics["val_loss"] == 1.4
