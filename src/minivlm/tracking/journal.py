@@ -33,6 +33,11 @@ from pathlib import Path
 from typing import Any, Self
 
 FORMAT = 1
+_TYPES: dict[str, Any] = {
+    **dict.fromkeys(("op", "run", "stage", "experiment", "server"), str),
+    **dict.fromkeys(("seq", "delivered"), int),
+    **dict.fromkeys(("pid", "created"), int | float),
+}
 
 Operation = dict[str, Any]
 
@@ -187,12 +192,15 @@ def read_header(path: Path) -> dict[str, Any]:
 
 
 def _record(line: bytes) -> dict[str, Any]:
-    """The object of a line; none of one that a crash has cut off."""
+    """The object of a line; none of one that a crash has cut off or a disk has damaged."""
     try:
         record = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
-    return record if isinstance(record, dict) else {}
+    if not isinstance(record, dict):
+        return {}
+    sound = all(isinstance(record[name], kind) for name, kind in _TYPES.items() if name in record)
+    return record if sound and ("op" not in record or {"seq", "run"} <= record.keys()) else {}
 
 
 class OpenRuns:
