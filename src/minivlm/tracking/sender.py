@@ -163,7 +163,7 @@ class Sender:
 
         key = operation["name"].replace("/", "~")
         same = uuid.uuid5(uuid.NAMESPACE_URL, f"{operation['run']}/{operation['seq']}")
-        name = f"{key}+step+0+timestamp+{operation['time']}+{same}"
+        name = f"{key}+step+0+timestamp+{operation.get('time', 0)}+{same}"
         image = _load(operation["file"])
         with tempfile.TemporaryDirectory() as folder:
             image.save(Path(folder, f"{name}.png"))
