@@ -31,13 +31,12 @@ from typing import Annotated, Any, NamedTuple
 import typer
 
 from minivlm.errors import UserError
-from tests.reliability import fuzz_models, fuzz_params, fuzz_pictures, fuzz_rows
+from tests.reliability import fuzz_journals, fuzz_models, fuzz_params, fuzz_pictures, fuzz_rows
 from tests.reliability.fuzz_kind import Kind
 from tests.reliability.record import record
 
-KINDS = {
-    kind.name: kind for module in (fuzz_params, fuzz_rows, fuzz_pictures, fuzz_models) for kind in module.KINDS
-}
+MODULES = (fuzz_params, fuzz_rows, fuzz_pictures, fuzz_models, fuzz_journals)
+KINDS = {kind.name: kind for module in MODULES for kind in module.KINDS}
 LARGEST = 1 << 30  # bytes that an input may add to the process
 _BEYOND = 3 << 30  # bytes of addresses after which the system refuses
 _LONGEST = 9_000  # characters of a message: a list of keys may be long

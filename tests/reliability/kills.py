@@ -26,12 +26,14 @@ from typing import Annotated
 import typer
 
 from minivlm.files import sha256_tree, write_text
+from minivlm.tracking.backlog import deliver_left
 from tests.integration.toy_stage import ROOT, Stage, write_toy_inputs
 from tests.reliability.record import record
 
 OUTPUTS = ("artifacts/pretrain", "reports/pretrain/loss.csv", "reports/pretrain/metrics.json")
 SAVES = (0.0, 0.002, 0.02)  # minutes between two saved states: each step, a few, hardly one
 MOST_KILLS = 3  # of one training
+_DELIVERED_SECONDS = 60.0
 EPOCHS = 40.0  # about as long as a stage takes to start
 
 
@@ -126,6 +128,10 @@ def compare(stage: Stage, whole: Whole, outcome: Outcome) -> None:
         if sha256_tree(stage.root / name) != expected:
             outcome.faults.append(f"{name} has other bytes")
     outcome.lost_steps += max(0, whole.steps - len(stage.history()))
+    left = stage.root / ".state" / "tracking"
+    end = time.monotonic() + _DELIVERED_SECONDS
+    while list(left.glob("*.jsonl")) and time.monotonic() < end:  # of couriers that were killed, or still send
+        deliver_left(left, stage.root / "mlruns", "minivlm", wait=True)
     runs = tracked_runs(stage)
     if [status for status, _ in runs] != ["FINISHED"]:
         outcome.faults.append(f"runs in MLflow: {', '.join(status for status, _ in runs)}")
