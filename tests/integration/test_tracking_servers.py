@@ -19,14 +19,16 @@ STEPS = 1500  # as many as take some seconds, for the server to be taken away be
 
 
 IN_BOTH = ("down", "killed_in_the_middle", "gone_on_late")  # of the scenarios, to be quicker than all of them
+SHORT = ("sqlite down", "sqlite killed_in_the_middle")  # the others take minutes together: `-m long`
 
 
 def on(kind, *values, name):
     """A test's values on a kind of database, skipped where it is not to be had."""
     missing = postgres_missing() if kind == "postgresql" else ""
-    return pytest.param(
-        kind, *values, marks=pytest.mark.skipif(bool(missing), reason=missing), id=f"{kind} {name}"
-    )
+    marks = [pytest.mark.skipif(bool(missing), reason=missing)]
+    if name and f"{kind} {name}" not in SHORT:
+        marks.append(pytest.mark.long)
+    return pytest.param(kind, *values, marks=marks, id=f"{kind} {name}")
 
 
 CASES = [
