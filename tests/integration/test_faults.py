@@ -19,7 +19,13 @@ def whole(inputs, tmp_path_factory):
     return run_whole(make_stage(tmp_path_factory.mktemp("whole") / "checkout", inputs))
 
 
-@pytest.mark.parametrize("kind", FAULTS)
+# Those that a unit test cannot show; `-m long` for the others.
+SHORT = ("disk full at a saved state", "loading process killed", "saved state damaged")
+
+
+@pytest.mark.parametrize(
+    "kind", [pytest.param(kind, marks=() if kind in SHORT else pytest.mark.long) for kind in FAULTS]
+)
 def test_it_ends_in_one_line_and_goes_on_as_if_nothing_had_been(inputs, whole, tmp_path, kind):
     assert inject(make_stage(tmp_path / "checkout", inputs), whole, FAULTS[kind], 5).faults == []
 
