@@ -2,21 +2,10 @@
 
 import pytest
 
-from tests.integration.toy_stage import write_toy_inputs
 from tests.reliability.faults import FAULTS, inject, not_finite
-from tests.reliability.kills import make_stage, run_whole
+from tests.reliability.kills import make_stage
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(scope="module")
-def inputs(tmp_path_factory):
-    return write_toy_inputs(tmp_path_factory.mktemp("inputs"), tmp_path_factory.mktemp("scratch"))
-
-
-@pytest.fixture(scope="module")
-def whole(inputs, tmp_path_factory):
-    return run_whole(make_stage(tmp_path_factory.mktemp("whole") / "checkout", inputs))
 
 
 # Those that a unit test cannot show; `-m long` for the others.

@@ -4,18 +4,7 @@ import random
 
 import pytest
 
-from tests.integration.toy_stage import write_toy_inputs
-from tests.reliability.kills import killed_and_gone_on, make_stage, run_whole
-
-
-@pytest.fixture(scope="module")
-def inputs(tmp_path_factory):
-    return write_toy_inputs(tmp_path_factory.mktemp("inputs"), tmp_path_factory.mktemp("scratch"))
-
-
-@pytest.fixture(scope="module")
-def whole(inputs, tmp_path_factory):
-    return run_whole(make_stage(tmp_path_factory.mktemp("whole") / "checkout", inputs))
+from tests.reliability.kills import killed_and_gone_on, make_stage
 
 
 @pytest.mark.parametrize("seed", [1, 2])

@@ -12,19 +12,13 @@ from ruamel.yaml import YAML
 from safetensors.torch import load_file
 
 from minivlm.files import read_json, sha256_tree
-from tests.integration.toy_stage import Stage, write_toy_inputs
+from tests.integration.toy_stage import Stage
 
 pytestmark = pytest.mark.slow
 TORCHRUN = "torchrun --standalone --nproc-per-node 2"
 ACCELERATE = (
     "accelerate launch --multi_gpu --num_processes 2 --num_machines 1 --mixed_precision no --dynamo_backend no"
 )
-
-
-@pytest.fixture(scope="module")
-def inputs(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("inputs")
-    return write_toy_inputs(folder, tmp_path_factory.mktemp("scratch"))
 
 
 @pytest.fixture(scope="module")

@@ -172,11 +172,7 @@ def main(
             "command": f"python -m tests.reliability.faults --number {number}",
             "injected": number * len(counts),
             "handled": counts,
-            "faults": len(total.faults),
-            "lost_steps": total.lost_steps,
-            "doubled_metrics": total.doubled_metrics,
-            "unhandled_exceptions": total.unhandled,
-            "minutes": round((time.monotonic() - began) / 60, 1),
+            **total.figures(began),
         },
     )
     raise typer.Exit(bool(total.faults))

@@ -58,6 +58,16 @@ class Outcome:
     doubled_metrics: int = 0
     unhandled: int = 0
 
+    def figures(self, began: float) -> dict[str, float]:
+        """What docs/reliability.json says of all trainings since `began`, of time.monotonic."""
+        return {
+            "faults": len(self.faults),
+            "lost_steps": self.lost_steps,
+            "doubled_metrics": self.doubled_metrics,
+            "unhandled_exceptions": self.unhandled,
+            "minutes": round((time.monotonic() - began) / 60, 1),
+        }
+
 
 def make_stage(root: Path, inputs: Path) -> Stage:
     """The toy stage with more steps, each of them logged, and MLflow."""
@@ -191,11 +201,7 @@ def main(
             "kills": len(total.kills),
             "survived": total.survived,
             "trainings": trainings,
-            "faults": len(total.faults),
-            "lost_steps": total.lost_steps,
-            "doubled_metrics": total.doubled_metrics,
-            "unhandled_exceptions": total.unhandled,
-            "minutes": round((time.monotonic() - began) / 60, 1),
+            **total.figures(began),
         },
     )
     raise typer.Exit(bool(total.faults))
