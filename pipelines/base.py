@@ -1,6 +1,5 @@
 """base: tokenizer, vision tower and base language model, which both training stages start from."""
 
-import time
 from collections.abc import Callable
 
 from minivlm.stage import StageRun, stage_app
@@ -24,7 +23,7 @@ def run(stage: StageRun) -> Callable[[], None]:
     from minivlm.training.resume_key import resume_key
     from minivlm.training.states import remove_states
 
-    started, params, paths = time.time(), stage.params, stage.paths
+    params, paths = stage.params, stage.paths
     seed_everything(params.seed, params.threads)
     device = resolve_device(params.runtime.device)
     brought = find_parts(params.base, paths.root, place=params.runtime.hub, downloads=params.runtime.downloads)
@@ -58,7 +57,7 @@ def run(stage: StageRun) -> Callable[[], None]:
     stage.tracker.log_metrics({part: numbers(figures) for part, figures in metrics.items()})
     path = stage.reports / "cost.json"
     report_base(path, spent, measured, name, device, params.prices, stage.tracker)
-    return lambda: remove_states(states, key, started)
+    return lambda: remove_states(states, key)
 
 
 def numbers(figures: dict[str, float | str]) -> dict[str, float]:

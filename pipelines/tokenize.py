@@ -1,5 +1,8 @@
 """Accepted rows → memory-mapped tokens, loss masks and pictures; length statistics; samples that show the mask."""
 
+if __name__ == "tokenize":  # of `python pipelines/sft.py`: there it hides the standard library's module
+    raise SystemExit("error: start a stage as a module, in the project's folder: python -m pipelines.<stage>")
+
 from minivlm.stage import StageRun, stage_app
 
 

@@ -139,6 +139,12 @@ def _wait(process: subprocess.Popen[bytes], report: Path, received: list[int]) -
     while not (report.exists() or received):
         with contextlib.suppress(subprocess.TimeoutExpired):
             code = process.wait(_POLL_SECONDS)
+            if code < 0:
+                reason = signal.strsignal(-code) or f"signal {-code}"
+                print(
+                    f"error: the launcher was ended from outside ({reason}), and all ranks with it",
+                    file=sys.stderr,
+                )
             return code if code >= 0 else 128 - code
     process.send_signal(signal.SIGSTOP)  # it would tell at length what is known
     if not report.exists():

@@ -9,7 +9,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, redirect_stdout
+from contextlib import AbstractContextManager, contextmanager, nullcontext, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
@@ -19,6 +19,7 @@ import typer
 from minivlm import hardware, launcher
 from minivlm.config import Params, load_params
 from minivlm.errors import StoppedError, UserError
+from minivlm.locks import alone
 from minivlm.paths import Paths
 
 if TYPE_CHECKING:
@@ -87,12 +88,20 @@ def stage_app(
                 return
             if launches and params.runtime.launcher and not launcher.is_launched():
                 raise typer.Exit(launcher.launch(params.runtime.launcher, f"pipelines.{name}", params.threads))
-            with _tracker(name, params, paths, resumes) as tracker:
-                finish = run(StageRun(name=name, params=params, paths=paths, tracker=tracker))
-            if finish:
-                finish()
+            with _outputs(name, paths):
+                with _tracker(name, params, paths, resumes) as tracker:
+                    finish = run(StageRun(name=name, params=params, paths=paths, tracker=tracker))
+                if finish:
+                    finish()
 
     return app
+
+
+def _outputs(name: str, paths: Paths) -> AbstractContextManager[None]:
+    """Hold the stage's folders, in a checkout, against another process; of several ranks the first does."""
+    if launcher.rank():
+        return nullcontext()
+    return alone(paths.state / "locks" / name, f"{name} is being run in this checkout")
 
 
 @contextmanager

@@ -127,9 +127,9 @@ def test_an_array_of_objects_is_refused(trap, one_line, tmp_path):
 
 
 def test_a_feature_cache_of_objects_is_refused(trap, one_line, tmp_path):
-    np.save(tmp_path / "filled.npy", np.array([trap], dtype=object), allow_pickle=True)
+    np.save(tmp_path / "sums.npy", np.array([trap], dtype=object), allow_pickle=True)
     with pytest.raises(UserError, match="damaged feature cache") as caught:
-        features._filled(tmp_path, 1)
+        features._sums(tmp_path, 1)
     one_line(caught)
 
 

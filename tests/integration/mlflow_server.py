@@ -125,7 +125,7 @@ def postgres_missing():
     if postgres_programs() is None:
         return "no PostgreSQL (Debian's package: postgresql)"
     if not any(map(importlib.util.find_spec, DRIVERS)):
-        return "no driver for PostgreSQL (pip install psycopg2-binary)"
+        return "no driver for PostgreSQL (psycopg2-binary, of the extra dev)"
     return ""
 
 

@@ -97,6 +97,15 @@ FAULTS = {
         r"error: a process that loads rows was killed .*lower runtime\.workers.*",
         before="feed.loader_workers = lambda *arguments: 1",
     ),
+    "second process": Fault(
+        "import subprocess\n"
+        "second = subprocess.run([sys.executable, '-m', 'pipelines.pretrain'], capture_output=True, text=True)\n"
+        "said = f'error: pretrain is being run in this checkout by process {os.getpid()}; '\n"
+        "refused = second.returncode == 2 and second.stderr.startswith(said)\n"
+        "os.kill(os.getpid(), signal.SIGTERM if refused else signal.SIGKILL)",
+        75,
+        r"stopped: pretrain: after step \d+ of .*",
+    ),
     "saved state damaged": Fault(
         "os.kill(os.getpid(), signal.SIGTERM)",
         75,

@@ -119,13 +119,23 @@ def test_1e_4_is_a_number(tmp_path):
     assert load_params(tmp_path / "params.yaml").sft.learning_rate == 1e-4
 
 
-@pytest.mark.parametrize("text", ["seed: [1, 2", "a: b: c", "seed: 1\nseed: 2\n", "\tx: 1"])
-def test_what_is_not_yaml_is_said_in_one_line(tmp_path, text):
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ("seed: [1, 2", "line 1, column 12: expected ',' or ']'"),
+        ("a: b: c", "line 1, column 5: mapping values are not allowed here"),
+        ("seed: 1\nseed: 2\n", 'line 2, column 1: found duplicate key "seed" with value "2" (original value: "1")'),
+        ("\tx: 1", "line 1, column 1: found character '\\t' that cannot start any token"),
+        ("a: 2024-13-01", "month must be in 1..12"),
+    ],
+)
+def test_what_is_not_yaml_is_said_in_one_line_with_its_place(tmp_path, text, fault):
     path = tmp_path / "params.yaml"
     path.write_text(text, encoding="utf-8")
-    with pytest.raises(UserError, match="not valid YAML") as caught:
+    with pytest.raises(UserError) as caught:
         load_params(path)
-    assert "\n" not in str(caught.value)
+    said = str(caught.value)
+    assert said.startswith(f"params.yaml: not valid YAML: {fault}") and "\n" not in said and "yaml.dev" not in said
 
 
 @pytest.mark.parametrize("content", [b"", b"- 1\n- 2\n", b"just text", b"\xff\xfe\x00"])

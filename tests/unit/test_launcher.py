@@ -126,6 +126,15 @@ def test_a_signal_ends_all(start, tmp_path, number, code, line):
     assert outcome(process, tmp_path) == (code, "", line)
 
 
+def test_a_launcher_that_is_killed_is_one_line(start, tmp_path):
+    process = start("time.sleep(99)")
+    wait_for(tmp_path / "started-0", tmp_path / "started-1")
+    [fake] = psutil.Process(process.pid).children()
+    fake.kill()
+    line = "error: the launcher was ended from outside (Killed), and all ranks with it\n"
+    assert outcome(process, tmp_path) == (137, "", line)
+
+
 def test_a_second_interrupt_does_not_wait_for_the_first_rank(start, tmp_path):
     process = start("import signal\nsignal.signal(signal.SIGINT, lambda *_: open('heard', 'w'))\ntime.sleep(99)")
     wait_for(tmp_path / "started-0", tmp_path / "started-1")

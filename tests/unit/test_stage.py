@@ -1,10 +1,18 @@
 """The frame of a stage: what ends in one line, and what stays a traceback."""
 
+import os
+import subprocess
+import sys
+from types import SimpleNamespace
+
 import pytest
 import typer
+from typer.testing import CliRunner
 
+from minivlm import stage
 from minivlm.errors import UserError
-from minivlm.stage import one_line_errors
+from minivlm.paths import Paths, project_root
+from minivlm.stage import one_line_errors, stage_app
 
 
 @pytest.mark.parametrize(
@@ -27,3 +35,40 @@ def test_what_a_user_can_mend_is_one_line(capsys, error, code, line):
 def test_a_bug_keeps_its_traceback(error):
     with pytest.raises(type(error)), one_line_errors():
         raise error
+
+
+SECOND = """
+import sys
+from pathlib import Path
+from minivlm.errors import UserError
+from minivlm.paths import Paths
+from minivlm.stage import _outputs
+try:
+    with _outputs("sft", Paths(Path(sys.argv[1]))):
+        print("free")
+except UserError as error:
+    print(error)
+"""
+
+
+def test_a_stage_that_runs_here_already_is_refused_and_left_alone(tmp_path, monkeypatch):
+    """Two would write the same folders; what the stage returns, which removes states, runs before it lets go."""
+    monkeypatch.setattr(stage, "Paths", lambda: Paths(tmp_path))
+    monkeypatch.setattr(stage, "load_params", lambda path: SimpleNamespace(runtime=SimpleNamespace(launcher="")))
+    monkeypatch.setattr(stage, "_tracker", lambda *arguments: stage.nullcontext())
+    seen = []
+
+    def other():
+        command = [sys.executable, "-c", SECOND, str(tmp_path)]
+        seen.append(subprocess.run(command, capture_output=True, text=True, cwd=project_root()).stdout)
+
+    def run(of):
+        other()
+        return other
+
+    assert CliRunner().invoke(stage_app("sft", "", run)).exit_code == 0
+    other()
+    line = (
+        f"sft is being run in this checkout by process {os.getpid()}; wait for it, stop it, or use another clone\n"
+    )
+    assert seen == [line, line, "free\n"]

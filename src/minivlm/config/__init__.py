@@ -208,5 +208,12 @@ def read_yaml(path: Path, name: str) -> Any:
         return YAML(typ="safe", pure=True).load(content.decode("utf-8"))
     except Exception as error:
         # Beside its own errors ruamel raises what it stumbles over: a month 13, brackets nested too deep,
-        # a tag without a value (ValueError, RecursionError, TypeError ...). Whichever it is, it names the place.
-        raise UserError(f"{name}: not valid YAML: {' '.join(str(error).split())[:_LONGEST]}") from None
+        # a tag without a value (ValueError, RecursionError, TypeError ...).
+        raise UserError(f"{name}: not valid YAML: {_yaml_fault(error)}") from None
+
+
+def _yaml_fault(error: Exception) -> str:
+    """What ruamel says and where, without the advice that it adds for those who program with it."""
+    problem, mark = getattr(error, "problem", None), getattr(error, "problem_mark", None)
+    said = f"line {mark.line + 1}, column {mark.column + 1}: {problem}" if problem and mark else str(error)
+    return " ".join(said.split())[:_LONGEST]

@@ -66,7 +66,7 @@ def time_filling(
         store = _Watched.create(Path(folder), count, features_shape(objective.model.config), precision)
 
         def fill(groups: int) -> list[tuple[float, int]]:
-            store.filled[:] = False
+            store.forget(np.arange(count))
             store.ends, reader = [(time.perf_counter(), 0)], _Reader(pictures, preparation)
             wanted = np.arange(min(groups * BATCH, count))
             fill_features(store, wanted, objective, reader, precision=precision, device=device)

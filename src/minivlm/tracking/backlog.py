@@ -10,9 +10,10 @@ import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from minivlm.locks import exclusive
 from minivlm.tracking.delivery import Delivery, one_line
 from minivlm.tracking.journal import FORMAT, Journal, JournalReader, OpenRuns, read_header
-from minivlm.tracking.store import exclusive, uri_of
+from minivlm.tracking.store import uri_of
 
 
 @dataclass

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from minivlm.files import read_json, write_json
-from minivlm.tracking.store import exclusive
+from minivlm.locks import exclusive
 
 
 @dataclass(frozen=True)

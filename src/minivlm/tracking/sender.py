@@ -13,8 +13,8 @@ import uuid
 from pathlib import Path
 from typing import Any
 
+from minivlm.locks import exclusive
 from minivlm.tracking.journal import Operation
-from minivlm.tracking.store import exclusive
 
 RUN_TAG = "minivlm.run"
 JOURNAL_TAG = "minivlm.journal"

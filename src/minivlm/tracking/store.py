@@ -1,15 +1,13 @@
 """Where runs go: a local database by default, a server by MLFLOW_TRACKING_URI; quiet and quick to give up."""
 
-import fcntl
 import os
 import socket
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import getproxies
 
+from minivlm.locks import exclusive
 from minivlm.tracking.page import experiment_tags
 
 CONNECT_SECONDS = 3.0
@@ -63,18 +61,6 @@ def uri_of(server: str, home: Path) -> str:
 def _without_secrets(uri: str) -> str:
     parts = urlsplit(uri)
     return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl() if "@" in parts.netloc else uri
-
-
-@contextmanager
-def exclusive(path: Path, wait: bool = True) -> Iterator[None]:
-    """Hold the lock file `path`: one process at a time; released by the kernel when its holder dies.
-
-    BlockingIOError when another process has it and this one does not `wait`.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a") as stream:
-        fcntl.flock(stream, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield
 
 
 def check_reachable(uri: str) -> None:

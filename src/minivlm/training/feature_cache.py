@@ -74,7 +74,7 @@ def open_features(
 
 
 def features_key(tower: Path, pictures: Path, layer: int, precision: str, device: str) -> str:
-    """What names a cache: all that the features follow from, but for last bits that two GPUs differ in.
+    """What names a cache: all that the features follow from, but for last bits that two devices differ in.
 
     The tower with its picture preparation, the pictures, the feature layer, the precision, the kind of device, the
     code and the libraries that compute.
@@ -114,7 +114,7 @@ def fill_features(
     from minivlm.model.frozen import frozen_in
 
     groups = [
-        np.arange(start, min(start + BATCH, len(store.filled)))
+        np.arange(start, min(start + BATCH, len(store)))
         for start in (np.unique(store.missing(wanted) // BATCH) * BATCH).tolist()
     ]
     if not groups:
@@ -130,7 +130,7 @@ def fill_features(
     ):
         for group, pixels in zip(groups, load(_Pixels(reader), groups, workers, kind == "cuda"), strict=True):
             features = objective.picture_features(pixels.to(device, non_blocking=True))
-            missing = ~store.filled[group]
+            missing = np.isin(group, store.missing(group))
             store.write(group[missing], features[torch.from_numpy(missing).to(device)])
             computed += int(missing.sum())
             if time.monotonic() - flushed > _FLUSHED:

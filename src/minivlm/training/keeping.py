@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from minivlm.training.logbook import sync_points
 from minivlm.training.states import StateFolder
 from minivlm.training.stopping import StopSignals, never
 
@@ -40,6 +41,7 @@ def kept(keep: Keep | None, counter: StepCounter[Any]) -> Iterator[dict[str, Any
 
     def save(state: TrainingState) -> None:
         counter.note(state.result)
+        sync_points(states.path)
         states.save(state)
 
     with StopSignals() as stop:

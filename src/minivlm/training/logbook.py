@@ -11,6 +11,7 @@ tracker that has it already that changes nothing.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sys
@@ -19,12 +20,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from minivlm.files import write_text
+from minivlm.files import sync, write_text
 
 if TYPE_CHECKING:
     from minivlm.tracking import Run
 
     Tell = Callable[[dict[str, float], int, int], None]
+
+
+_POINTS = "points.jsonl"
 
 
 def take_up(folder: Path, tracker: Run, seconds: float = 0.0) -> None:
@@ -48,7 +52,7 @@ class Logbook:
 
     def __init__(self, folder: Path, tell: Tell) -> None:
         """Tell again what `folder` says was told: `tell(metrics, step, time)`, milliseconds since 1970."""
-        self._tell_others, self._path = tell, folder / "points.jsonl"
+        self._tell_others, self._path = tell, folder / _POINTS
         folder.mkdir(parents=True, exist_ok=True)
         self._told: set[int] = set()
         self._warned = False
@@ -73,6 +77,12 @@ class Logbook:
     def _tell(self, point: dict[str, Any]) -> None:
         self._told.add(point["step"])
         self._tell_others(point["metrics"], point["step"], point["time"])
+
+
+def sync_points(folder: Path) -> None:
+    """Have on the disk what was told until now: steps that a state says are done, nobody tells anew."""
+    with contextlib.suppress(OSError):  # without points, or on a full disk, of which the state's own writing tells
+        sync(folder / _POINTS)
 
 
 def _whole_lines(path: Path) -> list[dict[str, Any]]:

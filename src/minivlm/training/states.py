@@ -21,6 +21,7 @@ from minivlm.files import sha256_file, sync
 from minivlm.training.resume import TrainingState, read_state, write_state
 
 KEPT = 2
+OTHERS_KEPT = 3  # trainings that were stopped and may go on; each takes up to some hundred MB at full size
 _NAME = re.compile(r"step-(\d{8})-([0-9a-f]{16})\.safetensors")
 _ASIDE = ".step"  # begins the name of what is being written
 _GONE = ".gone-"  # and of a folder that is being removed
@@ -76,19 +77,21 @@ class StateFolder:
         )
 
 
-def remove_states(folder: Path, key: str, before: float) -> None:
-    """Remove what is kept of `key` below `folder`, and what earlier trainings left there for good.
+def remove_states(folder: Path, key: str) -> None:
+    """Remove what is kept of `key` below `folder`; of trainings with other keys, such as had another parameter and
+    were stopped, the last OTHERS_KEPT stay. No other process may be training there."""
+    kept = [path for path in folder.glob("*") if path.is_dir()]
+    others = sorted((path for path in kept if path.name != key and not path.name.startswith(_GONE)), key=_written)
+    for old in others[:-OTHERS_KEPT]:
+        print(f"{old}: the state of an earlier training with other parameters is removed", flush=True)
+    # At once out of the way: half of a folder, which a kill may leave, would be gone on with.
+    for path in [folder / key, *others[:-OTHERS_KEPT]]:
+        if path.exists():
+            path.replace(path.with_name(f"{_GONE}{os.getpid()}-{path.name}"))
+    for gone in folder.glob(f"{_GONE}*"):
+        shutil.rmtree(gone, ignore_errors=True)
 
-    Of other keys, such as had another parameter, those last written at `before` (seconds since 1970) or sooner:
-    what is newer belongs to a training beside this one.
-    """
-    for kept in [path for path in folder.glob("*") if path.is_dir()]:
-        written = max((file.stat().st_mtime for file in kept.iterdir()), default=0.0)
-        if not kept.name.startswith(_GONE):
-            if kept.name != key and written > before:
-                continue
-            if kept.name != key:
-                print(f"{kept}: the state of an earlier training with other parameters is removed", flush=True)
-            # At once out of the way: half of a folder, which a kill may leave, would be gone on with.
-            kept = kept.replace(kept.with_name(f"{_GONE}{os.getpid()}-{kept.name}"))
-        shutil.rmtree(kept, ignore_errors=True)
+
+def _written(path: Path) -> float:
+    """When something was last written in a training's folder, seconds since 1970."""
+    return max((file.stat().st_mtime for file in path.rglob("*")), default=0.0)

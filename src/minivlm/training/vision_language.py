@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
@@ -17,7 +16,7 @@ from minivlm.training.distributed import Processes, check_share, find_processes,
 from minivlm.training.energy import measured_energy
 from minivlm.training.feed import Feed, loader
 from minivlm.training.inputs import InputFiles
-from minivlm.training.logbook import Logbook, nobody, take_up
+from minivlm.training.logbook import Logbook, nobody, sync_points, take_up
 from minivlm.training.mishaps import kept_when_diverged, memory_advice
 from minivlm.training.places import Machine, Places
 from minivlm.training.result import FitResult
@@ -69,7 +68,6 @@ def train_vision_language(
     from minivlm.training.mean_loss import mean_loss
     from minivlm.training.operations import OperationCounter
 
-    started = time.time()
     seed_everything(seed, machine.threads)
     processes = find_processes()
     check_share(processes, stage, accumulation, machine.sharding)
@@ -135,6 +133,7 @@ def train_vision_language(
             with processes.together():
                 if processes.is_main:
                     inputs.check()
+                    sync_points(states.path)
                     states.save(state)
 
         with (
@@ -172,7 +171,7 @@ def train_vision_language(
     _write_results(places, tracker, objective, result, trained, seed, pictures.sources)
     path, energy = places.reports / "cost.json", measured.energy
     report_stage(stage, path, result, name, machine.prices, energy, tracker, devices, filled)
-    return lambda: remove_states(places.state, key, started)
+    return lambda: remove_states(places.state, key)
 
 
 def _write_results(

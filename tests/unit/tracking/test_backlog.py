@@ -10,11 +10,12 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from minivlm.locks import exclusive
 from minivlm.tracking import courier, delivery, stage_run
 from minivlm.tracking.backlog import deliver_left
 from minivlm.tracking.journal import Journal, JournalReader
 from minivlm.tracking.sender import JOURNAL_TAG, Sender
-from minivlm.tracking.store import connect, exclusive
+from minivlm.tracking.store import connect
 from tests.unit.tracking.toys import PARAMS, LeftStage, ThreadInsteadOfProcess, by_stage, stored
 
 

@@ -2,15 +2,9 @@
 
 from pathlib import Path
 
-from minivlm.tracking.store import exclusive, local_uri
+from minivlm.tracking.store import local_uri
 
 
 def test_the_local_store_is_the_same_from_every_directory(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert local_uri(Path("mlruns")) == f"sqlite:///{tmp_path}/mlruns/mlflow.db"
-
-
-def test_the_lock_is_released_when_its_block_ends(tmp_path):
-    for _ in range(2):
-        with exclusive(tmp_path / "lock"):
-            pass

@@ -150,7 +150,7 @@ def test_a_stage_that_wants_other_pictures_writes_the_same_features(
     options = dict(precision=precision, device="cpu")
     assert fill_features(some, wanted, objective, reader, **options) == 6 and tower_calls == [6]
     assert torch.equal(some.read(wanted), whole.read(wanted))
-    some.filled[BATCH + 2] = False
+    some.forget(np.array([BATCH + 2]))
     some.write(np.array([BATCH + 1]), torch.zeros(1, *SHAPE))  # marked: what is there stays as it is
     assert fill_features(some, np.array([BATCH + 2]), objective, reader, **options) == 1
     assert torch.equal(some.read(np.array([BATCH + 2])), whole.read(np.array([BATCH + 2])))
@@ -178,7 +178,7 @@ def test_what_was_not_flushed_counts_as_missing(stores, objective, tmp_path):
 
 def test_a_damaged_cache_and_a_full_disk_are_one_line(tmp_path, monkeypatch):
     store_at(tmp_path / "cache")
-    (tmp_path / "cache" / "filled.npy").write_bytes(b"no array")
+    (tmp_path / "cache" / "sums.npy").write_bytes(b"no array")
     with pytest.raises(UserError, match="damaged feature cache; delete the folder"):
         store_at(tmp_path / "cache")
     with pytest.raises(UserError, match=r"takes 100.0 GB and .* free; free some, or set runtime.feature_cache"):
@@ -204,15 +204,29 @@ def test_features_that_are_not_there_are_not_read(tmp_path):
         store.read(np.array([2, 3]))
 
 
+def test_features_that_a_disk_has_changed_are_not_read(tmp_path):
+    """Zeros, as a lost block has them, and one bit."""
+    store, size = store_at(tmp_path / "cache"), 4 * int(np.prod(SHAPE))
+    store.write(np.arange(3), torch.ones(3, *SHAPE))
+    store.flush()
+    whole = (tmp_path / "cache" / "features.bin").read_bytes()
+    for damaged in (bytes(size), bytes([whole[size] ^ 1]) + whole[size + 1 : 2 * size]):
+        (tmp_path / "cache" / "features.bin").write_bytes(whole[:size] + damaged + whole[2 * size :])
+        store = store_at(tmp_path / "cache")
+        assert store.read(np.array([0, 2])).sum() == 2 * np.prod(SHAPE)
+        with pytest.raises(UserError, match="the features of picture 1 are not those written there; delete the f"):
+            store.read(np.array([0, 1]))
+
+
 def test_a_creation_stopped_at_any_point_is_gone_on_with(tmp_path):
     for stopped_at in ("write", "truncate"):
         folder = tmp_path / stopped_at
         folder.mkdir()
         if stopped_at == "truncate":
             (folder / "features.bin").touch()
-        np.save(folder / "filled.npy", np.ones(PICTURES, bool))  # of features that somebody removed
+        np.save(folder / "sums.npy", np.ones(PICTURES, np.int64))  # of features that somebody removed
         assert len(store_at(folder).missing(np.arange(PICTURES))) == PICTURES
-    (tmp_path / "write" / "filled.npy").unlink()
+    (tmp_path / "write" / "sums.npy").unlink()
     assert len(store_at(tmp_path / "write").missing(np.arange(PICTURES))) == PICTURES
 
 

@@ -3,12 +3,11 @@
 import os
 import resource
 import signal
-import time
 
 import pytest
 
 from minivlm.errors import UserError
-from minivlm.training.states import StateFolder, remove_states
+from minivlm.training.states import OTHERS_KEPT, StateFolder, remove_states
 from tests.unit.training.test_resume import STEPS, run
 
 
@@ -83,22 +82,25 @@ def test_a_disk_that_is_full_costs_nothing_that_was_saved(folder, states):
     assert folder.newest().result.steps == 1
 
 
-def test_removing_leaves_what_is_newer_alone(tmp_path, states):
-    began = time.time()
-    for name in ("own", "left", "beside"):
+def test_removing_keeps_the_last_trainings_that_were_stopped(tmp_path, states, capsys):
+    """In the order in which they were written to, which is not that of their names."""
+    stopped = ["d", "b", "e", "a", "c"][: OTHERS_KEPT + 2]
+    for age, name in enumerate(["own", *reversed(stopped)]):
         StateFolder(tmp_path / name).save(states[0])
-    (tmp_path / "empty").mkdir()
-    (tmp_path / ".gone-own").mkdir()  # of a process that was killed while it removed
-    (tmp_path / "best.safetensors").touch()
-    for name, seconds in (("left", -10), ("beside", 100)):
         for file in (tmp_path / name).iterdir():
-            os.utime(file, times=(began + seconds,) * 2)
-    remove_states(tmp_path, "own", began)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["beside", "best.safetensors"]
+            os.utime(file, times=(1_000_000 - age,) * 2)
+    (tmp_path / ".gone-1-own").mkdir()  # of a process that was killed while it removed
+    (tmp_path / "best.safetensors").touch()
+    remove_states(tmp_path, "own")
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(
+        [*stopped[-OTHERS_KEPT:], "best.safetensors"]
+    )
+    removed = [line.partition(":")[0] for line in capsys.readouterr().out.splitlines()]
+    assert removed == [str(tmp_path / name) for name in stopped[:-OTHERS_KEPT]]
 
 
 def test_a_folder_that_is_removed_is_out_of_the_way_before_its_first_file_goes(tmp_path, states, monkeypatch):
     StateFolder(tmp_path / "own").save(states[0])
     monkeypatch.setattr("minivlm.training.states.shutil.rmtree", lambda path, ignore_errors: None)  # killed here
-    remove_states(tmp_path, "own", time.time())
+    remove_states(tmp_path, "own")
     assert StateFolder(tmp_path / "own").newest() is None and not (tmp_path / "own").exists()
