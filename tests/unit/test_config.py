@@ -124,7 +124,10 @@ def test_1e_4_is_a_number(tmp_path):
     [
         ("seed: [1, 2", "line 1, column 12: expected ',' or ']'"),
         ("a: b: c", "line 1, column 5: mapping values are not allowed here"),
-        ("seed: 1\nseed: 2\n", 'line 2, column 1: found duplicate key "seed" with value "2" (original value: "1")'),
+        (
+            "seed: 1\nseed: 2\n",
+            'line 2, column 1: found duplicate key "seed" with value "2" (original value: "1")',
+        ),
         ("\tx: 1", "line 1, column 1: found character '\\t' that cannot start any token"),
         ("a: 2024-13-01", "month must be in 1..12"),
     ],

@@ -228,11 +228,12 @@ def _objective(places: Places, freeze: FreezePolicy, seed: int) -> tuple[VisionL
     """The model that the stage starts from, checked, as an objective; name and size of what it trains."""
     from minivlm.data.pictures import Preparation
     from minivlm.model import checkpoint
-    from minivlm.model.fingerprint import check_fingerprint
+    from minivlm.model.fingerprint import check_files, check_fingerprint
     from minivlm.model.llava import assemble
     from minivlm.model.vision_language import VisionLanguageLoss
     from minivlm.training.optimizer import freeze as freeze_parameters
 
+    check_files(places.start or places.base)
     model = checkpoint.load(places.start) if places.start else assemble(places.base, seed=seed)
     check_fingerprint(model, places.start or places.base)
     trained = freeze_parameters(model, freeze)

@@ -19,6 +19,7 @@ from minivlm.tracking import NullRun
 from minivlm.training.places import Machine, Places
 from minivlm.training.result import DivergedError
 from minivlm.training.resume import trained_state
+from minivlm.training.states import OTHERS_KEPT
 from minivlm.training.vision_language import train_vision_language
 from tests.unit.model.tiny import picture, rows
 from tests.unit.training.stores import write_inputs
@@ -213,16 +214,25 @@ def test_the_tower_has_its_low_precision_before_it_goes_anywhere(root, tmp_path,
     assert found == [torch.bfloat16]
 
 
-def test_a_stage_that_ends_removes_the_states_that_earlier_ones_left(root, tmp_path):
-    states = [
-        tmp_path / "state" / name / "step-00000001-0123456789abcdef.safetensors" for name in ("left", "beside")
-    ]
-    for state in states:
+def test_a_stage_that_ends_leaves_trainings_that_were_stopped_but_not_the_oldest(root, tmp_path):
+    names = [f"stopped{number}" for number in range(OTHERS_KEPT + 1)]
+    for age, name in enumerate(names):
+        state = tmp_path / "state" / name / "step-00000001-0123456789abcdef.safetensors"
         state.parent.mkdir(parents=True)
         state.touch()
-    os.utime(states[1], times=(time.time() + 100,) * 2)  # another training writes it at the same time
+        os.utime(state, times=(time.time() - 100 * age,) * 2)
     train(root, tmp_path, save_minutes=0.0)
-    assert sorted(path.name for path in (tmp_path / "state").iterdir()) == ["beside"]
+    assert sorted(path.name for path in (tmp_path / "state").iterdir()) == names[:OTHERS_KEPT]
+
+
+def test_points_are_on_the_disk_before_a_state_says_that_their_steps_are_done(root, tmp_path, monkeypatch):
+    """After a power cut nobody would tell them anew."""
+    synced = []
+    for module in ("logbook", "states"):
+        monkeypatch.setattr(f"minivlm.training.{module}.sync", lambda path: synced.append(path.name))
+    train(root, tmp_path, save_minutes=0.0)
+    kinds = [name.partition("-")[0] for name in synced if name.startswith((".step-", "points"))]
+    assert kinds == ["points.jsonl", ".step"] * (len(kinds) // 2) and kinds
 
 
 def test_until_the_run_is_over_a_training_that_has_ended_can_be_gone_on_with(root, pretrained, tmp_path, capsys):
@@ -306,10 +316,19 @@ def test_other_weights_than_were_saved_are_refused(root, pretrained, tmp_path):
     assert not (tmp_path / "artifacts").exists()
 
 
-@pytest.mark.parametrize("name", ["tokenizer.json", "processor_config.json", "chat_template.jinja"])
-def test_the_second_stage_does_not_start_with_a_file_exchanged_for_another(root, pretrained, tmp_path, name):
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        *((name, lambda content: content + b" ") for name in ("tokenizer.json", "processor_config.json")),
+        ("chat_template.jinja", lambda content: content.upper()),
+        ("model.safetensors", lambda content: content[: len(content) // 2]),  # loading it would speak of a header
+    ],
+)
+def test_the_second_stage_does_not_start_with_a_file_exchanged_for_another(
+    root, pretrained, tmp_path, name, change
+):
     start = shutil.copytree(pretrained / "artifacts" / "model", tmp_path / "model")
-    (start / name).write_bytes((start / name).read_bytes() + b" ")
+    (start / name).write_bytes(change((start / name).read_bytes()))
     with pytest.raises(UserError, match=f"{name}: not the file that the model was saved with"):
         train(root, tmp_path, stage="sft", start=start)
     assert not (tmp_path / "artifacts").exists()
