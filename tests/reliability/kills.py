@@ -133,7 +133,7 @@ def kill(process: subprocess.Popen[str], everything: bool) -> int | None:
 
 
 def compare(stage: Stage, whole: Whole, outcome: Outcome) -> None:
-    """Outputs by their bytes; of MLflow, that one run is there, ended, with every point once."""
+    """Outputs by their bytes; of MLflow, that one run of one reproduction is there, ended, with every point once."""
     for name, expected in whole.outputs.items():
         if sha256_tree(stage.root / name) != expected:
             outcome.faults.append(f"{name} has other bytes")
@@ -142,11 +142,11 @@ def compare(stage: Stage, whole: Whole, outcome: Outcome) -> None:
     end = time.monotonic() + _DELIVERED_SECONDS
     while list(left.glob("*.jsonl")) and time.monotonic() < end:  # of couriers that were killed, or still send
         deliver_left(left, stage.root / "mlruns", "minivlm", wait=True)
-    runs = tracked_runs(stage)
-    if [status for status, _ in runs] != ["FINISHED"]:
-        outcome.faults.append(f"runs in MLflow: {', '.join(status for status, _ in runs)}")
-        return
-    [(_, points)] = runs
+    for what, runs in (("pretrain", tracked_runs(stage)), ("reproduction", tracked_runs(stage, "reproduction"))):
+        if [status for status, _ in runs] != ["FINISHED"]:
+            outcome.faults.append(f"{what} in MLflow: {', '.join(status for status, _ in runs)}")
+            return
+    [(_, points)] = tracked_runs(stage)
     outcome.lost_steps += (whole.points - points).total()
     outcome.doubled_metrics += (points - whole.points).total()
     if outcome.lost_steps or outcome.doubled_metrics:
@@ -155,11 +155,11 @@ def compare(stage: Stage, whole: Whole, outcome: Outcome) -> None:
         outcome.faults.append(f"left behind: {left}")
 
 
-def tracked_runs(stage: Stage) -> list[tuple[str, Counter[tuple[str, int]]]]:
-    """Status and points, as (metric, step), of each run of the stage that MLflow shows."""
+def tracked_runs(stage: Stage, of: str = "pretrain") -> list[tuple[str, Counter[tuple[str, int]]]]:
+    """Status and points, as (metric, step), of each run of a stage or reproduction that MLflow shows."""
     runs = stage.store(
         "select run_uuid, status from runs join tags using (run_uuid) "
-        "where key = 'stage' and value = 'pretrain' and lifecycle_stage = 'active'"
+        f"where key = 'stage' and value = '{of}' and lifecycle_stage = 'active'"
     )
     points = "select key, step from metrics where run_uuid = '{}'"
     return [(status, Counter(map(tuple, stage.store(points.format(run))))) for run, status in runs]

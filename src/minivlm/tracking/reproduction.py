@@ -2,12 +2,14 @@
 
 DVC starts every stage as a process of its own. What the stages of one `dvc repro` have in common is that ancestor
 process (its pid and the time it was started) and the experiment's name; both make the key under which the first
-stage leaves the parent's id for the next ones. A stage that was started by hand is a reproduction of its own.
+stage leaves the parent's id for the next ones. A stage that was started by hand is a reproduction of its own. An
+execution that goes on where another was stopped goes on with its reproduction.
 """
 
 import hashlib
 import itertools
 import os
+import re
 import uuid
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +17,8 @@ from typing import Any
 
 from minivlm.files import read_json, write_json
 from minivlm.locks import exclusive
+
+_ID = re.compile("[0-9a-f]{16}")
 
 
 @dataclass(frozen=True)
@@ -66,21 +70,40 @@ def execution_key() -> str | None:
     return None
 
 
-def join(folder: Path, key: str | None, commit: str | None) -> Reproduction:
-    """The reproduction of `key`, made when this is its first stage; without a key, always a new one.
+def execution_id(key: str | None) -> str:
+    """What names an execution in files, 16 hex digits, from its `execution_key`; without one, always another."""
+    return hashlib.sha256((key or uuid.uuid4().hex).encode()).hexdigest()[:16]
 
-    Its name is the experiment's (DVC_EXP_NAME) or "<short commit> <n>", the n-th reproduction of this commit.
+
+def join(folder: Path, execution: str, commit: str | None, says: str = "", earlier: str = "") -> Reproduction:
+    """The reproduction of `execution`, made when this is its first stage.
+
+    Its name is the experiment's (DVC_EXP_NAME) or "<short commit> <n>", the n-th reproduction of this commit. A
+    first stage that goes on with what the execution `earlier` has left takes up the reproduction of that one, as
+    long as both say the same of themselves: `says` is a digest of the parameters and the code.
     """
-    digest = hashlib.sha256((key or uuid.uuid4().hex).encode()).hexdigest()[:16]
-    file = folder / f"{digest}.json"
+    file, experiment = folder / f"{execution}.json", os.environ.get("DVC_EXP_NAME", "")
     with exclusive(folder / ".lock"):
         if file.exists():
             record = read_json(file)
             return Reproduction(record["run"], record["name"], False, file)
-        name = os.environ.get("DVC_EXP_NAME") or _next_name(folder, commit)
-        record = {"run": uuid.uuid4().hex, "name": name, "key": key}
+        about = {"says": says, "experiment": experiment}
+        if record := _record_of(folder, earlier, about):
+            write_json(file, record)
+            return Reproduction(record["run"], record["name"], False, file)
+        record = {"run": uuid.uuid4().hex, "name": experiment or _next_name(folder, commit), **about}
         write_json(file, record)
-    return Reproduction(record["run"], name, True, file)
+    return Reproduction(record["run"], record["name"], True, file)
+
+
+def _record_of(folder: Path, execution: str, about: dict[str, str]) -> dict[str, Any]:
+    """What was written down of an execution; {} where it is not known, damaged, or about something else."""
+    try:
+        record = read_json(folder / f"{execution}.json") if _ID.fullmatch(execution) else {}
+        is_same = about.items() <= record.items() and {"run", "name"} <= record.keys()
+    except (OSError, ValueError, AttributeError, TypeError, RecursionError):
+        return {}
+    return dict(record) if is_same else {}
 
 
 def _next_name(folder: Path, commit: str | None) -> str:

@@ -18,11 +18,15 @@ FLUSH_SECONDS = 5.0
 class Run:
     """One run in MLflow. Every call writes to the local journal first; none fails because MLflow does."""
 
-    def __init__(self, courier: Courier, run: str, parent: Run | None = None) -> None:
-        self._courier, self._run, self._parent = courier, run, parent
+    def __init__(self, courier: Courier, run: str, execution: str = "") -> None:
+        """`run`: this project's id of it; `execution`: the one that it is begun in."""
+        self._courier, self._run, self._execution = courier, run, execution
+        self.parent: Run | None = None
         self._last: dict[str, tuple[int, float, int]] = {}  # metric → its last step, value and time
         self._flushed, self._buffered = time.monotonic(), 0
-        self._held: list[dict[str, Any]] | None = None  # its start, tags and parameters, until it begins
+        self._opening: Callable[[str], None] | None = (
+            None  # until it begins: what does, given an earlier execution
+        )
         self.figures: dict[str, float] = {}  # what was logged without a step: the run's results
         self.resumes = False  # whether a later process may go on with it
         self.earlier_seconds = 0.0  # of work that an earlier process did for this run
@@ -31,19 +35,25 @@ class Run:
 
     @property
     def id(self) -> str:
-        """This project's id of the run: `go_on` takes it up in another process."""
-        return self._run
+        """This project's id of the run and of its execution: `go_on` takes it up in another process."""
+        return f"{self._run}-{self._execution}"
 
     def then(self, done: Callable[[], None]) -> None:
         """Have `done` called when the run has ended well and the journal says so, before MLflow is waited for."""
         self.when_over.append(done)
 
-    def begin(self) -> None:
-        """Send what a held run was started with; everything but tags and parameters does so too."""
-        held, self._held = self._held or (), None
-        for operation in held:
-            self._courier.submit(operation | {"run": self._run})
-        self._courier.flush()
+    def hold(self, opening: Callable[[str], None]) -> None:
+        """Send nothing until `begin`, `go_on` or the first thing that is told: then it begins with `opening`.
+
+        That is given the execution that the run was left in, "" where it is a new one.
+        """
+        self.resumes, self._opening = True, opening
+
+    def begin(self, earlier: str = "") -> None:
+        """Begin a held run as a new one; see `hold`."""
+        opening, self._opening = self._opening, None
+        if opening:
+            opening(earlier)
 
     def go_on(self, run: str, seconds: float = 0.0, is_said: bool = False) -> None:
         """Begin as the run that an earlier process of the same work has left, after `seconds` of it.
@@ -51,10 +61,11 @@ class Run:
         `is_said`: it has told the results as well, which are then not told again. RuntimeError when this one has
         begun already.
         """
-        if self._held is None:
+        if self._opening is None:
             raise RuntimeError("the run has begun as one of its own")
-        self._run, self.earlier_seconds, self.is_said = run, seconds, is_said
-        self.begin()
+        self._run, _, earlier = run.partition("-")
+        self.earlier_seconds, self.is_said = seconds, is_said
+        self.begin(earlier)
         self.set_tags({"error": ""})  # what ended the earlier process is over
 
     def log_params(self, params: dict[str, Any]) -> None:
@@ -111,7 +122,8 @@ class Run:
     def log_image(self, image: Any, name: str) -> None:
         """Show a picture (a path or a PIL image) as `name`, on the reproduction's run too."""
         file, now = self._picture(image), time.time_ns() // 1_000_000
-        for run in (self, self._parent):
+        self.begin()  # its parent is known then
+        for run in (self, self.parent):
             if run is not None and file:
                 run._submit("image", file=file, name=name, time=now)
         self._courier.flush()
@@ -130,7 +142,8 @@ class Run:
         }
         if {"image": ""} in (cell for column in cells.values() for cell in column):
             return
-        for run in (self, self._parent):
+        self.begin()
+        for run in (self, self.parent):
             if run is not None:
                 run._submit("table", columns=cells, file=file)
         self._courier.flush()
@@ -140,10 +153,11 @@ class Run:
         self._flushed, self._buffered = time.monotonic(), 0
         self._courier.flush()
 
-    def start(self, name: str, parent: str | None, tags: dict[str, str], hold: bool = False) -> None:
-        """Start the run in MLflow; `hold`: not before it begins, as itself or as an earlier one."""
-        self.resumes, self._held = hold, [] if hold else None
-        self._submit("run", name=name, parent=parent, start=time.time_ns() // 1_000_000, tags=tags)
+    def start(self, name: str, parent: Run | None, tags: dict[str, str]) -> None:
+        """Start the run in MLflow, below `parent`."""
+        self.parent = parent
+        above = parent and parent._run
+        self._submit("run", name=name, parent=above, start=time.time_ns() // 1_000_000, tags=tags)
 
     def end(self, status: str) -> None:
         """End the run as FINISHED, FAILED or KILLED."""
@@ -155,13 +169,8 @@ class Run:
         return str(copy.resolve()) if copy else ""
 
     def _submit(self, operation: str, **values: Any) -> None:
-        said = {"op": operation, "run": self._run, **values}
-        if self._held is not None and operation in ("run", "tags", "params"):
-            self._held.append(said)
-            return
-        if self._held is not None:
-            self.begin()
-        self._courier.submit(said)
+        self.begin()  # where it is held
+        self._courier.submit({"op": operation, "run": self._run, **values})
 
 
 class NullRun(Run):
@@ -178,7 +187,7 @@ class NullRun(Run):
     def then(self, done: Callable[[], None]) -> None:
         """Nothing."""
 
-    def begin(self) -> None:
+    def begin(self, earlier: str = "") -> None:
         """Nothing."""
 
     def go_on(self, run: str, seconds: float = 0.0, is_said: bool = False) -> None:

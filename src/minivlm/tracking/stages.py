@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import getpass
+import hashlib
 import math
 import os
 import sys
@@ -21,7 +22,7 @@ from minivlm.paths import STAGES, Paths
 from minivlm.tracking import facts
 from minivlm.tracking.courier import Courier
 from minivlm.tracking.journal import Journal
-from minivlm.tracking.reproduction import Reproduction, execution_key, join
+from minivlm.tracking.reproduction import execution_id, execution_key, join
 from minivlm.tracking.run import NullRun, Run
 from minivlm.tracking.store import server_name
 
@@ -44,18 +45,13 @@ def stage_run(
     experiment = params.tracking.experiment
     journal = Journal.create(paths.journal, name, experiment, server_name())
     courier = Courier(journal, paths.tracking, experiment)
-    git = facts.git_tags(paths.root)
-    reproduction = join(paths.tracking / "reproductions", key or execution_key(), git.get("git.commit"))
-    parent = Run(courier, reproduction.run)
-    child = Run(courier, uuid.uuid4().hex, parent)
-    status, reason = "FINISHED", ""
+    stage = _Stage(name, params, paths, courier, execution_id(key or execution_key()))
+    child, status, reason = stage.run, "FINISHED", ""
     try:
-        tags = git | facts.hardware_tags(params.runtime.device) | _origin(name)
-        _start_parent(parent, reproduction, params, paths, name, tags)
-        child_tags = tags | {"stage": name, "reproduction": reproduction.name}
-        child.start(name, reproduction.run, child_tags, hold=resumes)
-        child.set_tags(facts.version_tags() | facts.input_tags(paths.root, name))
-        child.log_params({**_general(params), name: params.section(name).model_dump(mode="json")})
+        if resumes:
+            child.hold(stage.begin)
+        else:
+            stage.begin()
         yield child
     except StoppedError:
         status = "KILLED"  # and no reason: the run is gone on with
@@ -68,13 +64,81 @@ def stage_run(
             status, reason = "FAILED", _reason(error)
         raise
     finally:
-        seconds = time.monotonic() - started
-        _finish(name, params, parent, child, reproduction, seconds, status, reason)
+        stage.finish(time.monotonic() - started, status, reason)
         try:
             for done in child.when_over if status == "FINISHED" else ():
                 done()
         finally:
             courier.close()
+
+
+class _Stage:
+    """What is said of a stage's run at its start and end, and of the reproduction's above it."""
+
+    def __init__(self, name: str, params: Params, paths: Paths, courier: Courier, execution: str) -> None:
+        self._name, self._params, self._paths = name, params, paths
+        self._courier, self._execution = courier, execution
+        self._git = facts.git_tags(paths.root)
+        self.run = Run(courier, uuid.uuid4().hex, execution)
+
+    def begin(self, earlier: str = "") -> None:
+        """Start both runs; `earlier`: the execution that the stage's run was left in, see `join`."""
+        name, params, paths = self._name, self._params, self._paths
+        origin = facts.hardware_tags(params.runtime.device) | _origin(name)
+        reproduction = self._start_parent(self._git | origin, earlier)
+        self.run.start(
+            name, reproduction, self._git | origin | {"stage": name, "reproduction": self._reproduction.name}
+        )
+        self.run.set_tags(facts.version_tags() | facts.input_tags(paths.root, name))
+        self.run.log_params({**_general(params), name: params.section(name).model_dump(mode="json")})
+
+    def _start_parent(self, tags: dict[str, str], earlier: str) -> Run:
+        """Create or take up the reproduction's run; a new one gets all parameters, and skipped stages' figures."""
+        values = _all_parameters(self._params)
+        says = hashlib.sha256(repr((values, sorted(self._git.items()))).encode()).hexdigest()
+        folder, commit = self._paths.tracking / "reproductions", self._git.get("git.commit")
+        self._reproduction = join(folder, self._execution, commit, says, earlier)
+        parent = Run(self._courier, self._reproduction.run)
+        parent.start(self._reproduction.name, None, tags | {"stage": "reproduction"})
+        if self._reproduction.is_new:
+            parent.log_params(values)
+            # DVC skipped these because nothing they depend on has changed: their figures are this one's too.
+            if reused := _figures_before(self._name, self._paths):
+                parent.log_metrics(reused)
+                parent.set_tags({"reused": ", ".join(reused)})
+        elif earlier:
+            parent.set_tags({"error": ""})  # what ended the earlier execution is over
+        return parent
+
+    def finish(self, seconds: float, status: str, reason: str) -> None:
+        """Say what the stage took, on both runs, and how it ended; `seconds` of this process."""
+        child = self.run
+        child.begin()  # of a stage that came to nothing
+        parent = child.parent
+        if parent is None:  # not even the start could be written down
+            return
+        seconds += child.earlier_seconds
+        spent = {"hours": seconds / 3600}
+        price = hardware.price_per_hour(hardware.device_name(self._params.runtime.device), self._params.prices)
+        if price is not None:
+            spent["money"] = price * seconds / 3600
+        # A result is said once: of a run that is gone on with, at its end.
+        is_over = status == "FINISHED" or not child.resumes
+        if is_over:  # a training has told its own hours and money, without loading and saving
+            child.log_metrics({name: value for name, value in spent.items() if name not in child.figures})
+        try:
+            totals = self._reproduction.add(self._name, spent)
+        except OSError as error:  # a full disk: the stage has done its work all the same
+            print(f"warning: {self._reproduction.file}: {error.strerror or error}", file=sys.stderr)
+            totals = {}
+        parent.log_metrics({self._name: child.figures, **totals})
+        if is_over:
+            child.log_metrics({"seconds": seconds})
+        if reason:
+            child.set_tags({"error": reason})
+            parent.set_tags({"error": f"{self._name}: {reason}"})
+        child.end(status)
+        parent.end(status)
 
 
 def _origin(stage: str) -> dict[str, str]:
@@ -90,54 +154,22 @@ def _general(params: Params) -> dict[str, Any]:
     return {"seed": params.seed, "threads": params.threads}
 
 
-def _start_parent(
-    parent: Run, reproduction: Reproduction, params: Params, paths: Paths, stage: str, tags: dict[str, str]
-) -> None:
-    """Create or take up the reproduction's run; a new one gets all parameters, and skipped stages' figures."""
-    parent.start(reproduction.name, None, tags | {"stage": "reproduction"})
-    if not reproduction.is_new:
-        return
-    sections = {s: params.section(s).model_dump(mode="json") for s in STAGES}
+def _all_parameters(params: Params) -> dict[str, Any]:
+    """Those of all stages, without the sources of rows that are not used."""
+    sections = {stage: params.section(stage).model_dump(mode="json") for stage in STAGES}
     for source in {"scenes", "local", "hub"} - {params.download.source}:
         sections["download"].pop(source)
-    parent.log_params({**_general(params), **sections})
-    reused = {}
+    return {**_general(params), **sections}
+
+
+def _figures_before(stage: str, paths: Paths) -> dict[str, dict[str, float]]:
+    """The results in reports/ of the stages before `stage`."""
+    found = {}
     for earlier in STAGES[: STAGES.index(stage)]:
         file = paths.reports(earlier) / "metrics.json"
         if file.exists():
-            reused[earlier] = {k: v for k, v in facts.flatten(read_json(file)).items() if _is_number(v)}
-    if reused:
-        # DVC skipped these because nothing they depend on has changed: their figures are this reproduction's too.
-        parent.log_metrics(reused)
-        parent.set_tags({"reused": ", ".join(reused)})
-
-
-def _finish(
-    stage: str, params: Params, parent: Run, child: Run, reproduction: Reproduction,
-    seconds: float, status: str, reason: str,
-) -> None:  # fmt: skip
-    seconds += child.earlier_seconds
-    spent = {"hours": seconds / 3600}
-    price = hardware.price_per_hour(hardware.device_name(params.runtime.device), params.prices)
-    if price is not None:
-        spent["money"] = price * seconds / 3600
-    # A result is said once: of a run that is gone on with, at its end.
-    is_over = status == "FINISHED" or not child.resumes
-    if is_over:  # a training has told its own hours and money, without loading and saving
-        child.log_metrics({name: value for name, value in spent.items() if name not in child.figures})
-    try:
-        totals = reproduction.add(stage, spent)
-    except OSError as error:  # a full disk: the stage has done its work all the same
-        print(f"warning: {reproduction.file}: {error.strerror or error}", file=sys.stderr)
-        totals = {}
-    parent.log_metrics({stage: child.figures, **totals})
-    if is_over:
-        child.log_metrics({"seconds": seconds})
-    if reason:
-        child.set_tags({"error": reason})
-        parent.set_tags({"error": f"{stage}: {reason}"})
-    child.end(status)
-    parent.end(status)
+            found[earlier] = {k: v for k, v in facts.flatten(read_json(file)).items() if _is_number(v)}
+    return found
 
 
 def _is_number(value: Any) -> bool:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from minivlm.errors import UserError
+from minivlm.errors import StoppedError, UserError
 from minivlm.files import write_json
 from minivlm.paths import Paths
 from minivlm.tracking import NullRun, stage_run, stages
@@ -181,3 +181,68 @@ def test_results_that_an_earlier_process_has_told_are_not_told_again(checkout):
         run.log_metrics({"val_loss": 1.5})
     found = by_stage(checkout)["sft"]
     assert found.info.status == "FINISHED" and found.data.metrics["val_loss"] == 1.4
+
+
+def stop_and_go_on(paths, params):
+    """A training that is stopped in one execution and ends in another, with `params`."""
+    with pytest.raises(StoppedError), stage_run("sft", PARAMS, paths, key="a", resumes=True) as run:
+        told = run.id
+        run.begin()
+        run.log_metrics({"loss": 1.0}, step=1)
+        raise StoppedError("sft: after step 1 of 2")
+    with stage_run("sft", params, paths, key="b", resumes=True) as run:
+        run.go_on(told, 3600.0)
+        run.log_metrics({"loss": 0.5}, step=2)
+    with stage_run("evaluate", params, paths, key="b"):
+        pass
+    client, runs = stored(paths)
+    assert sorted(run.data.tags["stage"] for run in runs).count("sft") == 1
+    return client, {run.info.run_name: run for run in runs if run.data.tags["stage"] == "reproduction"}
+
+
+def test_a_reproduction_that_was_stopped_goes_on_with_the_training(paths):
+    """And what stopped it is over: one reproduction, with all its stages and what they cost together."""
+    client, parents = stop_and_go_on(paths, PARAMS)
+    (parent,) = parents.values()
+    assert parent.info.run_name == "no commit 1" and parent.info.status == "FINISHED"
+    found = by_stage(paths)
+    for stage in ("sft", "evaluate"):
+        assert found[stage].data.tags["mlflow.parentRunId"] == parent.info.run_id
+        assert found[stage].data.tags["reproduction"] == "no commit 1"
+    assert [(m.step, m.value) for m in client.get_metric_history(found["sft"].info.run_id, "loss")] == [
+        (1, 1.0),
+        (2, 0.5),
+    ]
+    assert parent.data.metrics["sft.hours"] > 1.0 and not parent.data.tags.get("error")
+    assert parent.data.metrics["hours"] > parent.data.metrics["sft.hours"]
+
+
+def test_with_other_parameters_the_training_goes_on_in_a_reproduction_of_its_own(paths):
+    """Of a stage behind it: the training's own are the same, or it would have begun anew."""
+    evaluate = PARAMS.evaluate.model_copy(update={"max_new_tokens": PARAMS.evaluate.max_new_tokens + 1})
+    _, parents = stop_and_go_on(paths, PARAMS.model_copy(update={"evaluate": evaluate}))
+    assert {name: run.info.status for name, run in parents.items()} == {
+        "no commit 1": "KILLED",
+        "no commit 2": "FINISHED",
+    }
+    assert by_stage(paths)["sft"].data.tags["mlflow.parentRunId"] == parents["no commit 2"].info.run_id
+
+
+def test_a_reproduction_that_failed_is_no_failure_once_it_goes_on(paths):
+    with pytest.raises(UserError), stage_run("sft", PARAMS, paths, key="a", resumes=True) as run:
+        told = run.id
+        run.begin()
+        raise UserError("the disk is full")
+    assert by_stage(paths)["reproduction"].data.tags["error"] == "sft: the disk is full"
+    with stage_run("sft", PARAMS, paths, key="b", resumes=True) as run:
+        run.go_on(told)
+    found = by_stage(paths)
+    assert [found[stage].data.tags["error"] for stage in ("sft", "reproduction")] == ["", ""]
+    assert [found[stage].info.status for stage in ("sft", "reproduction")] == ["FINISHED", "FINISHED"]
+
+
+def test_a_held_run_that_tells_nothing_is_there_all_the_same(paths):
+    with pytest.raises(UserError), stage_run("sft", PARAMS, paths, resumes=True):
+        raise UserError("no rows")
+    found = by_stage(paths)
+    assert {stage: run.info.status for stage, run in found.items()} == {"sft": "FAILED", "reproduction": "FAILED"}

@@ -67,9 +67,9 @@ class LeftStage:
         self.journal = Journal.create(paths.journal, stage, PARAMS.tracking.experiment, server)
         teller = courier.Courier(self.journal, paths.tracking, "")
         self.parent = Run(teller, parent)
-        self.run = Run(teller, run, self.parent)
+        self.run = Run(teller, run)
         self.parent.start("reproduction", None, {"stage": "reproduction"})
-        self.run.start(stage, parent, {"stage": stage} | (tags or {}), hold=True)
+        self.run.hold(lambda earlier: self.run.start(stage, self.parent, {"stage": stage} | (tags or {})))
         if goes_on:
             self.run.go_on(goes_on)
         elif run:
