@@ -133,7 +133,7 @@ def kill(process: subprocess.Popen[str], everything: bool) -> int | None:
 
 
 def compare(stage: Stage, whole: Whole, outcome: Outcome) -> None:
-    """Outputs by their bytes; of MLflow, that one run of one reproduction is there, ended, with every point once."""
+    """Outputs by their bytes; of MLflow, one run of one reproduction, ended, with every point once."""
     for name, expected in whole.outputs.items():
         if sha256_tree(stage.root / name) != expected:
             outcome.faults.append(f"{name} has other bytes")
