@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from minivlm.data.tables import batch_rows
+from minivlm.data.tables import batch_rows, open_rows
 from minivlm.data.validation.conversation import ConversationError, Turn, parse_turns
 from minivlm.data.validation.picture import row_pictures
 from minivlm.errors import UserError
@@ -52,12 +52,10 @@ def read_rows(table: Path, accepted: npt.NDArray[np.int64]) -> Iterator[list[Row
     """
     import numpy as np
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
     split, start = table.stem, 0
     try:
-        # Memory-mapped, a row group is paged in as it is read: one of any size needs little memory.
-        with pq.ParquetFile(table, memory_map=True) as file:
+        with open_rows(table) as file:
             if len(accepted) and accepted[-1] >= file.metadata.num_rows:
                 raise UserError(
                     f"{table}: {file.metadata.num_rows:,} rows, but row {accepted[-1]:,} was accepted of it; "

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
 ROW_GROUP = 1000  # rows in a group: a reader holds one at a time
 BATCH_BYTES = 256 << 20  # of rows held at once, where their number alone would allow more
+_BUFFER = 1 << 20  # bytes of a column read at once
 _DICTIONARY_BYTES = 16 << 20  # beyond it a group stores its pictures plainly
 _SOURCE = b"minivlm.source"  # in a file's metadata: whose rows these are, for the model card
 
@@ -65,6 +66,16 @@ def source_of(path: Path) -> str | None:
 
     source = (pq.read_schema(path).metadata or {}).get(_SOURCE)
     return None if source is None else source.decode("utf-8", "replace")
+
+
+def open_rows(path: Path) -> pq.ParquetFile:
+    """A Parquet file to be read in batches, in little memory whatever the size of its row groups.
+
+    Raises as pyarrow does. Through a buffer, because of a map every page that was read stays in the process.
+    """
+    import pyarrow.parquet as pq
+
+    return pq.ParquetFile(path, buffer_size=_BUFFER, pre_buffer=False)
 
 
 def batch_rows(file: pq.ParquetFile, most: int) -> int:

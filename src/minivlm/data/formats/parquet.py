@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from minivlm.data.tables import ROW_GROUP, as_pictures, batch_rows, holds_lists, table_schema
+from minivlm.data.tables import ROW_GROUP, as_pictures, batch_rows, holds_lists, open_rows, table_schema
 from minivlm.errors import UserError
 
 if TYPE_CHECKING:
@@ -79,11 +79,9 @@ class ParquetRows:
 
     def _opened(self) -> Any:
         import pyarrow as pa
-        import pyarrow.parquet as pq
 
         try:
-            # Memory-mapped, a row group is paged in as it is read: one of any size needs little memory.
-            return pq.ParquetFile(self._path, memory_map=True)
+            return open_rows(self._path)
         except (pa.ArrowException, OSError, UnicodeDecodeError) as error:  # the last: a column's name
             raise UserError(f"{self._path}: not a Parquet file: {_one_line(error)}") from None
 

@@ -5,13 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from minivlm.data.tables import batch_rows, holds_lists
+from minivlm.data.tables import batch_rows, holds_lists, open_rows
 from minivlm.errors import UserError
 
 COLUMNS = ("conversations", "image_bytes")
 OPTIONAL = ("fault", "origin")
 BATCH_ROWS = 256  # with pictures of 100 KB, 25 MB a batch
-_BUFFER = 1 << 20  # bytes of a column read at once
 
 
 @dataclass(frozen=True)
@@ -33,10 +32,9 @@ class Rows:
 def table_shape(path: Path) -> TableShape:
     """Rows and column types of a Parquet file; UserError when it is missing or not Parquet."""
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
     try:
-        with pq.ParquetFile(path, memory_map=True) as file:
+        with open_rows(path) as file:
             schema = file.schema_arrow
             types = {name: _type_name(kind) for name, kind in zip(schema.names, schema.types, strict=True)}
             return TableShape(file.metadata.num_rows, types)
@@ -57,11 +55,9 @@ def table_rows(path: Path) -> Rows:
 
 def _table_batches(path: Path) -> Iterator[Any]:
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
     try:
-        # Through a buffer, a row group of any size needs little memory; of a map, every page read stays in it.
-        with pq.ParquetFile(path, buffer_size=_BUFFER, pre_buffer=False) as file:
+        with open_rows(path) as file:
             columns = [name for name in (*COLUMNS, *OPTIONAL) if name in file.schema_arrow.names]
             yield from file.iter_batches(batch_size=batch_rows(file, BATCH_ROWS), columns=columns)
     except (pa.ArrowException, OSError) as error:
