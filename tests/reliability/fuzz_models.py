@@ -92,7 +92,7 @@ def _states(folder: Path, count: int, seed: int) -> Path:
     kept = StateFolder(folder / "key")
     for state in states[:2]:
         kept.save(state)
-    (folder / "key" / "run").write_text("0123456789abcdef")
+    (folder / "key" / "run").write_text("0123456789abcdef-0123456789abcdef")
     book = Logbook(folder / "key", NullRun().log_metrics)
     for step in range(5):
         book(step, {"loss": 1.0 / (step + 1), "learning_rate": 0.1})
@@ -154,9 +154,44 @@ def _use_store(folder: Path) -> None:
         pictures.bytes(number)
 
 
+def _features(folder: Path, count: int, seed: int) -> Path:
+    import numpy as np
+
+    from minivlm.data.features import FeatureStore
+
+    store = FeatureStore.create(folder / "cache", len(_kept_features()), (2, 8), "fp32")
+    store.write(np.arange(len(store) - 1), _kept_features()[:-1])  # the last one is missing
+    store.flush()
+    return folder / "cache"
+
+
+def _kept_features() -> Any:
+    import torch
+
+    return torch.arange(8 * 16, dtype=torch.float32).reshape(8, 2, 8)
+
+
+def _make_features(cache: Path, random: Random, number: int, folder: Path) -> None:
+    shutil.copytree(cache, folder / "cache")
+    path = folder / "cache" / random.choice(("features.bin", "sums.npy"))
+    path.write_bytes(mutate_bytes(path.read_bytes(), random))
+
+
+def _use_features(folder: Path) -> None:
+    import numpy as np
+
+    from minivlm.data.features import FeatureStore
+
+    expected = _kept_features()
+    store = FeatureStore(folder / "cache", len(expected), (2, 8), "fp32")
+    for number in range(len(expected) - 1):
+        assert store.read(np.array([number])).equal(expected[number : number + 1]), "other features were read"
+
+
 KINDS = (
     Kind("model directories", 40, _model, _make_model, _use_model, 60.0),
     Kind("checkpoints (.pth)", 30, _checkpoint, _make_checkpoint, _use_checkpoint),
     Kind("training states", 40, _states, _make_state, _use_state),
     Kind("token and picture stores", 30, _stores, _make_store, _use_store),
+    Kind("feature caches", 10, _features, _make_features, _use_features),
 )
