@@ -21,6 +21,8 @@ from minivlm.tracking.journal import Journal, JournalReader, OpenRuns, Operation
 
 PATIENCE = 60.0
 """Seconds that a stage waits at its end until MLflow has everything; then the courier goes on alone."""
+PATIENCE_STOPPED = 5.0
+"""The same for a stage that was asked to stop."""
 _LET_GO = signal.SIGUSR1
 """To a courier that goes on alone: to say no more where the stage wrote, so that who reads there sees its end."""
 
@@ -58,8 +60,8 @@ class Courier:
             with contextlib.suppress(OSError):  # full of pokes, or the process has ended: close says so
                 os.write(self._process.stdin.fileno(), b".")
 
-    def close(self) -> None:
-        """Wait until MLflow has everything, or has failed, or PATIENCE is at its end."""
+    def close(self, patience: float = PATIENCE) -> None:
+        """Wait until MLflow has everything, or has failed, or `patience` (seconds) is at its end."""
         path = self.journal.path
         self.journal.close()
         if self._process is None or self._process.stdin is None:
@@ -67,7 +69,7 @@ class Courier:
             return
         self._process.stdin.close()
         try:
-            if self._process.wait(PATIENCE):
+            if self._process.wait(patience):
                 _warn(kept(path))
         except subprocess.TimeoutExpired:
             self._process.send_signal(_LET_GO)

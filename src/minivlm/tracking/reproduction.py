@@ -36,11 +36,12 @@ class Reproduction:
         A stage that runs again in the same execution replaces its figures.
         """
         with exclusive(self.file.with_suffix(".lock")):
-            record = read_json(self.file)
-            record.setdefault("figures", {})[stage] = figures
+            record = _read(self.file)
+            figures_by_stage = record.setdefault("figures", {})
+            figures_by_stage[stage] = figures
             write_json(self.file, record)
         totals: dict[str, float] = {}
-        for values in record["figures"].values():
+        for values in figures_by_stage.values():
             for name, value in values.items():
                 totals[name] = totals.get(name, 0.0) + value
         return totals
@@ -84,11 +85,11 @@ def join(folder: Path, execution: str, commit: str | None, says: str = "", earli
     """
     file, experiment = folder / f"{execution}.json", os.environ.get("DVC_EXP_NAME", "")
     with exclusive(folder / ".lock"):
-        if file.exists():
-            record = read_json(file)
+        if record := _read(file):
             return Reproduction(record["run"], record["name"], False, file)
         about = {"says": says, "experiment": experiment}
-        if record := _record_of(folder, earlier, about):
+        record = _read(folder / f"{earlier}.json") if _ID.fullmatch(earlier) else {}
+        if about.items() <= record.items():
             write_json(file, record)
             return Reproduction(record["run"], record["name"], False, file)
         record = {"run": uuid.uuid4().hex, "name": experiment or _next_name(folder, commit), **about}
@@ -96,21 +97,31 @@ def join(folder: Path, execution: str, commit: str | None, says: str = "", earli
     return Reproduction(record["run"], record["name"], True, file)
 
 
-def _record_of(folder: Path, execution: str, about: dict[str, str]) -> dict[str, Any]:
-    """What was written down of an execution; {} where it is not known, damaged, or about something else."""
+def _read(file: Path) -> dict[str, Any]:
+    """What was written down of an execution; {} where it is not there or damaged."""
     try:
-        record = read_json(folder / f"{execution}.json") if _ID.fullmatch(execution) else {}
-        is_same = about.items() <= record.items() and {"run", "name"} <= record.keys()
-    except (OSError, ValueError, AttributeError, TypeError, RecursionError):
+        record = read_json(file)
+        figures = record.get("figures", {}).values()
+        numbers = [value for of_stage in figures for value in of_stage.values()]
+        is_whole = {type(record["run"]), type(record["name"])} == {str} and set(map(type, numbers)) <= {float, int}
+    except (OSError, ValueError, AttributeError, TypeError, KeyError, RecursionError):
         return {}
-    return dict(record) if is_same else {}
+    return dict(record) if is_whole else {}
 
 
 def _next_name(folder: Path, commit: str | None) -> str:
     """Counts in a file of its own, so that old reproductions may be deleted."""
     counts_file = folder / "names" / "counts.json"
-    counts: dict[str, Any] = read_json(counts_file) if counts_file.exists() else {}
     short = commit[:7] if commit else "no commit"
-    counts[short] = counts.get(short, 0) + 1
+    try:
+        counts: dict[str, Any] = dict(read_json(counts_file))
+        counts[short] = int(counts.get(short, 0)) + 1
+    except (
+        OSError,
+        ValueError,
+        TypeError,
+        RecursionError,
+    ):  # the first one, or damaged: it names runs and no more
+        counts = {short: 1}
     write_json(counts_file, counts)
     return f"{short} {counts[short]}"

@@ -10,6 +10,7 @@ from typing import Any
 
 from minivlm.tracking import facts
 from minivlm.tracking.courier import Courier
+from minivlm.tracking.results import Point, Results
 
 FLUSH_SECONDS = 5.0
 """Metrics reach MLflow this often (or 1,000 at once): soon enough to watch, seldom enough to cost nothing."""
@@ -22,7 +23,7 @@ class Run:
         """`run`: this project's id of it; `execution`: the one that it is begun in."""
         self._courier, self._run, self._execution = courier, run, execution
         self.parent: Run | None = None
-        self._last: dict[str, tuple[int, float, int]] = {}  # metric → its last step, value and time
+        self._last: dict[str, Point] = {}  # of each metric
         self._flushed, self._buffered = time.monotonic(), 0
         self._opening: Callable[[str], None] | None = (
             None  # until it begins: what does, given an earlier execution
@@ -30,17 +31,21 @@ class Run:
         self.figures: dict[str, float] = {}  # what was logged without a step: the run's results
         self.resumes = False  # whether a later process may go on with it
         self.earlier_seconds = 0.0  # of work that an earlier process did for this run
-        self.is_said = False  # whether the earlier process has told the results too
-        self.when_over: list[Callable[[], None]] = []  # called when all is said, before MLflow is waited for
+        self._results = Results()
 
     @property
     def id(self) -> str:
         """This project's id of the run and of its execution: `go_on` takes it up in another process."""
         return f"{self._run}-{self._execution}"
 
-    def then(self, done: Callable[[], None]) -> None:
-        """Have `done` called when the run has ended well and the journal says so, before MLflow is waited for."""
-        self.when_over.append(done)
+    @property
+    def memory(self) -> Path | None:
+        """Where `remember` has it write its results down."""
+        return self._results.path
+
+    def remember(self, file: Path) -> None:
+        """Write results down in `file` before they are told; those that are there are told word for word."""
+        self._results = Results(file)
 
     def hold(self, opening: Callable[[str], None]) -> None:
         """Send nothing until `begin`, `go_on` or the first thing that is told: then it begins with `opening`.
@@ -55,16 +60,15 @@ class Run:
         if opening:
             opening(earlier)
 
-    def go_on(self, run: str, seconds: float = 0.0, is_said: bool = False) -> None:
+    def go_on(self, run: str, seconds: float = 0.0) -> None:
         """Begin as the run that an earlier process of the same work has left, after `seconds` of it.
 
-        `is_said`: it has told the results as well, which are then not told again. RuntimeError when this one has
-        begun already.
+        RuntimeError when this one has begun already.
         """
         if self._opening is None:
             raise RuntimeError("the run has begun as one of its own")
         self._run, _, earlier = run.partition("-")
-        self.earlier_seconds, self.is_said = seconds, is_said
+        self.earlier_seconds = seconds
         self.begin(earlier)
         self.set_tags({"error": ""})  # what ended the earlier process is over
 
@@ -88,28 +92,40 @@ class Run:
         Results are also shown on the reproduction's own run, as `<stage>.<name>`. Nested mappings become keys with
         dots; None (not measured) is left out; anything else that is no number is a TypeError. Sent in batches.
         """
-        now, points = time_ms or time.time_ns() // 1_000_000, []
+        now, points = time.time_ns() // 1_000_000, []
         for key, value in facts.flatten(metrics).items():
             if value is None:
                 continue
             if isinstance(value, str | bool) or not hasattr(value, "__float__"):
                 raise TypeError(f"metric {key!r} is no number: {value!r}")
-            number = float(value)
-            last = self._last.get(key)
             if step is None:
-                self.figures[key] = number
-                if self.is_said or (last is not None and last[1] == number):
-                    continue  # the curve ends there already
-            at = step if step is not None else last[0] if last else 0
-            # Of two values at one step and one millisecond MLflow would show the larger as the latest.
-            stamp = max(now, last[2] + 1) if last and time_ms is None else now
-            self._last[key] = (at, number, stamp)
-            points.append([key, number, stamp, at])
+                point = self._result(key, float(value), now)
+            else:
+                point = key, float(value), time_ms or self._later(key, now), step
+            if point:
+                self._last[key] = point
+                points.append(list(point))
         if points:
             self._submit("metrics", metrics=points)
             self._buffered += len(points)
         if self._buffered >= 1000 or time.monotonic() - self._flushed >= FLUSH_SECONDS:
             self.flush()
+
+    def _result(self, key: str, number: float, now: int) -> Point | None:
+        """What a result is told as: the end of the curve of its name; None where that ends with it already."""
+        earlier, last = self._results.earlier(key), self._last.get(key)
+        self.figures[key] = earlier[1] if earlier else number
+        if earlier:
+            return earlier
+        if last and last[1] == number:
+            return None
+        point = key, number, self._later(key, now), last[3] if last else 0
+        self._results.note(point)
+        return point
+
+    def _later(self, key: str, now: int) -> int:
+        """Of two values at one step and one millisecond MLflow would show the larger as the latest."""
+        return max(now, self._last[key][2] + 1) if key in self._last else now
 
     def log_artifact(self, path: Path, folder: str = "") -> None:
         """Copy a file or directory, as it is now, into the run; FileNotFoundError when there is none."""
@@ -184,13 +200,13 @@ class NullRun(Run):
         """None that another process could take up."""
         return ""
 
-    def then(self, done: Callable[[], None]) -> None:
+    def remember(self, file: Path) -> None:
         """Nothing."""
 
     def begin(self, earlier: str = "") -> None:
         """Nothing."""
 
-    def go_on(self, run: str, seconds: float = 0.0, is_said: bool = False) -> None:
+    def go_on(self, run: str, seconds: float = 0.0) -> None:
         """Nothing."""
 
     def log_params(self, params: dict[str, Any]) -> None:

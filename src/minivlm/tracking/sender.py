@@ -74,9 +74,11 @@ class Sender:
         self._run_id(run)
 
     def is_deleted(self, run: str) -> bool:
-        """Whether MLflow has `run` as deleted; if so, nothing more is sent to it."""
+        """Whether MLflow has `run` as deleted, and so gets nothing more of it. MissingRunError if not at all."""
         found = self._find(run)
-        if found is not None and found.info.lifecycle_stage != "active":
+        if found is None:
+            raise MissingRunError(run)
+        if found.info.lifecycle_stage != "active":
             self._run_ids[run] = ""
         return self._run_ids.get(run) == ""
 
@@ -133,6 +135,8 @@ class Sender:
     def _end(self, operation: Operation) -> None:
         with exclusive(self._lock):
             run = self._find(operation["run"])
+            if run is None:
+                raise MissingRunError(operation["run"])
             if run.info.lifecycle_stage == "active" and self._is_newest(run):
                 self._client.set_terminated(run.info.run_id, operation["status"], operation["end"])
 

@@ -20,9 +20,9 @@ from minivlm.errors import StoppedError, UserError
 from minivlm.files import read_json
 from minivlm.paths import STAGES, Paths
 from minivlm.tracking import facts
-from minivlm.tracking.courier import Courier
+from minivlm.tracking.courier import PATIENCE, PATIENCE_STOPPED, Courier
 from minivlm.tracking.journal import Journal
-from minivlm.tracking.reproduction import execution_id, execution_key, join
+from minivlm.tracking.reproduction import Reproduction, execution_id, execution_key, join
 from minivlm.tracking.run import NullRun, Run
 from minivlm.tracking.store import server_name
 
@@ -43,7 +43,12 @@ def stage_run(
         return
     started = time.monotonic()
     experiment = params.tracking.experiment
-    journal = Journal.create(paths.journal, name, experiment, server_name())
+    try:
+        journal = Journal.create(paths.journal, name, experiment, server_name())
+    except OSError as error:  # tracking never costs a run
+        print(f"warning: MLflow gets nothing of this run: {paths.journal}: {error.strerror}", file=sys.stderr)
+        yield NullRun()
+        return
     courier = Courier(journal, paths.tracking, experiment)
     stage = _Stage(name, params, paths, courier, execution_id(key or execution_key()))
     child, status, reason = stage.run, "FINISHED", ""
@@ -65,11 +70,8 @@ def stage_run(
         raise
     finally:
         stage.finish(time.monotonic() - started, status, reason)
-        try:
-            for done in child.when_over if status == "FINISHED" else ():
-                done()
-        finally:
-            courier.close()
+        # Who asks a stage to stop does not wait long: `docker stop` kills after 10 s.
+        courier.close(PATIENCE if status != "KILLED" else PATIENCE_STOPPED)
 
 
 class _Stage:
@@ -97,7 +99,11 @@ class _Stage:
         values = _all_parameters(self._params)
         says = hashlib.sha256(repr((values, sorted(self._git.items()))).encode()).hexdigest()
         folder, commit = self._paths.tracking / "reproductions", self._git.get("git.commit")
-        self._reproduction = join(folder, self._execution, commit, says, earlier)
+        try:
+            self._reproduction = join(folder, self._execution, commit, says, earlier)
+        except OSError as error:
+            print(f"warning: {folder}: {error.strerror}; this stage is a reproduction of its own", file=sys.stderr)
+            self._reproduction = Reproduction(uuid.uuid4().hex, self._name, True, folder / "none.json")
         parent = Run(self._courier, self._reproduction.run)
         parent.start(self._reproduction.name, None, tags | {"stage": "reproduction"})
         if self._reproduction.is_new:
@@ -131,7 +137,9 @@ class _Stage:
         except OSError as error:  # a full disk: the stage has done its work all the same
             print(f"warning: {self._reproduction.file}: {error.strerror or error}", file=sys.stderr)
             totals = {}
-        parent.log_metrics({self._name: child.figures, **totals})
+        if is_over and child.memory:
+            parent.remember(child.memory.with_name("reproduction.jsonl"))
+        parent.log_metrics({**({self._name: child.figures} if is_over else {}), **totals})
         if is_over:
             child.log_metrics({"seconds": seconds})
         if reason:

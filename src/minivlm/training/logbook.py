@@ -1,7 +1,6 @@
 """What the tracker was told of a training, beside its states: one that goes on is one run, each step in it once.
 
     .state/<stage>/<key>/run             the tracker's id of the run
-    .state/<stage>/<key>/said            is there when the run has told its results
     .state/<stage>/<key>/points.jsonl    {"step": 40, "time": 1767225601000, "metrics": {"loss": 2.1, …}}
 
 Steps that were told and then lost, because the process was killed before their state was saved, are computed
@@ -34,17 +33,16 @@ _POINTS = "points.jsonl"
 def take_up(folder: Path, tracker: Run, seconds: float = 0.0) -> None:
     """Let `tracker` go on with the run noted in `folder`, after `seconds` of training; else note its own there.
 
-    That a run has told its results is noted too: a process that is killed while it waits for MLflow has ended its
-    training, and the next one, which has only to write it down again, must not tell them twice.
+    Its results are remembered there too: a process that is killed before its end may have told them already.
     """
-    noted, said = folder / "run", folder / "said"
+    noted = folder / "run"
+    tracker.remember(folder / "results.jsonl")
     if earlier := noted.read_bytes().decode("ascii", "ignore") if noted.exists() else "":
-        tracker.go_on(earlier, seconds, said.exists())
+        tracker.go_on(earlier, seconds)
     else:
         if tracker.id:
             write_text(noted, tracker.id)
         tracker.begin()
-    tracker.then(lambda: write_text(said, ""))
 
 
 class Logbook:
@@ -66,7 +64,8 @@ class Logbook:
         point = {"step": step, "time": time.time_ns() // 1_000_000, "metrics": metrics}
         try:
             with self._path.open("ab") as stream:
-                stream.write((json.dumps(point, allow_nan=False) + "\n").encode())
+                # After a failure there may be half a line, which would take this one with it.
+                stream.write(("\n" * self._warned + json.dumps(point, allow_nan=False) + "\n").encode())
         except OSError as error:  # a full disk must not cost the training
             if not self._warned:
                 what = f"{self._path}: {error.strerror}; once resumed, the run may have steps twice"

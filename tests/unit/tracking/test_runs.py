@@ -1,6 +1,7 @@
 """What reaches MLflow, and which run it belongs to: temporary stores, no network."""
 
 import json
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,8 @@ from PIL import Image
 from minivlm.errors import StoppedError, UserError
 from minivlm.files import write_json
 from minivlm.paths import Paths
-from minivlm.tracking import NullRun, stage_run, stages
+from minivlm.tracking import NullRun, courier, stage_run, stages
+from minivlm.tracking.results import Results
 from tests.unit.tracking.toys import PARAMS, by_stage, stored
 
 
@@ -152,45 +154,105 @@ def test_a_failure_before_the_stage_starts_ends_its_runs(paths, monkeypatch):
     assert by_stage(paths)["sft"].info.status == "FAILED"
 
 
-def test_what_is_to_be_done_when_all_is_said_comes_before_mlflow_is_waited_for(alone):
-    said = []
+def test_results_that_an_earlier_process_has_told_are_told_again_word_for_word(paths, tmp_path):
+    """It was killed between its results and its end; what depends on the time is another number now."""
+    memory, told = tmp_path / "results.jsonl", ""
+    for key, seconds in (("a", 5.0), ("b", 6.0)):
+        killed = pytest.raises(StoppedError) if key == "a" else nullcontext()
+        with killed, stage_run("sft", PARAMS, paths, key=key, resumes=True) as run:
+            run.remember(memory)
+            if told:
+                run.go_on(told)
+            told = run.id
+            run.log_metrics({"val_loss": 2.0}, step=10, time_ms=1_767_225_600_000)
+            run.log_metrics({"val_loss": 1.5, "training_seconds": seconds})
+            run.log_metrics({"training_seconds": seconds + 1})  # told twice by both
+            if key == "a":
+                raise StoppedError("killed, where a process cannot be spared")
+            run.log_metrics({"later": 1.0})
+    client, _ = stored(paths)
+    run_id = by_stage(paths)["sft"].info.run_id
+    history = {
+        key: [(point.step, point.value) for point in client.get_metric_history(run_id, key)]
+        for key in ("val_loss", "training_seconds", "later")
+    }
+    assert history == {
+        "val_loss": [(10, 2.0), (10, 1.5)],
+        "training_seconds": [(0, 5.0), (0, 6.0)],
+        "later": [(0, 1.0)],
+    }
+    parent = by_stage(paths)["reproduction"].info.run_id
+    assert len(client.get_metric_history(parent, "sft.val_loss")) == 1
 
-    def done():
-        (journal,) = alone.journal.glob("*.jsonl")
-        said.append(journal.read_text(encoding="utf-8").count('"status": "FINISHED"'))
 
-    with stage_run("sft", PARAMS, alone) as run:
-        run.then(done)
-        assert said == []
-    assert said == [2]  # the stage's run and the reproduction's
-
-
-def test_what_is_to_be_done_at_the_end_is_not_done_after_a_failure(alone):
-    with pytest.raises(ValueError), stage_run("sft", PARAMS, alone) as run:
-        run.then(lambda: pytest.fail("it has not ended well"))
-        raise ValueError
+@pytest.mark.parametrize(
+    "damage", [b"{", b"\xff", b"[]", b'["a"]', b"[1, 2, 3, 4]", b'["val_loss", "x", 1, 1]', b""]
+)
+def test_a_damaged_memory_of_results_costs_what_it_held(paths, tmp_path, damage):
+    memory = tmp_path / "results.jsonl"
+    memory.write_bytes(damage + b"\n" + b'["val_loss", 1.25, 1767225600000, 0]\n["torn", 1.0, 17672256')
+    with stage_run("sft", PARAMS, paths, resumes=True) as run:
+        run.remember(memory)
+        run.log_metrics({"val_loss": 9.0, "torn": 2.0})
+    assert by_stage(paths)["sft"].data.metrics.items() >= {"val_loss": 1.25, "torn": 2.0}.items()
+    assert Results(memory).earlier("torn")[1] == 2.0
 
 
-def test_results_that_an_earlier_process_has_told_are_not_told_again(checkout):
-    with stage_run("sft", PARAMS, checkout, key="a", resumes=True) as run:
-        run.begin()
-        told = run.id
-        run.log_metrics({"val_loss": 1.4})
-    with stage_run("sft", PARAMS, checkout, key="b", resumes=True) as run:
-        run.go_on(told, 5.0, is_said=True)
-        run.log_metrics({"val_loss": 1.5})
-    found = by_stage(checkout)["sft"]
-    assert found.info.status == "FINISHED" and found.data.metrics["val_loss"] == 1.4
+def test_a_full_disk_takes_no_result_from_mlflow(paths, tmp_path):
+    with stage_run("sft", PARAMS, paths, resumes=True) as run:
+        run.remember(tmp_path / "nowhere" / "results.jsonl")
+        run.log_metrics({"val_loss": 9.0})
+    assert by_stage(paths)["sft"].data.metrics["val_loss"] == 9.0
+
+
+def test_a_journal_that_cannot_be_written_costs_the_tracking_and_not_the_stage(paths, capsys):
+    paths.journal.parent.mkdir(exist_ok=True)
+    paths.journal.write_text("a file")
+    with stage_run("sft", PARAMS, paths) as run:
+        run.log_metrics({"loss": 1.0}, step=1)
+    assert capsys.readouterr().err.startswith(f"warning: MLflow gets nothing of this run: {paths.journal}: ")
+    assert stored(paths)[1] == []
+
+
+@pytest.mark.parametrize("damage", [b"", b"[]", b"{", b'{"no commit": "x"}'])
+def test_damaged_counts_of_reproductions_cost_a_name_at_most(paths, damage):
+    counts = paths.tracking / "reproductions" / "names" / "counts.json"
+    counts.parent.mkdir(parents=True)
+    counts.write_bytes(damage)
+    with stage_run("sft", PARAMS, paths):
+        pass
+    assert by_stage(paths)["reproduction"].info.run_name == "no commit 1"
+
+
+def test_where_nothing_can_be_noted_of_reproductions_the_stage_is_one_of_its_own(paths, capsys):
+    (paths.tracking / "reproductions").write_text("a file")
+    with stage_run("sft", PARAMS, paths) as run:
+        run.log_metrics({"val_loss": 1.0})
+    assert "this stage is a reproduction of its own" in capsys.readouterr().err
+    assert by_stage(paths)["sft"].info.status == by_stage(paths)["reproduction"].info.status == "FINISHED"
+
+
+@pytest.mark.parametrize(
+    ("error", "patience"), [(StoppedError("x"), 5.0), (KeyboardInterrupt(), 5.0), (UserError("x"), 60.0)]
+)
+def test_who_asks_a_stage_to_stop_does_not_wait_for_mlflow(alone, monkeypatch, error, patience):
+    given = []
+    monkeypatch.setattr(courier.Courier, "close", lambda self, patience: given.append(patience))
+    with pytest.raises(type(error)), stage_run("sft", PARAMS, alone):
+        raise error
+    assert given == [patience]
 
 
 def stop_and_go_on(paths, params):
     """A training that is stopped in one execution and ends in another, with `params`."""
     with pytest.raises(StoppedError), stage_run("sft", PARAMS, paths, key="a", resumes=True) as run:
         told = run.id
+        run.remember(paths.state / "results.jsonl")
         run.begin()
         run.log_metrics({"loss": 1.0}, step=1)
         raise StoppedError("sft: after step 1 of 2")
     with stage_run("sft", params, paths, key="b", resumes=True) as run:
+        run.remember(paths.state / "results.jsonl")
         run.go_on(told, 3600.0)
         run.log_metrics({"loss": 0.5}, step=2)
     with stage_run("evaluate", params, paths, key="b"):

@@ -1,6 +1,8 @@
 """What is remembered of a run beside its states: damage of it costs a line and never the training."""
 
+import errno
 import json
+from pathlib import Path
 
 import pytest
 
@@ -13,18 +15,14 @@ class Told(NullRun):
 
     def __init__(self):
         super().__init__()
-        self.is_said = False
         self.points, self.taken_up = [], ""
 
     @property
     def id(self):
         return "0123abcd"
 
-    def go_on(self, run, seconds=0.0, is_said=False):
-        self.taken_up, self.is_said = run, is_said
-
-    def then(self, done):
-        self.when_over = [done]
+    def go_on(self, run, seconds=0.0):
+        self.taken_up = run
 
     def log_metrics(self, metrics, step=None, time_ms=None):
         self.points.append((step, metrics))
@@ -80,12 +78,43 @@ def test_without_a_run_and_before_the_first_state_there_is_a_place_for_it(tmp_pa
     assert (tmp_path / "stage" / "key" / "points.jsonl").exists()
 
 
-def test_results_that_were_told_are_not_told_by_who_goes_on(tmp_path):
-    first, second, third = Told(), Told(), Told()
-    take_up(tmp_path, first)
-    take_up(tmp_path, second)
-    assert second.taken_up == first.id and not second.is_said
-    for done in second.when_over:
-        done()
-    take_up(tmp_path, third)
-    assert third.is_said
+def test_results_are_remembered_beside_the_states_before_the_run_begins(tmp_path):
+    tracker = Told()
+    tracker.remember = lambda file: tracker.points.append(file)
+    tracker.begin = lambda: tracker.points.append("begun")
+    take_up(tmp_path, tracker)
+    assert tracker.points == [tmp_path / "results.jsonl", "begun"]
+
+
+def test_a_line_that_a_full_disk_has_cut_takes_no_other_with_it(tmp_path, monkeypatch):
+    """The next process has the steps before and behind it; what it cut is told anew."""
+    book = opened(tmp_path, Told())
+    book(1, {"loss": 1.0})
+    path, opening = tmp_path / "points.jsonl", Path.open
+
+    def full(self, mode):
+        with opening(self, mode) as stream:
+            stream.write(b'{"step": 2, "ti')
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "open", full)
+        book(2, {"loss": 0.5})
+    book(3, {"loss": 0.25})
+    assert path.read_bytes().count(b"\n") == 3
+    for _ in range(2):  # nor does the half of a last line that a crash has left
+        tracker = Told()
+        opened(tmp_path, tracker)
+        assert [step for step, _ in tracker.points] == [1, 3]
+        with path.open("ab") as stream:
+            stream.write(b'{"step": 4')
+
+
+def test_a_step_behind_half_a_line_is_there_for_the_third_process(tmp_path):
+    path = write(tmp_path)
+    with path.open("ab") as stream:
+        stream.write(b'{"step": 4, "ti')
+    opened(tmp_path, Told())(4, {"loss": 0.25})
+    tracker = Told()
+    opened(tmp_path, tracker)
+    assert [step for step, _ in tracker.points] == [1, 2, 3, 4]

@@ -52,7 +52,7 @@ class Notes(NullRun):
     def id(self):
         return self._run
 
-    def go_on(self, run, seconds=0.0, is_said=False):
+    def go_on(self, run, seconds=0.0):
         self._run = run
 
     def at(self, step, action):
