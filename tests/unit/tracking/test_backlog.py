@@ -229,6 +229,29 @@ def test_a_store_that_was_made_anew_gets_everything_again(alone, template_store,
     assert points(alone) == loss_once(5)
 
 
+def test_a_store_that_loses_its_runs_under_a_courier_gets_everything_again(alone, capsys):
+    """Without a word of single points that it refuses: they are in the journal, and so is the run's beginning."""
+    stage = LeftStage(alone).tell(1, 3)
+    journal, reader = Journal.follow(stage.journal.path), JournalReader(stage.journal.path)
+    sending = delivery.Delivery(journal, alone.tracking, PARAMS.tracking.experiment, "")
+
+    def bring():
+        for operation in reader.read():
+            sending.take(operation)
+        assert sending.flush(now=True), sending.failure
+
+    bring()
+    with closing(sqlite3.connect(alone.tracking / "mlflow.db")) as store, store:
+        for table in ("metrics", "latest_metrics", "params", "tags", "runs"):
+            store.execute(f"delete from {table}")
+    stage.tell(4, 8).end()
+    bring()
+    journal.close()
+    assert points(alone) == loss_once(8)
+    assert {run.info.status for run in stored(alone)[1]} == {"FINISHED"}
+    assert "refuses" not in capsys.readouterr().err
+
+
 def test_of_two_at_once_one_delivers(alone):
     for name in "abcd":
         LeftStage(alone, run=name * 32).tell(1, 200).end().die()

@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from minivlm.tracking.journal import Journal, JournalReader
+from minivlm.tracking.journal import Journal, JournalReader, OpenRuns
 from minivlm.tracking.store import local_uri, server_name, uri_of
 
 
@@ -28,6 +28,19 @@ def test_a_line_that_is_no_json_is_skipped(tmp_path):
         stream.write(b'{"seq": 2, "op": "me\n\xff\0\n[1, 2]\n7\n')
     journal.append({"op": "end", "run": "a"})
     assert [record["op"] for record in JournalReader(journal.path).read()] == ["tags", "end"]
+
+
+def test_the_end_of_runs_is_not_glued_to_a_line_that_a_crash_has_cut(tmp_path):
+    journal = Journal.create(tmp_path, "sft")
+    journal.append({"op": "run", "run": "a"})
+    with journal.path.open("ab") as stream:
+        stream.write(b'{"seq": 2, "op": "me')
+    reader, runs = JournalReader(journal.path), OpenRuns()
+    for operation in reader.read():
+        runs.see(operation)
+    journal.end_runs(runs, 5)
+    written = [(each["op"], each["run"]) for each in JournalReader(journal.path).read()]
+    assert written == [("run", "a"), ("end", "a")]
 
 
 def test_a_journal_that_somebody_writes_to_cannot_be_seized(tmp_path):
