@@ -112,7 +112,7 @@ FAULTS = {
         75,
         r"stopped: pretrain: after step \d+ of .*",
         after=damage_newest,
-        again=r"warning: .*: damaged, its bytes are not those that were saved; left out\n",
+        again=r"warning: .*: damaged, its bytes are not those that were saved; removed\n",
     ),
 }
 

@@ -3,9 +3,9 @@
     python -m tests.reliability.kills --number 50
 
 Each training is killed with SIGKILL once to three times: the stage alone, or all processes of its session, as when
-the power fails. Where a state was saved, the next process has to say that it goes on from the last one. What it has
-written at last is compared with what an uninterrupted one writes, byte by byte, and its MLflow run holds every step
-once. The log goes to docs/reliability/kills.log, the counts to docs/reliability.json.
+the power fails. Where a state was saved, the next process has to say that it goes on from the last one. What it
+has written at last is compared with what an uninterrupted one writes, byte by byte, and its MLflow run holds every
+step once. The log goes to docs/reliability/kills.log, the counts to docs/reliability.json.
 """
 
 from __future__ import annotations
