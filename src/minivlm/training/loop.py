@@ -80,8 +80,8 @@ def fit(
 
     Of several `processes` each calls this with its share of every step and gets the same losses; `sharded`: see
     `in_company`. `on_save(state)` is called in all of them when `save_every` seconds have passed since the last
-    time (0: after every step). A training given that state as `resume`, and the steps after `resume.result.steps`,
-    goes on as this one does.
+    time (0: after every step), and at the end. A training given that state as `resume`, and the steps after
+    `resume.result.steps`, goes on as this one does.
 
     `stop()` is asked before every step; when it holds in one of the processes, the state is given to `on_save`,
     whatever the time, and StoppedError raised. `validate()` may raise StopAsked, to be stopped halfway (see
@@ -120,7 +120,7 @@ def fit(
             put_back(resume, objective, prepared)
         stream = iter(steps)
         start = saved = time.monotonic()
-        saved_step = result.steps
+        saved_at = result.place
         # A training that was stopped during a validation has taken the step and not written its row.
         is_open = result.steps in plan.validated and result.row_of(result.steps) is None
         save_now = 0
@@ -164,13 +164,17 @@ def fit(
                     on_log(step, row.metrics(result.seconds, paid))
                 if save_now and on_save:
                     on_save(take_state(objective, prepared, result, window))
-                    saved, saved_step = time.monotonic(), step
+                    saved, saved_at = time.monotonic(), result.place
         except StopAsked:
             result.take_time(spent + time.monotonic() - start, devices)
-            if on_save and result.steps > saved_step:
+            if on_save and result.place != saved_at:
                 on_save(take_state(objective, prepared, result, window))
             raise StoppedError(f"{label}: after step {result.steps:,} of {total_steps:,}") from None
         result.take_time(spent + time.monotonic() - start, devices)
+        if on_save and save_every is not None and result.place != saved_at:
+            on_save(
+                take_state(objective, prepared, result, window)
+            )  # a stop while the model is written costs nothing
     result.train_loss = window.mean()
     result.last_state = trained_state(objective)
     if validate is None:

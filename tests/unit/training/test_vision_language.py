@@ -244,6 +244,24 @@ def test_until_the_run_is_over_a_training_that_has_ended_can_be_gone_on_with(roo
     assert not list((tmp_path / "state").iterdir())
 
 
+def test_a_training_that_is_stopped_while_its_model_is_written_takes_no_step_anew(
+    root, pretrained, tmp_path, monkeypatch, capsys
+):
+    def die(*arguments):
+        raise KilledError
+
+    with monkeypatch.context() as patched, pytest.raises(KilledError):
+        patched.setattr("minivlm.training.vision_language._write_results", die)
+        train(root, tmp_path, save_minutes=60.0)
+    monkeypatch.setattr("minivlm.training.loop._gradients", die)
+    train(root, tmp_path, save_minutes=60.0)
+    steps = read_json(tmp_path / "reports" / "metrics.json")["steps"]
+    assert f"in {steps} steps over" in (said := capsys.readouterr().out) and f"goes on after step {steps}," in said
+    assert sha256_tree(tmp_path / "artifacts") == sha256_tree(pretrained / "artifacts")
+    for name in ("metrics.json", "loss.csv"):
+        assert (tmp_path / "reports" / name).read_bytes() == (pretrained / "reports" / name).read_bytes()
+
+
 def test_a_signal_stops_it_with_its_state_saved_and_it_goes_on_as_the_same_run(root, pretrained, tmp_path):
     first, second = Notes("first"), Notes("second")
     first.at(2, lambda: os.kill(os.getpid(), signal.SIGTERM))
