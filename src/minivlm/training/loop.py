@@ -120,7 +120,7 @@ def fit(
             put_back(resume, objective, prepared)
         stream = iter(steps)
         start = saved = time.monotonic()
-        saved_at = result.place
+        saved_step = result.steps
         # A training that was stopped during a validation has taken the step and not written its row.
         is_open = result.steps in plan.validated and result.row_of(result.steps) is None
         save_now = 0
@@ -151,7 +151,8 @@ def fit(
                 if validate and step in plan.validated:
                     with accelerator.autocast():
                         val_loss = validate()
-                    is_open = False
+                    if is_open:
+                        is_open, saved_step = False, 0  # the state of this step has no row of it yet
                     if not math.isfinite(val_loss):
                         raise result.diverged(f"{plan.where(step)}: validation loss {val_loss:.4g}")
                     if result.val_loss is None or val_loss < result.val_loss:
@@ -164,17 +165,16 @@ def fit(
                     on_log(step, row.metrics(result.seconds, paid))
                 if save_now and on_save:
                     on_save(take_state(objective, prepared, result, window))
-                    saved, saved_at = time.monotonic(), result.place
+                    saved, saved_step = time.monotonic(), step
         except StopAsked:
             result.take_time(spent + time.monotonic() - start, devices)
-            if on_save and result.place != saved_at:
+            if on_save and result.steps > saved_step:
                 on_save(take_state(objective, prepared, result, window))
             raise StoppedError(f"{label}: after step {result.steps:,} of {total_steps:,}") from None
         result.take_time(spent + time.monotonic() - start, devices)
-        if on_save and save_every is not None and result.place != saved_at:
-            on_save(
-                take_state(objective, prepared, result, window)
-            )  # a stop while the model is written costs nothing
+        if on_save and save_every is not None and result.steps > saved_step:
+            # What follows writes the model and waits for the tracker: a stop there has no step taken anew.
+            on_save(take_state(objective, prepared, result, window))
     result.train_loss = window.mean()
     result.last_state = trained_state(objective)
     if validate is None:

@@ -92,11 +92,6 @@ class FitResult:
     validation_flops: int = 0
     optimizer_flops: int = 0
 
-    @property
-    def place(self) -> tuple[int, int]:
-        """How far it is: steps, and rows of the history, of which a validation may add one later than its step."""
-        return self.steps, len(self.history)
-
     def row_of(self, step: int) -> HistoryRow | None:
         """The last row of the history, where it is that of `step`."""
         return self.history[-1] if self.history and self.history[-1].step == step else None
