@@ -304,6 +304,16 @@ def test_an_input_that_changes_meanwhile_ends_it_before_anything_is_saved(root, 
     assert [path.name[:13] for path in (tmp_path / "state").glob("*/step-*")] == ["step-00000001"]
 
 
+def test_an_input_that_changes_after_the_last_save_ends_it_before_a_model_is_written(root, pretrained, tmp_path):
+    own = shutil.copytree(root, tmp_path / "root")
+    tracker = Notes()
+    last = read_json(pretrained / "reports" / "metrics.json")["steps"]
+    tracker.at(last, lambda: (own / "tokens" / "tokens.bin").touch())
+    with pytest.raises(UserError, match=r"tokens\.bin: changed while pretrain was reading it"):
+        train(own, tmp_path, tracker=tracker)
+    assert not (tmp_path / "artifacts").exists()
+
+
 def test_too_little_memory_names_what_to_lower_and_to_what(root, tmp_path, monkeypatch):
     def fit(objective, steps, **options):
         raise RuntimeError("[enforce fail at alloc_cpu.cpp:124] DefaultCPUAllocator: can't allocate memory")
