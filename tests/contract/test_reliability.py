@@ -13,6 +13,10 @@ def test_the_table_is_that_of_the_figures():
     assert with_table(page, FOUND) == page
 
 
+def test_every_kind_is_counted():
+    assert FOUND.keys() >= {"kills", "faults", "tracking", "fuzz", "validation"}
+
+
 @pytest.mark.parametrize("kind", FOUND)
 def test_nothing_was_lost_doubled_or_unhandled(kind):
     counted = (
@@ -32,6 +36,7 @@ def test_an_entry_replaces_that_of_its_kind_alone(tmp_path):
         "command": "make kills",
         "kills": 3,
         "survived": 3,
+        "resumed": 2,
         "trainings": 2,
         "lost_steps": 0,
         "doubled_metrics": 0,

@@ -16,6 +16,15 @@ if "MINIVLM_RECORD" in _os.environ:
     with open(_os.environ["MINIVLM_RECORD"], "a") as _record:
         _record.write(__file__ + "\\n")
 """
+# Put into its training: so many processes load rows, where it would start none for so few rows, or so few cores.
+LOADERS = """
+if "MINIVLM_LOADERS" in os.environ:
+
+    def loader_workers(*arguments, **options):
+        with open(os.environ["MINIVLM_RECORD"] + ".loaders", "a") as record:
+            record.write(os.environ["MINIVLM_LOADERS"] + "\\n")
+        return int(os.environ["MINIVLM_LOADERS"])
+"""
 
 
 class Checkout:
@@ -31,8 +40,9 @@ class Checkout:
             if name and (ROOT / name).is_file():
                 (self.root / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy2(ROOT / name, self.root / name)
-        with (self.root / "src/minivlm/__init__.py").open("a", encoding="utf-8") as package:
-            package.write(RECORD)
+        for module, code in (("__init__", RECORD), ("training/device", LOADERS)):
+            with (self.root / f"src/minivlm/{module}.py").open("a", encoding="utf-8") as stream:
+                stream.write(code)
         self.run("git", "init", "--quiet")
         self.run("git", "config", "user.name", "test")
         self.run("git", "config", "user.email", "test@example.org")
@@ -77,6 +87,11 @@ class Checkout:
         lines = self.record.read_text(encoding="utf-8").splitlines() if self.record.exists() else []
         self.record.unlink(missing_ok=True)
         return {Path(line).parents[2] for line in lines}
+
+    def loaders(self) -> list[int]:
+        """How many processes were to load rows, each time that some were."""
+        asked = self.record.with_name(f"{self.record.name}.loaders")
+        return [int(line) for line in asked.read_text(encoding="utf-8").splitlines()] if asked.exists() else []
 
     def tracked_runs(self) -> int:
         """Runs in the checkout's own MLflow store."""

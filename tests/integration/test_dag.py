@@ -96,15 +96,18 @@ def test_experiments_can_be_compared(checkout, first):
 
 
 def test_the_same_seed_gives_the_same_bytes_wherever_and_however_it_runs(checkout, first, tmp_path):
-    """In another folder, with other numbers of processes, another time zone and locale, and another hash seed."""
+    """In another folder, with other numbers of processes that make and load rows, in another time zone and locale,
+    and with another hash seed."""
     elsewhere = Checkout(
-        tmp_path / "别处 elsewhere", TZ="Pacific/Chatham", LC_ALL="C", LANGUAGE="tr", PYTHONHASHSEED="7"
-    )
+        tmp_path / "别处 elsewhere", TZ="Pacific/Chatham", LC_ALL="C", LANGUAGE="tr", PYTHONHASHSEED="7",
+        MINIVLM_LOADERS="2",
+    )  # fmt: skip
     params = elsewhere.root / "params.yaml"
     text = params.read_text(encoding="utf-8")
     assert "workers: 0" in text
     params.write_text(text.replace("workers: 0", "workers: 3"), encoding="utf-8")
     assert stages_run(elsewhere.run("dvc", "repro")) == list(STAGES)
+    assert checkout.loaders() == [] and set(elsewhere.loaders()) == {2}
     assert (elsewhere.root / "dvc.lock").read_bytes() == (checkout.root / "dvc.lock").read_bytes()
     for name in elsewhere.run("git", "ls-files", "--others", "--modified", "--exclude-standard").splitlines():
         if name != "params.yaml":

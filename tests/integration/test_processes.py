@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 
 from minivlm.files import read_json, sha256_tree
 from tests.integration.toy_stage import Stage
+from tests.reliability.moments import steps_told
 
 pytestmark = pytest.mark.slow
 TORCHRUN = "torchrun --standalone --nproc-per-node 2"
@@ -208,10 +209,19 @@ def test_dvc_drives_them_and_one_of_them_tracks(stage, alone):
 
 
 def started(stage):
-    """A stage of two processes that has begun to train, and will not soon be done."""
+    """A stage of two processes that has taken its first step, and will not soon be done."""
     process = stage.set(launcher=TORCHRUN, epochs=10_000.0, validations=1, log_steps=10_000).start()
-    assert process.stdout.readline().startswith("pretrain: trains")
+    wait_until(lambda: steps_told(stage), process)
     return process
+
+
+def wait_until(holds, process, within=120.0):
+    """A condition, not a time: on a busy machine all comes later."""
+    end = time.monotonic() + within
+    while not holds():
+        assert process.poll() is None, process.communicate()[1]
+        assert time.monotonic() < end
+        time.sleep(0.02)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -229,7 +239,7 @@ def test_a_signal_ends_all_after_the_state_is_saved(stage, number):
 
 def test_a_signal_before_the_training_ends_all(stage):
     process = stage.set(launcher=TORCHRUN).start()
-    time.sleep(1.0)
+    wait_until(psutil.Process(process.pid).children, process)  # the launcher, which has no rank yet
     process.send_signal(signal.SIGTERM)
     _, errors = process.communicate(timeout=60)
     assert (process.returncode, errors) == (143, "")

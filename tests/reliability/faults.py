@@ -21,7 +21,8 @@ from typing import Annotated
 import typer
 
 from tests.integration.toy_stage import Stage, write_toy_inputs
-from tests.reliability.kills import Outcome, Whole, compare, make_stage, run_whole
+from tests.reliability.kills import Outcome, compare, make_stage, run_whole
+from tests.reliability.moments import Whole
 from tests.reliability.record import record
 
 # Runs the stage, in which {act} happens after step {step}.
@@ -111,7 +112,7 @@ FAULTS = {
         75,
         r"stopped: pretrain: after step \d+ of .*",
         after=damage_newest,
-        again=r"warning: .*: damaged, its bytes are not those that were saved; left out\n",
+        again=r"warning: .*: damaged, its bytes are not those that were saved; removed\n",
     ),
 }
 

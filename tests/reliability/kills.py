@@ -3,14 +3,13 @@
     python -m tests.reliability.kills --number 50
 
 Each training is killed with SIGKILL once to three times: the stage alone, or all processes of its session, as when
-the power fails. What it has written at last is compared with what an uninterrupted one writes, byte by byte, and
-its MLflow run holds every step once. The log goes to docs/reliability/kills.log, the counts to
-docs/reliability.json.
+the power fails. Where a state was saved, the next process has to say that it goes on from the last one. What it
+has written at last is compared with what an uninterrupted one writes, byte by byte, and its MLflow run holds every
+step once. The log goes to docs/reliability/kills.log, the counts to docs/reliability.json.
 """
 
 from __future__ import annotations
 
-import contextlib
 import os
 import random
 import re
@@ -19,15 +18,17 @@ import subprocess
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from minivlm.files import sha256_tree, write_text
+from minivlm.files import read_json, sha256_tree, write_text
 from minivlm.tracking.backlog import deliver_left
 from tests.integration.toy_stage import ROOT, Stage, write_toy_inputs
+from tests.reliability.moments import Moment, Whole, drawn, last_saved, reach, wait_for
 from tests.reliability.record import record
 
 OUTPUTS = ("artifacts/pretrain", "reports/pretrain/loss.csv", "reports/pretrain/metrics.json")
@@ -38,22 +39,14 @@ EPOCHS = 40.0  # about as long as a stage takes to start
 
 
 @dataclass
-class Whole:
-    """What a training that nobody killed has written, and how long it took."""
-
-    outputs: dict[str, str]
-    points: Counter[tuple[str, int]]  # metric and step, in MLflow
-    steps: int
-    seconds: float
-
-
-@dataclass
 class Outcome:
     """What became of one training; `faults` is empty when nothing was lost and nothing doubled."""
 
     kills: list[str] = field(default_factory=list)
     faults: list[str] = field(default_factory=list)
+    phases: Counter[str] = field(default_factory=Counter)  # of the kills
     survived: int = 0
+    resumed: int = 0  # processes that went on from a saved state
     lost_steps: int = 0
     doubled_metrics: int = 0
     unhandled: int = 0
@@ -76,38 +69,66 @@ def make_stage(root: Path, inputs: Path) -> Stage:
 
 def run_whole(stage: Stage) -> Whole:
     """The same training without a kill."""
-    began = time.monotonic()
-    code, _, errors = stage.run()
-    assert code == 0, errors
-    seconds = time.monotonic() - began
+    process, times = start(stage), [time.monotonic()]
+    for step in (1, None):  # the first that is logged; the end
+        wait_for(process, stage, step)
+        times.append(time.monotonic())
+    _, errors = process.communicate()
+    assert process.returncode == 0, errors
     [(status, points)] = tracked_runs(stage)
     assert status == "FINISHED", status
     outputs = {name: sha256_tree(stage.root / name) for name in OUTPUTS}
-    return Whole(outputs, points, len(stage.history()), seconds)
+    rows = stage.history()
+    trained = read_json(stage.root / "reports/pretrain/cost.json")["seconds"]
+    seconds = {"starting": times[1] - times[0], "training": trained, "ending": times[2] - times[1] - trained}
+    return Whole(outputs, points, len(rows), seconds)
 
 
-def killed_and_gone_on(stage: Stage, whole: Whole, kills: int, draw: random.Random) -> Outcome:
-    """Start, kill, start again, `kills` times or until it has ended; then compare."""
+def killed_and_gone_on(stage: Stage, whole: Whole, moments: Sequence[Moment], save_minutes: float) -> Outcome:
+    """Start, kill, start again, at each of the moments or until it has ended; then compare."""
     outcome = Outcome()
-    stage.set(tracking=True, save_minutes=draw.choice(SAVES))
-    for _ in range(kills):
-        process, delay, everything = start(stage), draw.uniform(0, whole.seconds), draw.random() < 0.5
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.communicate(timeout=delay)
-            break  # it was quicker
-        step = kill(process, everything)
-        said = "all its processes" if everything else "the stage"
-        outcome.kills.append(f"{said} after {delay:.2f} s{f', in step {step}' if step else ''}")
+    stage.set(tracking=True, save_minutes=save_minutes)
+    for moment in moments:
+        saved, process = last_saved(stage), start(stage)
+        phase, where = reach(process, stage, whole, moment)
+        output, errors = kill(process, moment.everything)
+        hold_against(saved, output, outcome)
+        if process.returncode != -signal.SIGKILL:  # it was quicker
+            if process.returncode:
+                fail(outcome, process.returncode, errors)
+            break
+        what = "all its processes" if moment.everything else "the stage"
+        outcome.kills.append(f"{what} {where}")
+        outcome.phases[phase] += 1
         if has_ended(stage):
             break
-    if not has_ended(stage):
-        code, _, errors = stage.run()
+    if not has_ended(stage) and not outcome.faults:
+        saved = last_saved(stage)
+        code, output, errors = stage.run()
+        hold_against(saved, output, outcome)
         if code:
-            outcome.unhandled += "Traceback" in errors
-            outcome.faults.append(f"exit code {code}: {errors.strip().splitlines()[-1:]}")
-            return outcome
-    compare(stage, whole, outcome)
+            fail(outcome, code, errors)
+    if not outcome.faults:
+        compare(stage, whole, outcome)
     return outcome
+
+
+def fail(outcome: Outcome, code: int, errors: str) -> None:
+    """Note a process that ended otherwise than it should."""
+    outcome.unhandled += "Traceback" in errors
+    outcome.faults.append(f"exit code {code}: {errors.strip().splitlines()[-1:]}")
+
+
+def hold_against(saved: int, output: str, outcome: Outcome) -> None:
+    """A process that was started when the state of a step was saved has to have gone on after that step."""
+    began = re.search(r"^pretrain: trains .*$", output, re.MULTILINE)
+    if not began:
+        return  # killed before
+    found = re.search(r"goes on after step ([\d,]+)", began[0])
+    after = int(found[1].replace(",", "")) if found else 0
+    outcome.resumed += after > 0
+    if after != saved:
+        outcome.faults.append(f"the state of step {saved} was there, and it went on after step {after}")
 
 
 def has_ended(stage: Stage) -> bool:
@@ -121,15 +142,14 @@ def start(stage: Stage) -> subprocess.Popen[str]:
     return stage.start(start_new_session=True)
 
 
-def kill(process: subprocess.Popen[str], everything: bool) -> int | None:
-    """SIGKILL; the last step that it had said it was in."""
-    if everything:
-        os.killpg(process.pid, signal.SIGKILL)
-    else:
-        process.kill()
-    output, _ = process.communicate()
-    steps = re.findall(r"step ([\d,]+)/", output)
-    return int(steps[-1].replace(",", "")) if steps else None
+def kill(process: subprocess.Popen[str], everything: bool) -> tuple[str, str]:
+    """SIGKILL; what it had said on standard output and on stderr."""
+    if process.poll() is None:
+        if everything:
+            os.killpg(process.pid, signal.SIGKILL)
+        else:
+            process.kill()
+    return process.communicate()
 
 
 def compare(stage: Stage, whole: Whole, outcome: Outcome) -> None:
@@ -151,7 +171,7 @@ def compare(stage: Stage, whole: Whole, outcome: Outcome) -> None:
     outcome.doubled_metrics += (points - whole.points).total()
     if outcome.lost_steps or outcome.doubled_metrics:
         outcome.faults.append(f"{outcome.lost_steps} steps lost, {outcome.doubled_metrics} metrics doubled")
-    if left := list((stage.root / ".state").glob("pretrain/*")):
+    if left := list((stage.root / ".state").glob("pretrain/[!.]*")):  # what is being removed may stay
         outcome.faults.append(f"left behind: {left}")
 
 
@@ -187,19 +207,30 @@ def main(
         while len(total.kills) < number:
             trainings += 1
             stage = make_stage(root / f"{trainings}", inputs)
-            found = killed_and_gone_on(stage, whole, draw.randint(1, MOST_KILLS), draw)
+            moments = [drawn(draw) for _ in range(draw.randint(1, MOST_KILLS))]
+            found = killed_and_gone_on(stage, whole, moments, draw.choice(SAVES))
             found.survived = 0 if found.faults else len(found.kills)
-            for name in ("kills", "faults", "survived", "lost_steps", "doubled_metrics", "unhandled"):
+            for name in (
+                "kills", "phases", "faults", "survived", "resumed", "lost_steps", "doubled_metrics", "unhandled",
+            ):  # fmt: skip
                 setattr(total, name, getattr(total, name) + getattr(found, name))
             what = "; ".join(found.kills) or "ended before it could be killed"
-            say(f"{trainings:3d}: {what}: {'; '.join(found.faults) or 'same bytes, one run, each step once'}")
-    say(f"{len(total.kills)} kills of {trainings} trainings, {len(total.faults)} faults")
+            well = f"went on from a state {found.resumed} times; same bytes, one run, each step once"
+            say(f"{trainings:3d}: {what}: {'; '.join(found.faults) or well}")
+    if not total.resumed:
+        total.faults.append("no training went on from a state")
+    say(
+        f"{len(total.kills)} kills of {trainings} trainings, {total.resumed} times gone on from a state, "
+        f"{len(total.faults)} faults"
+    )
     record(
         "kills",
         {
             "command": f"make kills N={number}",
             "kills": len(total.kills),
+            "by_moment": dict(sorted(total.phases.items())),
             "survived": total.survived,
+            "resumed": total.resumed,
             "trainings": trainings,
             **total.figures(began),
         },

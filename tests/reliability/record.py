@@ -42,7 +42,10 @@ def rows(kind: str, values: dict[str, Any]) -> list[tuple[str, ...]]:
     """The lines of one entry."""
     command = f"`{values['command']}`"
     if kind == "kills":
-        came = f"{values['survived']} survived: the same bytes, one run; {_lost(values)}"
+        came = (
+            f"{values['survived']} survived, {values['resumed']} starts went on from a saved state: "
+            f"the same bytes, one run; {_lost(values)}"
+        )
         return [
             (f"SIGKILL at a random moment, of {values['trainings']} trainings", _n(values["kills"]), came, command)
         ]

@@ -10,7 +10,7 @@ import typer
 from typer.testing import CliRunner
 
 from minivlm import stage
-from minivlm.errors import UserError
+from minivlm.errors import StoppedError, UserError
 from minivlm.paths import Paths, project_root
 from minivlm.stage import one_line_errors, stage_app
 
@@ -29,6 +29,15 @@ def test_what_a_user_can_mend_is_one_line(capsys, error, code, line):
         raise error
     assert caught.value.exit_code == code
     assert capsys.readouterr().err == line + "\n"
+
+
+def test_a_training_that_was_stopped_has_a_code_of_its_own(capsys):
+    """75, which schedulers are told of: docs/reliability.md."""
+    with pytest.raises(typer.Exit) as caught, one_line_errors():
+        raise StoppedError("sft: after step 3 of 12")
+    assert caught.value.exit_code == 75
+    line = "stopped: sft: after step 3 of 12; its state is saved, run it again to go on\n"
+    assert capsys.readouterr().err == line
 
 
 @pytest.mark.parametrize("error", [ValueError("a bug"), OSError("of no file")])

@@ -80,8 +80,8 @@ def fit(
 
     Of several `processes` each calls this with its share of every step and gets the same losses; `sharded`: see
     `in_company`. `on_save(state)` is called in all of them when `save_every` seconds have passed since the last
-    time (0: after every step). A training given that state as `resume`, and the steps after `resume.result.steps`,
-    goes on as this one does.
+    time (0: after every step), and at the end. A training given that state as `resume`, and the steps after
+    `resume.result.steps`, goes on as this one does.
 
     `stop()` is asked before every step; when it holds in one of the processes, the state is given to `on_save`,
     whatever the time, and StoppedError raised. `validate()` may raise StopAsked, to be stopped halfway (see
@@ -151,7 +151,8 @@ def fit(
                 if validate and step in plan.validated:
                     with accelerator.autocast():
                         val_loss = validate()
-                    is_open = False
+                    if is_open:
+                        is_open, saved_step = False, 0  # the state of this step has no row of it yet
                     if not math.isfinite(val_loss):
                         raise result.diverged(f"{plan.where(step)}: validation loss {val_loss:.4g}")
                     if result.val_loss is None or val_loss < result.val_loss:
@@ -171,6 +172,9 @@ def fit(
                 on_save(take_state(objective, prepared, result, window))
             raise StoppedError(f"{label}: after step {result.steps:,} of {total_steps:,}") from None
         result.take_time(spent + time.monotonic() - start, devices)
+        if on_save and save_every is not None and result.steps > saved_step:
+            # What follows writes the model and waits for the tracker: a stop there has no step taken anew.
+            on_save(take_state(objective, prepared, result, window))
     result.train_loss = window.mean()
     result.last_state = trained_state(objective)
     if validate is None:

@@ -11,7 +11,9 @@ from typing import Any
 from minivlm.files import sha256_file
 
 PACKAGE = Path(__file__).parents[1]
-_CODE = ("data", "model", "training")  # packages that decide what a step does
+COMMANDS = PACKAGE.parents[1] / "pipelines"
+DECIDES_NOTHING = ("cli", "evaluation", "planning", "tracking")
+"""Packages that no byte of a training follows from: with another version of these it goes on."""
 LIBRARIES = ("torch", "transformers", "pillow", "numpy")
 """What computes pictures and features, and most of a step."""
 
@@ -24,8 +26,10 @@ def resume_key(parameters: Mapping[str, Any], inputs: Iterable[Path]) -> str:
     Reads all of the inputs but the pictures: about a second a gigabyte.
     """
     digest = hashlib.sha256(json.dumps(parameters, sort_keys=True).encode())
-    digest.update("\0".join(versions(*LIBRARIES, "accelerate")).encode())
-    digest.update(digest_files(PACKAGE, (path for name in _CODE for path in (PACKAGE / name).rglob("*.py"))))
+    digest.update("\0".join(versions(*LIBRARIES, "accelerate", "tokenizers")).encode())
+    code = (path for path in PACKAGE.rglob("*.py") if path.relative_to(PACKAGE).parts[0] not in DECIDES_NOTHING)
+    digest.update(digest_files(PACKAGE, code))
+    digest.update(digest_files(COMMANDS, COMMANDS.glob("*.py")))
     for root in inputs:
         digest.update(digest_files(root, (path for path in root.rglob("*") if path.name != _HASHED_ELSEWHERE)))
     return digest.hexdigest()[:16]

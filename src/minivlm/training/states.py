@@ -15,12 +15,14 @@ import shutil
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import mkdtemp
 
 from minivlm.errors import UserError
 from minivlm.files import sha256_file, sync
 from minivlm.training.resume import TrainingState, read_state, write_state
 
 KEPT = 2
+BEST = "best.safetensors"  # beside the trainings: see `mishaps`
 OTHERS_KEPT = 3  # trainings that were stopped and may go on; each takes up to some hundred MB at full size
 _NAME = re.compile(r"step-(\d{8})-([0-9a-f]{16})\.safetensors")
 _ASIDE = ".step"  # begins the name of what is being written
@@ -54,12 +56,14 @@ class StateFolder:
             old.unlink(missing_ok=True)
 
     def newest(self) -> TrainingState | None:
-        """The last state that is what was saved; None without one. Damaged ones are told of."""
+        """The last state that is what was saved; None without one. Damaged ones are told of and removed: they
+        would count among the KEPT."""
         for path in self._files():
             found = _NAME.fullmatch(path.name)
             if found and sha256_file(path)[:16] == found[2]:
                 return read_state(path)
-            print(f"warning: {path}: damaged, its bytes are not those that were saved; left out", file=sys.stderr)
+            print(f"warning: {path}: damaged, its bytes are not those that were saved; removed", file=sys.stderr)
+            path.unlink()
         return None
 
     def _files(self) -> list[Path]:
@@ -79,7 +83,8 @@ class StateFolder:
 
 def remove_states(folder: Path, key: str) -> None:
     """Remove what is kept of `key` below `folder`; of trainings with other keys, such as had another parameter and
-    were stopped, the last OTHERS_KEPT stay. No other process may be training there."""
+    were stopped, the last OTHERS_KEPT stay. The best weights of one that diverged go too. No other process may be
+    training there."""
     kept = [path for path in folder.glob("*") if path.is_dir()]
     others = sorted((path for path in kept if path.name != key and not path.name.startswith(_GONE)), key=_written)
     for old in others[:-OTHERS_KEPT]:
@@ -87,7 +92,8 @@ def remove_states(folder: Path, key: str) -> None:
     # At once out of the way: half of a folder, which a kill may leave, would be gone on with.
     for path in [folder / key, *others[:-OTHERS_KEPT]]:
         if path.exists():
-            path.replace(path.with_name(f"{_GONE}{os.getpid()}-{path.name}"))
+            path.replace(Path(mkdtemp(prefix=_GONE, dir=folder)) / path.name)
+    (folder / BEST).unlink(missing_ok=True)
     for gone in folder.glob(f"{_GONE}*"):
         shutil.rmtree(gone, ignore_errors=True)
 

@@ -67,6 +67,7 @@ def test_it_trains_on_rows_and_texts_and_leaves_nothing_else_behind(checkout):
     assert cost["optimizer_flops"] > 0 and cost["seconds"] > cost["parts"]["llm"]["seconds"]
     assert any(key.startswith("llm.") for key in stage.tracker.metrics)
     assert sorted(path.name for path in (checkout / "artifacts").iterdir()) == ["base", "download", "validate"]
+    assert list((checkout / ".state" / "base").iterdir()) == []  # both trainings have saved their ends
 
 
 def test_a_change_of_the_texts_is_refused_and_the_old_output_stays(checkout):

@@ -77,12 +77,36 @@ def test_it_goes_on_bit_by_bit(tmp_path, optimizer, stop):
     assert (result.steps, result.samples, result.tokens) == (expected.steps, expected.samples, expected.tokens)
 
 
-def test_it_is_saved_when_its_time_has_come():
+def test_it_is_saved_when_its_time_has_come_and_at_the_end():
     saved = []
     run(save_every=0.0, on_save=lambda state: saved.append(state.result.steps))
-    run(save_every=3600.0, on_save=lambda state: saved.append("early"))
-    run(on_save=lambda state: saved.append("unasked"))
     assert saved == list(range(1, 13))
+    run(save_every=3600.0, on_save=lambda state: saved.append(state.result.steps))
+    assert saved[12:] == [12]
+    run(on_save=lambda state: saved.append("unasked"))
+    assert len(saved) == 13
+
+
+@pytest.mark.parametrize("validates", [True, False])
+def test_a_trained_end_is_gone_on_with_without_a_step(tmp_path, validates):
+    """What a process finds that was stopped while the one before it wrote the model."""
+    validate = {} if validates else {"validate": None}
+    whole, expected = run(
+        save_every=3600.0, on_save=lambda state: write_state(tmp_path / "state.safetensors", state), **validate
+    )
+    state = read_state(tmp_path / "state.safetensors")
+    saved, logged = [], []
+    resumed, result = run(
+        [], seed=8, resume=state, save_every=3600.0, on_save=saved.append, on_log=lambda *row: logged.append(row),
+        **validate,
+    )  # fmt: skip
+    assert saved == logged == []
+    assert result.history == expected.history and result.train_loss == expected.train_loss
+    assert (result.val_loss, result.best_step) == (expected.val_loss, expected.best_step)
+    for name, parameter in whole.named_parameters():
+        assert torch.equal(parameter, resumed.get_parameter(name))
+        assert torch.equal(expected.last_state[name], result.last_state[name])
+        assert torch.equal(expected.best_state[name], result.best_state[name])
 
 
 def state_of():

@@ -81,7 +81,11 @@ def test_a_validation_that_was_left_is_made_up_for(step):
     [state] = saved
     assert state.result.steps == step and state.result.history[-1].step < step
     left = iter([3.0, 1.0, 2.0][step // 4 - 1 :])
-    resumed, result = run(STEPS[step:], seed=8, resume=state, validate=lambda: next(left))
+    resumed, result = run(
+        STEPS[step:], seed=8, resume=state, validate=lambda: next(left), save_every=3600.0, on_save=saved.append
+    )
+    # At the end, of a validation too that was all that had been left.
+    assert saved[-1] is not state and saved[-1].result.history == expected.history
     assert result.history == expected.history
     for name, parameter in whole.named_parameters():
         assert torch.equal(parameter, resumed.get_parameter(name))

@@ -244,6 +244,24 @@ def test_until_the_run_is_over_a_training_that_has_ended_can_be_gone_on_with(roo
     assert not list((tmp_path / "state").iterdir())
 
 
+def test_a_training_that_is_stopped_while_its_model_is_written_takes_no_step_anew(
+    root, pretrained, tmp_path, monkeypatch, capsys
+):
+    def die(*arguments):
+        raise KilledError
+
+    with monkeypatch.context() as patched, pytest.raises(KilledError):
+        patched.setattr("minivlm.training.vision_language._write_results", die)
+        train(root, tmp_path, save_minutes=60.0)
+    monkeypatch.setattr("minivlm.training.loop._gradients", die)
+    train(root, tmp_path, save_minutes=60.0)
+    steps = read_json(tmp_path / "reports" / "metrics.json")["steps"]
+    assert f"in {steps} steps over" in (said := capsys.readouterr().out) and f"goes on after step {steps}," in said
+    assert sha256_tree(tmp_path / "artifacts") == sha256_tree(pretrained / "artifacts")
+    for name in ("metrics.json", "loss.csv"):
+        assert (tmp_path / "reports" / name).read_bytes() == (pretrained / "reports" / name).read_bytes()
+
+
 def test_a_signal_stops_it_with_its_state_saved_and_it_goes_on_as_the_same_run(root, pretrained, tmp_path):
     first, second = Notes("first"), Notes("second")
     first.at(2, lambda: os.kill(os.getpid(), signal.SIGTERM))
@@ -284,6 +302,16 @@ def test_an_input_that_changes_meanwhile_ends_it_before_anything_is_saved(root, 
         train(own, tmp_path, tracker=tracker, save_minutes=0.0, log_steps=1)
     assert not (tmp_path / "artifacts").exists()
     assert [path.name[:13] for path in (tmp_path / "state").glob("*/step-*")] == ["step-00000001"]
+
+
+def test_an_input_that_changes_after_the_last_save_ends_it_before_a_model_is_written(root, pretrained, tmp_path):
+    own = shutil.copytree(root, tmp_path / "root")
+    tracker = Notes()
+    last = read_json(pretrained / "reports" / "metrics.json")["steps"]
+    tracker.at(last, lambda: (own / "tokens" / "tokens.bin").touch())
+    with pytest.raises(UserError, match=r"tokens\.bin: changed while pretrain was reading it"):
+        train(own, tmp_path, tracker=tracker)
+    assert not (tmp_path / "artifacts").exists()
 
 
 def test_too_little_memory_names_what_to_lower_and_to_what(root, tmp_path, monkeypatch):
