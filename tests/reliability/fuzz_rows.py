@@ -32,7 +32,8 @@ def _make_table(tables: list[bytes], random: Random, number: int, folder: Path) 
     data = random.choice(tables)
     _want_gate(folder, random)
     if random.random() < 0.25:
-        _write_odd_table(folder / "rows.parquet", random)
+        write = _write_bomb if number % 100 == 7 else _write_odd_table
+        write(folder / "rows.parquet", random)
         return
     cut = len(data) - min(
         len(data), random.choice((600, 1500, 4000))
@@ -68,6 +69,23 @@ def _write_odd_table(path: Path, random: Random) -> None:
     names = ["conversations", "image_bytes", *random.sample(["scene", "fault", "origin", "conversations", "x"], 2)]
     random.shuffle(names)
     pq.write_table(pa.Table.from_arrays([random.choice(pool)() for _ in names], names), path)
+
+
+def _write_bomb(path: Path, random: Random) -> None:
+    """A picture in a dictionary, once, and rows of it that are together larger than what an input may take."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    from tests.unit.data.validation.rows import caption, picture
+
+    lists, rows = random.random() < 0.3, 320
+    padded = picture(1) + bytes(4 << 20)  # decoders stop where a picture ends
+    pictures = pa.DictionaryArray.from_arrays(pa.array([0] * rows, pa.int32()), pa.array([padded], pa.binary()))
+    if lists:
+        pictures = pa.ListArray.from_arrays(pa.array(range(0, rows + 1, 8), pa.int32()), pictures)
+    texts = [caption(str(row)) for row in range(len(pictures))]
+    table = pa.table({"conversations": texts, "image_bytes": pictures})
+    pq.write_table(table, path, compression="zstd", dictionary_pagesize_limit=1 << 30, store_schema=False)
 
 
 def _use_table(folder: Path) -> None:

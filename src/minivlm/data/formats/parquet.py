@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from minivlm.data.tables import ROW_GROUP, as_pictures, batch_rows, holds_lists, open_rows, table_schema
+from minivlm.data.tables import ROW_GROUP, as_pictures, holds_lists, open_rows, row_batches, table_schema
 from minivlm.errors import UserError
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ class ParquetRows:
         left = self._limit
         try:
             with self._opened() as file:
-                for batch in file.iter_batches(batch_size=batch_rows(file, ROW_GROUP), columns=columns):
+                for batch in row_batches(file, ROW_GROUP, columns):
                     taken = batch.slice(0, left) if self._limit else batch
                     yield taken
                     left -= taken.num_rows
