@@ -124,7 +124,10 @@ def test_keys_of_older_files_and_a_contrastive_projection_may_be_there(tmp_path)
         ("size", "its pictures are made 24 pixels wide, its tower takes 16"),
         ("json", "config.json: not a model's configuration"),
         ("nothing", "config.json: not found"),
-        ("mean", "no image_mean and image_std"),
+        ("mean", "image_mean must be three numbers"),
+        ("code", r"config.json: '\\n' is no vision tower"),
+        ("a list", "is no vision tower that is known here"),
+        ("colours", "its pictures have 1 colours, and 3 are given here"),
     ],
 )
 def test_what_does_not_fit_is_refused_in_one_line(tmp_path, fault, message):
@@ -133,6 +136,14 @@ def test_what_does_not_fit_is_refused_in_one_line(tmp_path, fault, message):
     weights = load_file(source / "model.safetensors")
     if fault == "type":
         write_json(source / "config.json", {"model_type": "dinov2"})
+    elif fault in ("code", "a list"):
+        write_json(source / "config.json", {"model_type": "\n" if fault == "code" else ["clip_vision_model"]})
+    elif fault == "colours":
+        values = {"num_channels": 1}
+        write_json(source / "config.json", read_json(source / "config.json") | values)
+        name = next(name for name in weights if "patch_embedding" in name)
+        weights[name] = weights[name][:, :1].contiguous()
+        save_file(weights, source / "model.safetensors", {"format": "pt"})
     elif fault == "key":
         save_file(weights | {"surplus.weight": torch.zeros(2)}, source / "model.safetensors", {"format": "pt"})
     elif fault == "missing":
@@ -153,5 +164,44 @@ def test_what_does_not_fit_is_refused_in_one_line(tmp_path, fault, message):
     else:
         (source / "config.json").unlink()
     with pytest.raises(UserError, match=message) as caught:
+        bring_vision_tower(source, tmp_path / "tower")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        *(({"image_mean": value}, "image_mean must be three numbers") for value in (None, "abc", 0.5, {"r": 1})),
+        *(({"image_mean": value}, "image_mean must be three numbers") for value in ([0.5], [0.1, 0.2, "x"])),
+        *(({"image_mean": [0.1, 0.2, value]}, "three numbers") for value in (True, 1e300, 10**400, None)),
+        ({"image_std": [0, 0, 0]}, "image_std must be above 0"),
+        ({"image_std": [0.2, 0.2, -0.2]}, "image_std must be above 0"),
+        ({"image_std": [0.2, 0.2, 1e-320]}, "image_std must be above 0"),
+        *(({"rescale_factor": value}, "rescale_factor must be 1/255") for value in ("1/255", None, [1])),
+        ({"crop_size": [16, 16]}, "must become squares"),
+        ({"crop_size": {"height": "16", "width": "16"}}, "must become squares"),
+        *(({"size": {"shortest_edge": value}}, "must become squares") for value in ("16", 16.5, True, 0, 10**9)),
+        *(({"resample": value}, "no way to resize") for value in ([], True, "3", 9)),
+        ({"size": "large"}, "no way to resize"),
+    ],
+)
+def test_a_value_of_another_kind_is_refused_in_one_line(tmp_path, change, message):
+    source = tmp_path / "source"
+    families.clip(source)
+    path = source / "preprocessor_config.json"
+    write_json(path, read_json(path) | change)
+    with pytest.raises(UserError, match=f"^{path}: .*{message}") as caught:
+        bring_vision_tower(source, tmp_path / "tower")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("content", ["[]", "7", "{", "[" * 5000, '{"size": "\\ud800"}', '{"image_processor": []}'])
+def test_a_file_that_says_no_preparation_is_refused_in_one_line(tmp_path, content):
+    source = tmp_path / "source"
+    families.clip(source)
+    (source / "preprocessor_config.json").unlink()
+    name = "processor_config.json" if "image_processor" in content else "preprocessor_config.json"
+    (source / name).write_text(content)
+    with pytest.raises(UserError, match=r"processor_config\.json: ") as caught:
         bring_vision_tower(source, tmp_path / "tower")
     assert "\n" not in str(caught.value)
