@@ -1,4 +1,4 @@
-"""How a tower by somebody else wants its pictures, in any of the forms since 2021 -> one form, every value in it."""
+"""How a tower by somebody else wants its pictures, in any form since 2021 -> one form with every value in it."""
 
 from __future__ import annotations
 
