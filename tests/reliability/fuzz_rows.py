@@ -14,7 +14,7 @@ from typing import Any
 
 from tests.contract.imports import ROOT
 from tests.reliability.fuzz_kind import Kind, nothing
-from tests.reliability.fuzz_mutation import mutate_bytes, mutate_json
+from tests.reliability.fuzz_mutation import mutate_bytes, mutate_value
 
 EXAMPLES = ROOT / "docs" / "examples"
 
@@ -187,26 +187,29 @@ def _use_lines(folder: Path) -> None:
 
 def _make_texts(prepared: Any, random: Random, number: int, folder: Path) -> None:
     lines = [
-        '{"text": "一只鸟。"}',
-        '{"conversations": [{"role": "user", "content": "?"}, {"role": "assistant", "content": "!"}]}',
+        '{"text": "一只鸟。", "source": {"page": 3, "tags": ["a", null]}}',
+        '{"conversations": [{"role": "user", "content": "?"}, {"role": "assistant", "content": "!"}], "id": 1.5}',
     ]
-    data = "\n".join(random.choices(lines, k=4)).encode()
-    data = (
-        mutate_json(lines[random.randrange(2)].encode(), random)
-        if random.random() < 0.5
-        else mutate_bytes(data, random)
-    )
-    if random.random() < 0.5:
+    packed, at_last = random.random() < 0.5, random.random() < 0.3
+    chosen = [line.encode() for line in random.choices(lines, k=4)]
+    if not (packed and at_last):  # lines beside good ones, so that the reader comes to them and goes on
+        place = random.randrange(len(chosen))
+        if random.random() < 0.6:
+            chosen[place] = json.dumps(mutate_value(json.loads(chosen[place]), random)).encode()
+        else:
+            chosen = [mutate_bytes(b"\n".join(chosen), random, words=(b"\n\n", b"\r\n", b"\xef\xbb\xbf", b"\0"))]
+    data = b"\n".join(chosen)
+    if packed:
         data = gzip.compress(data, mtime=0)
-        data = mutate_bytes(data, random) if random.random() < 0.7 else data
-    (folder / "texts.jsonl.gz").write_bytes(data)
+        data = mutate_bytes(data, random) if at_last else data
+    (folder / ("texts.jsonl.gz" if packed else "texts.jsonl")).write_bytes(data)
 
 
 def _use_texts(folder: Path) -> None:
     from minivlm.data.texts import TextFile, survey
     from minivlm.files import sha256_file
 
-    path = folder / "texts.jsonl.gz"
+    [path] = folder.iterdir()
     survey([TextFile(path, sha256_file(path))])
 
 

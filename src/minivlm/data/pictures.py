@@ -63,7 +63,7 @@ class Preparation(NamedTuple):
         if missing:
             raise UserError(f"{name}: {' and '.join(missing)} must be true")
         factor = values.get("rescale_factor", 1 / 255)
-        if not isinstance(factor, int | float) or not math.isclose(factor, 1 / 255, rel_tol=1e-6):
+        if not isinstance(factor, float) or not math.isclose(factor, 1 / 255, rel_tol=1e-6):
             raise UserError(f"{name}: rescale_factor must be 1/255, not {shown(repr(factor))}")
         size, resample = values.get("size"), values.get("resample", BICUBIC)
         if not isinstance(size, Mapping) or type(resample) is not int or resample not in _FILTERS:
