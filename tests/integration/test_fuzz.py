@@ -6,10 +6,13 @@ from collections import Counter
 
 import pytest
 
+from minivlm.config import read_yaml
 from minivlm.errors import UserError
+from tests.contract.imports import ROOT
 from tests.reliability import fuzz
 from tests.reliability.fuzz import KINDS, run_kind, summary, try_inputs
 from tests.reliability.fuzz_kind import Kind, nothing
+from tests.reliability.fuzz_params import use_values, write_values
 
 # As many as take a second or so.
 COUNTS = {
@@ -47,6 +50,12 @@ def test_the_same_seed_makes_the_same_inputs(name, tmp_path):
 
     assert without_folder(one, 0) == without_folder(same, 1)
     assert name == "pictures" or without_folder(one, 0) != without_folder(other, 2)
+
+
+def test_every_stage_is_planned_with_the_parameters_as_they_are(tmp_path):
+    """Else no input would come further than the first stage whose data is not beside it."""
+    write_values(tmp_path, read_yaml(ROOT / "params.yaml", "params.yaml"), plans=True)
+    use_values(tmp_path)
 
 
 def kind(use, seconds=5.0):
