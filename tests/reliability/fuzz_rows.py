@@ -82,7 +82,9 @@ def _write_bomb(path: Path, random: Random) -> None:
     padded = picture(1) + bytes(4 << 20)  # decoders stop where a picture ends
     pictures = pa.DictionaryArray.from_arrays(pa.array([0] * rows, pa.int32()), pa.array([padded], pa.binary()))
     if lists:
-        pictures = pa.ListArray.from_arrays(pa.array(range(0, rows + 1, 8), pa.int32()), pictures)
+        pictures = pa.ListArray.from_arrays(
+            pa.array(range(0, rows + 1, random.choice((8, rows))), pa.int32()), pictures
+        )
     texts = [caption(str(row)) for row in range(len(pictures))]
     table = pa.table({"conversations": texts, "image_bytes": pictures})
     pq.write_table(table, path, compression="zstd", dictionary_pagesize_limit=1 << 30, store_schema=False)

@@ -71,14 +71,15 @@ def source_of(path: Path) -> str | None:
     return None if source is None else source.decode("utf-8", "replace")
 
 
-def open_rows(path: Path) -> pq.ParquetFile:
+def open_rows(path: Path, as_numbers: Sequence[str] = ()) -> pq.ParquetFile:
     """A Parquet file to be read in batches, in little memory whatever the size of its row groups.
 
-    Raises as pyarrow does. Through a buffer, because of a map every page that was read stays in the process.
+    `as_numbers`: paths of columns that are read as numbers of a dictionary's entries. Raises as pyarrow does.
+    Through a buffer, because of a map every page that was read stays in the process.
     """
     import pyarrow.parquet as pq
 
-    return pq.ParquetFile(path, buffer_size=_BUFFER, pre_buffer=False)
+    return pq.ParquetFile(path, buffer_size=_BUFFER, pre_buffer=False, read_dictionary=list(as_numbers))
 
 
 def row_batches(file: pq.ParquetFile, most: int, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
