@@ -123,10 +123,14 @@ def _read_rows(path: Path, images: Path | None) -> None:
         reader = MetadataReader({"sft": rows}, train_files=("sft",), max_side=4096)
         return pd.concat([frame for _, frame in reader.frames(1)])
 
-    metadata(Rows(reader.rows, reader.batches))
+    if reader.rows:
+        metadata(Rows(reader.rows, reader.batches))
     out = path.parent / "download"
     convert_rows(out, dict.fromkeys(("pretrain", "sft", "heldout"), RowSource(path, images)))
     table = out / "sft.parquet"
+    if not reader.rows:  # no frame comes of it
+        list(table_rows(table).batches())
+        return
     frame = metadata(table_rows(table))
     sound = np.flatnonzero((frame["form"] == "turns") & frame["fault"].isna() & (frame["decoding"] == "decodes"))
     for _ in read_rows(table, sound):

@@ -72,7 +72,7 @@ class ParquetRows:
             check_lists(self._path, [name for name in _COLUMNS if name != "scene"], self._limit)
         except TooLargeError as error:
             raise UserError(f"{self._path}: {error}; leave it out") from None
-        except (pa.ArrowException, OSError) as error:
+        except (pa.ArrowException, OSError, UnicodeDecodeError) as error:  # the last: a column's path
             raise UserError(f"{self._path}: cannot be read: {_one_line(error)}") from None
 
     def _read(self, columns: list[str]) -> Iterator[Any]:

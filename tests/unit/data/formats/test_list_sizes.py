@@ -86,3 +86,14 @@ def test_a_reader_refuses_it_in_one_line_and_takes_no_memory(tmp_path, monkeypat
     finally:
         pa.set_memory_pool(before)
     assert pool.max_memory() < 64 << 20  # the row is 400
+
+
+def test_a_list_whose_parts_have_no_name_is_refused_in_one_line(tmp_path):
+    path = write(tmp_path / "a", [[LARGE] * 9] * 20)
+    with pq.ParquetFile(path) as file:
+        name = file.metadata.row_group(0).column(1).path_in_schema.rpartition(".")[2].encode()
+    schema, found, parts = path.read_bytes().partition(name)
+    path.write_bytes(schema + found + parts.replace(name, b"\xff" * len(name)))
+    with pytest.raises(UserError, match=f"^{path}: ") as caught:
+        list(open_rows(path).batches())
+    assert "\n" not in str(caught.value)
