@@ -6,16 +6,20 @@ from collections import Counter
 
 import pytest
 
+from minivlm.config import read_yaml
 from minivlm.errors import UserError
+from tests.contract.imports import ROOT
 from tests.reliability import fuzz
 from tests.reliability.fuzz import KINDS, run_kind, summary, try_inputs
 from tests.reliability.fuzz_kind import Kind, nothing
+from tests.reliability.fuzz_params import use_values, write_values
 
 # As many as take a second or so.
 COUNTS = {
     "params.yaml as text": 60, "values of params.yaml": 150, "profiles": 12, "Parquet files": 40,
     "JSON lines and zips": 40, "texts": 150, "pictures": 150, "model directories": 10, "checkpoints (.pth)": 30,
     "training states": 40, "token and picture stores": 30, "tracking journals": 15,
+    "feature caches": 20, "models brought along": 10,
 }  # fmt: skip
 
 
@@ -46,6 +50,12 @@ def test_the_same_seed_makes_the_same_inputs(name, tmp_path):
 
     assert without_folder(one, 0) == without_folder(same, 1)
     assert name == "pictures" or without_folder(one, 0) != without_folder(other, 2)
+
+
+def test_every_stage_is_planned_with_the_parameters_as_they_are(tmp_path):
+    """Else no input would come further than the first stage whose data is not beside it."""
+    write_values(tmp_path, read_yaml(ROOT / "params.yaml", "params.yaml"), plans=True)
+    use_values(tmp_path)
 
 
 def kind(use, seconds=5.0):

@@ -27,8 +27,12 @@ def _model(folder: Path, count: int, seed: int) -> Path:
 
 def _make_model(model: Path, random: Random, number: int, folder: Path) -> None:
     shutil.copytree(model, folder / "model")
+    fingerprint = folder / "model" / "fingerprint.json"
+    if random.random() < 0.15:  # the file by which the others are known
+        fingerprint.write_bytes(mutate_json(fingerprint.read_bytes(), random))
+        return
     if random.random() < 0.9:  # nothing tells then what it was saved with
-        (folder / "model" / "fingerprint.json").unlink()
+        fingerprint.unlink()
     files = sorted(path for path in (folder / "model").iterdir() if path.suffix != ".md")
     for path in random.sample(files, random.choice((1, 1, 1, 2))):
         data = path.read_bytes()
@@ -41,13 +45,16 @@ def _make_model(model: Path, random: Random, number: int, folder: Path) -> None:
 
 
 def _use_model(folder: Path) -> None:
-    """As `minivlm caption`, `evaluate` and `minivlm export` take a model."""
+    """As `minivlm caption`, `evaluate`, the trainings and `minivlm export` take a model."""
     from PIL import Image
 
     from minivlm.evaluation.captions import caption_pictures, load_model
+    from minivlm.model.fingerprint import FILE, check_fingerprint
     from minivlm.model.minimind.exporting import configuration, read_exportable
 
     model, processor = load_model(folder / "model")
+    if (folder / "model" / FILE).exists():
+        check_fingerprint(model, folder / "model")
     caption_pictures(model, processor, [Image.new("RGB", (20, 30))], "?", batch_size=1, max_new_tokens=3)
     read_exportable(folder / "model")
     configuration(folder / "model")

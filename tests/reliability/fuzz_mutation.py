@@ -13,7 +13,7 @@ from typing import Any
 # Where readers of lengths, counts and types go wrong.
 INTEGERS = (0, 1, 2, 7, 127, 128, 255, 256, 32767, 65535, 65536, *(2**n - 1 for n in (31, 32, 63, 64)), 2**31)
 VALUES: tuple[Any, ...] = (
-    *(None, True, False, -1, 0, 1, 3, 2**16, 2**31, 2**63, 10**30, -(10**9), 0.5, -0.0, 1e-320, 1e308),
+    *(None, True, False, -1, 0, 1, 3, 2**16, 2**31, 2**63, 10**30, 10**400, -(10**9), 0.5, -0.0, 1e-320, 1e308),
     *("", " ", "x" * 3000, "\0", "\n", "\ud800", "../../etc/passwd", "/etc/passwd", "<image>", "<|im_end|>"),
     *("{{ 1 // 0 }}", "nan", "1e4", "true", "图片", "\x1b[31m"),
     *([], {}, [[]], [None], {"a": {"b": []}}, [0] * 300),

@@ -73,11 +73,17 @@ def _make_values(prepared: tuple[Any, list[Any]], random: Random, number: int, f
             holder = holder.setdefault(key, {}) if isinstance(holder, dict) else {}
         if isinstance(holder, dict):
             holder[way[-1]] = value.of(holder.get(way[-1], 1)) if isinstance(value, Times) else value
-    _CHANGED["values"], _CHANGED["plans"] = changed, random.random() < 0.3
-    (folder / "values.txt").write_text(ascii(changed))
+    write_values(folder, changed, plans=random.random() < 0.3)
 
 
-def _use_values(folder: Path) -> None:
+def write_values(folder: Path, values: Any, *, plans: bool) -> None:
+    """An input: values, and whether the stages are to be planned with them, beside the project's own data/."""
+    _CHANGED["values"], _CHANGED["plans"] = values, plans
+    (folder / "values.txt").write_text(ascii(values))
+    (folder / "data").symlink_to(ROOT / "data")
+
+
+def use_values(folder: Path) -> None:
     from minivlm.config import parse_params
     from minivlm.config.explain import values
     from minivlm.paths import STAGES, Paths
@@ -91,6 +97,6 @@ def _use_values(folder: Path) -> None:
 
 KINDS = (
     Kind("params.yaml as text", 130, _texts, _make_text, _use_text),
-    Kind("values of params.yaml", 150, _values, _make_values, _use_values, 60.0),
+    Kind("values of params.yaml", 150, _values, _make_values, use_values, 60.0),
     Kind("profiles", 50, _texts, _make_profile, _use_profile),
 )

@@ -63,4 +63,4 @@ def _use_picture(folder: Path) -> None:
         decode(data, 32)
 
 
-KINDS = (Kind("pictures", 190, nothing, _make_picture, _use_picture),)
+KINDS = (Kind("pictures", 160, nothing, _make_picture, _use_picture),)

@@ -14,7 +14,7 @@ from typing import Any
 
 from tests.contract.imports import ROOT
 from tests.reliability.fuzz_kind import Kind, nothing
-from tests.reliability.fuzz_mutation import mutate_bytes, mutate_json
+from tests.reliability.fuzz_mutation import mutate_bytes, mutate_value
 
 EXAMPLES = ROOT / "docs" / "examples"
 
@@ -32,7 +32,8 @@ def _make_table(tables: list[bytes], random: Random, number: int, folder: Path) 
     data = random.choice(tables)
     _want_gate(folder, random)
     if random.random() < 0.25:
-        _write_odd_table(folder / "rows.parquet", random)
+        write = _write_bomb if number % 100 == 7 else _write_odd_table
+        write(folder / "rows.parquet", random)
         return
     cut = len(data) - min(
         len(data), random.choice((600, 1500, 4000))
@@ -70,6 +71,25 @@ def _write_odd_table(path: Path, random: Random) -> None:
     pq.write_table(pa.Table.from_arrays([random.choice(pool)() for _ in names], names), path)
 
 
+def _write_bomb(path: Path, random: Random) -> None:
+    """A picture in a dictionary, once, and rows of it that are together larger than what an input may take."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    from tests.unit.data.validation.rows import caption, picture
+
+    lists, rows = random.random() < 0.3, 320
+    padded = picture(1) + bytes(4 << 20)  # decoders stop where a picture ends
+    pictures = pa.DictionaryArray.from_arrays(pa.array([0] * rows, pa.int32()), pa.array([padded], pa.binary()))
+    if lists:
+        pictures = pa.ListArray.from_arrays(
+            pa.array(range(0, rows + 1, random.choice((8, rows))), pa.int32()), pictures
+        )
+    texts = [caption(str(row)) for row in range(len(pictures))]
+    table = pa.table({"conversations": texts, "image_bytes": pictures})
+    pq.write_table(table, path, compression="zstd", dictionary_pagesize_limit=1 << 30, store_schema=False)
+
+
 def _use_table(folder: Path) -> None:
     _read_rows(folder / "rows.parquet", None)
 
@@ -103,10 +123,14 @@ def _read_rows(path: Path, images: Path | None) -> None:
         reader = MetadataReader({"sft": rows}, train_files=("sft",), max_side=4096)
         return pd.concat([frame for _, frame in reader.frames(1)])
 
-    metadata(Rows(reader.rows, reader.batches))
+    if reader.rows:
+        metadata(Rows(reader.rows, reader.batches))
     out = path.parent / "download"
     convert_rows(out, dict.fromkeys(("pretrain", "sft", "heldout"), RowSource(path, images)))
     table = out / "sft.parquet"
+    if not reader.rows:  # no frame comes of it
+        list(table_rows(table).batches())
+        return
     frame = metadata(table_rows(table))
     sound = np.flatnonzero((frame["form"] == "turns") & frame["fault"].isna() & (frame["decoding"] == "decodes"))
     for _ in read_rows(table, sound):
@@ -169,26 +193,29 @@ def _use_lines(folder: Path) -> None:
 
 def _make_texts(prepared: Any, random: Random, number: int, folder: Path) -> None:
     lines = [
-        '{"text": "一只鸟。"}',
-        '{"conversations": [{"role": "user", "content": "?"}, {"role": "assistant", "content": "!"}]}',
+        '{"text": "一只鸟。", "source": {"page": 3, "tags": ["a", null]}}',
+        '{"conversations": [{"role": "user", "content": "?"}, {"role": "assistant", "content": "!"}], "id": 1.5}',
     ]
-    data = "\n".join(random.choices(lines, k=4)).encode()
-    data = (
-        mutate_json(lines[random.randrange(2)].encode(), random)
-        if random.random() < 0.5
-        else mutate_bytes(data, random)
-    )
-    if random.random() < 0.5:
+    packed, at_last = random.random() < 0.5, random.random() < 0.3
+    chosen = [line.encode() for line in random.choices(lines, k=4)]
+    if not (packed and at_last):  # lines beside good ones, so that the reader comes to them and goes on
+        place = random.randrange(len(chosen))
+        if random.random() < 0.6:
+            chosen[place] = json.dumps(mutate_value(json.loads(chosen[place]), random)).encode()
+        else:
+            chosen = [mutate_bytes(b"\n".join(chosen), random, words=(b"\n\n", b"\r\n", b"\xef\xbb\xbf", b"\0"))]
+    data = b"\n".join(chosen)
+    if packed:
         data = gzip.compress(data, mtime=0)
-        data = mutate_bytes(data, random) if random.random() < 0.7 else data
-    (folder / "texts.jsonl.gz").write_bytes(data)
+        data = mutate_bytes(data, random) if at_last else data
+    (folder / ("texts.jsonl.gz" if packed else "texts.jsonl")).write_bytes(data)
 
 
 def _use_texts(folder: Path) -> None:
     from minivlm.data.texts import TextFile, survey
     from minivlm.files import sha256_file
 
-    path = folder / "texts.jsonl.gz"
+    [path] = folder.iterdir()
     survey([TextFile(path, sha256_file(path))])
 
 

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from minivlm.data.strict_json import shown
 from minivlm.errors import UserError
 from minivlm.files import read_json
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 BICUBIC = 3  # Pillow's number of the filter
 _FILTERS = (0, 1, 2, 3, 4, 5)
+_LONGEST_EDGE = 16_384  # pixels; no tower takes a tenth of it
 
 
 class Preparation(NamedTuple):
@@ -44,35 +46,47 @@ class Preparation(NamedTuple):
             values = read_json(path)
         except FileNotFoundError:
             raise UserError(f"{path}: not found; run the base stage first: dvc repro base") from None
-        except ValueError:
+        except (ValueError, RecursionError):
             raise UserError(f"{path}: not JSON") from None
+        if not isinstance(values, dict):
+            raise UserError(f"{path}: not a JSON object")
         return cls.of(values, str(path))
 
     @classmethod
     def of(cls, values: Mapping[str, Any], name: str) -> Preparation:
-        """The values of a preprocessor_config.json, `size` and `crop_size` spelt out; `name`: for messages."""
+        """The values of a preprocessor_config.json, `size` and `crop_size` spelt out; `name`: for messages.
+
+        UserError for what is not done here, and for values of another type.
+        """
         needed = ("do_resize", "do_rescale", "do_normalize")
         missing = [key for key in needed if values.get(key) is not True]
         if missing:
             raise UserError(f"{name}: {' and '.join(missing)} must be true")
-        if not math.isclose(float(values.get("rescale_factor", 1 / 255)), 1 / 255, rel_tol=1e-6):
-            raise UserError(f"{name}: rescale_factor must be 1/255, not {values['rescale_factor']}")
+        factor = values.get("rescale_factor", 1 / 255)
+        if not isinstance(factor, float) or not math.isclose(factor, 1 / 255, rel_tol=1e-6):
+            raise UserError(f"{name}: rescale_factor must be 1/255, not {shown(repr(factor))}")
         size, resample = values.get("size"), values.get("resample", BICUBIC)
-        if not isinstance(size, Mapping) or resample not in _FILTERS:
-            raise UserError(f"{name}: size {size!r} and resample {resample!r} say no way to resize a picture")
+        if not isinstance(size, Mapping) or type(resample) is not int or resample not in _FILTERS:
+            said = f"size {shown(repr(size))} and resample {shown(repr(resample))}"
+            raise UserError(f"{name}: {said} say no way to resize a picture")
         if values.get("do_center_crop"):
-            crop, edge = values.get("crop_size") or {}, size.get("shortest_edge")
-            side = crop.get("height")
-            if edge and side and set(size) == {"shortest_edge"} and side == crop.get("width") and edge >= side:
-                return cls(int(side), int(edge), int(resample))
-        else:
-            side = size.get("height")
-            if side and side == size.get("width"):
-                return cls(int(side), None, int(resample))
+            side, edge = _square(values.get("crop_size")), size.get("shortest_edge")
+            if side and set(size) == {"shortest_edge"} and type(edge) is int and side <= edge <= _LONGEST_EDGE:
+                return cls(side, edge, resample)
+        elif side := _square(size):
+            return cls(side, None, resample)
         raise UserError(
             f"{name}: pictures must become squares, by shortest_edge and a centre crop (CLIP) or by height and "
-            f"width without one (SigLIP), not by {dict(size)}"
+            f"width without one (SigLIP), not by {shown(repr(dict(size)))}"
         )
+
+
+def _square(size: Any) -> int | None:
+    """The side of a square given by height and width alone, in whole pixels; None for anything else."""
+    if not isinstance(size, Mapping) or set(size) != {"height", "width"}:
+        return None
+    side = size["height"]
+    return side if type(side) is int and 0 < side <= _LONGEST_EDGE and side == size["width"] else None
 
 
 def upright(image: Image.Image) -> Image.Image:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from minivlm.data.tables import batch_rows, open_rows
+from minivlm.data.tables import open_rows, row_batches
 from minivlm.data.validation.conversation import ConversationError, Turn, parse_turns
 from minivlm.data.validation.picture import row_pictures
 from minivlm.errors import UserError
@@ -61,8 +61,7 @@ def read_rows(table: Path, accepted: npt.NDArray[np.int64]) -> Iterator[list[Row
                     f"{table}: {file.metadata.num_rows:,} rows, but row {accepted[-1]:,} was accepted of it; "
                     "check it anew: dvc repro validate"
                 )
-            size = batch_rows(file, _BATCH_ROWS)
-            for batch in file.iter_batches(size, columns=["conversations", "image_bytes"]):
+            for batch in row_batches(file, _BATCH_ROWS, ("conversations", "image_bytes")):
                 first, last = np.searchsorted(accepted, (start, start + batch.num_rows))
                 chosen = batch.take(pa.array(accepted[first:last] - start))
                 yield [

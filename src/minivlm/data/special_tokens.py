@@ -24,7 +24,11 @@ class SpecialTokens:
     trained under that id already."""
 
     def __init__(self, content: str, rows: int, name: str) -> None:
-        """UserError when `content` is no tokenizer.json, or has more tokens than there are rows."""
+        """UserError when `content` is no tokenizer.json, or has more tokens than there are rows.
+
+        What is read of it has been through the tokenizers library, which knows the type of every part.
+        """
+        require_tokenizer(content, name)
         try:
             self._json: dict[str, Any] = json.loads(content)
             self._added: list[dict[str, Any]] = self._json["added_tokens"]
@@ -117,6 +121,16 @@ class SpecialTokens:
         }
         added = {token["content"] for token in self._added}
         return next((b for b in _NEVER if b in self._vocabulary and b not in merged and b not in added), None)
+
+
+def require_tokenizer(content: str, name: str) -> None:
+    """UserError unless the tokenizers library takes `content` for a tokenizer.json."""
+    from tokenizers import Tokenizer
+
+    try:
+        Tokenizer.from_str(content)
+    except Exception as error:  # the Rust side raises plain Exceptions
+        raise UserError(f"{name}: not a tokenizer: {' '.join(str(error).split())[:200]}") from None
 
 
 def _first_token(processor: dict[str, Any]) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +11,9 @@ if TYPE_CHECKING:
     import pyarrow.parquet as pq
 
 ROW_GROUP = 1000  # rows in a group: a reader holds one at a time
-BATCH_BYTES = 256 << 20  # of rows held at once, where their number alone would allow more
+BATCH_BYTES = 256 << 20  # of a group of rows, where their number alone would allow more
+READ_BYTES = 64 << 20  # of a batch that is read, likewise
+_READ_ROWS = 4  # decoded at once: a dictionary of few bytes makes any number of rows of any size
 _BUFFER = 1 << 20  # bytes of a column read at once
 _DICTIONARY_BYTES = 16 << 20  # beyond it a group stores its pictures plainly
 _SOURCE = b"minivlm.source"  # in a file's metadata: whose rows these are, for the model card
@@ -68,21 +71,47 @@ def source_of(path: Path) -> str | None:
     return None if source is None else source.decode("utf-8", "replace")
 
 
-def open_rows(path: Path) -> pq.ParquetFile:
+def open_rows(path: Path, as_numbers: Sequence[str] = ()) -> pq.ParquetFile:
     """A Parquet file to be read in batches, in little memory whatever the size of its row groups.
 
-    Raises as pyarrow does. Through a buffer, because of a map every page that was read stays in the process.
+    `as_numbers`: paths of columns that are read as numbers of a dictionary's entries. Raises as pyarrow does.
+    Through a buffer, because of a map every page that was read stays in the process.
     """
     import pyarrow.parquet as pq
 
-    return pq.ParquetFile(path, buffer_size=_BUFFER, pre_buffer=False)
+    return pq.ParquetFile(path, buffer_size=_BUFFER, pre_buffer=False, read_dictionary=list(as_numbers))
 
 
-def batch_rows(file: pq.ParquetFile, most: int) -> int:
-    """How many rows of a Parquet file to hold at once: `most`, fewer where its rows are large."""
-    groups = (file.metadata.row_group(number) for number in range(file.metadata.num_row_groups))
-    largest = max((group.total_byte_size / group.num_rows for group in groups if group.num_rows), default=0)
-    return max(1, min(most, int(BATCH_BYTES / max(largest, 1))))
+def row_batches(file: pq.ParquetFile, most: int, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+    """The rows of a Parquet file in order, in batches of at most `most`; of at most READ_BYTES, or of one row.
+
+    What rows take is measured as they come, a few at a time: the file does not say it, where a dictionary or a
+    compression holds a value once that many rows have, and what it says may be untrue. Raises as pyarrow does.
+    """
+    lists = any(holds_lists(file.schema_arrow.field(name).type) for name in columns)
+    waiting: list[pa.RecordBatch] = []
+    rows = size = 0
+    for part in _small_batches(file, 1 if lists else min(most, _READ_ROWS), columns):
+        if waiting and (rows + part.num_rows > most or size + part.nbytes > READ_BYTES):
+            yield _joined(waiting)
+            waiting, rows, size = [], 0, 0
+        waiting.append(part)
+        rows, size = rows + part.num_rows, size + part.nbytes
+    if waiting:
+        yield _joined(waiting)
+
+
+def _small_batches(file: pq.ParquetFile, most: int, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+    """At most `most` rows at a time; one at a time where they are large."""
+    for batch in file.iter_batches(most, columns=list(columns)):
+        step = 1 if batch.nbytes > READ_BYTES else most
+        yield from (batch.slice(start, step) for start in range(0, batch.num_rows, step))
+
+
+def _joined(batches: list[pa.RecordBatch]) -> pa.RecordBatch:
+    import pyarrow as pa
+
+    return batches[0] if len(batches) == 1 else pa.concat_batches(batches)
 
 
 def holds_lists(kind: pa.DataType) -> bool:

@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from minivlm.data.chat import CHAT_TEMPLATE, IMAGE_TOKEN
+from minivlm.data.strict_json import shown
 from minivlm.errors import UserError
 from minivlm.files import read_json, sha256_file
 from minivlm.token_ids import check_numbers
+
+
+class AddedToken(NamedTuple):
+    """A token of `added_tokens_decoder` in a tokenizer_config.json."""
+
+    number: int
+    content: str
+    special: bool
 
 
 class TokenizerFiles(NamedTuple):
@@ -46,16 +56,26 @@ def read_tokenizer(directory: Path) -> TokenizerFiles:
 
 
 def read_template(directory: Path) -> str | None:
-    """The chat template that lies in a directory, in any of the places that transformers has had for it."""
+    """The chat template that lies in a directory, in any of the places that transformers has had for it.
+
+    UserError for one that is no text.
+    """
     path = directory / "chat_template.jinja"
     if path.is_file():
-        return path.read_text(encoding="utf-8")
+        try:
+            return path.read_text(encoding="utf-8")
+        except UnicodeDecodeError:
+            raise UserError(f"{path}: not a chat template: not UTF-8 text") from None
     for name in ("chat_template.json", "tokenizer_config.json"):
         template = read_mapping(directory / name).get("chat_template")
         if isinstance(template, list):  # several, by name
-            template = {each["name"]: each["template"] for each in template}.get("default")
+            if not all(isinstance(each, dict) and "name" in each for each in template):
+                raise UserError(f"{directory / name}: its chat_template is a list, and not of templates by name")
+            template = next((each.get("template") or 0 for each in template if each["name"] == "default"), None)
+        if template is not None and not isinstance(template, str):
+            raise UserError(f"{directory / name}: its chat_template is neither a text nor texts by name")
         if template:
-            return str(template)
+            return template
     return None
 
 
@@ -70,16 +90,35 @@ def named_tokens(config: dict[str, Any]) -> dict[str, str]:
 
 
 def read_mapping(path: Path) -> dict[str, Any]:
-    """A JSON object; empty where there is no file. UserError when it is something else."""
+    """A JSON object; empty where there is no file. UserError for what is none, and for no UTF-8."""
     if not path.is_file():
         return {}
     try:
         value = read_json(path)
-    except ValueError:
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        raise UserError(f"{path}: half of a surrogate pair in it, which no text can hold") from None
+    except (ValueError, RecursionError):
         raise UserError(f"{path}: not JSON") from None
     if not isinstance(value, dict):
         raise UserError(f"{path}: not a JSON object")
     return value
+
+
+def added_tokens(directory: Path) -> list[AddedToken]:
+    """The tokens that a tokenizer_config.json names by their ids; UserError when one has no id or no text."""
+    path = directory / "tokenizer_config.json"
+    decoder = read_mapping(path).get("added_tokens_decoder") or {}
+    if not isinstance(decoder, dict):
+        raise UserError(f"{path}: its added_tokens_decoder is no mapping of ids to tokens")
+    found = []
+    for number, token in decoder.items():
+        content = token.get("content") if isinstance(token, dict) else None
+        is_id = number.isascii() and number.isdigit() and len(number) < 9
+        if not is_id or not isinstance(content, str) or not content:
+            raise UserError(f"{path}: its added_tokens_decoder has no id and token at {shown(number)}")
+        found.append(AddedToken(int(number), content, token.get("special") is True))
+    return found
 
 
 def _image_token(config: dict[str, Any]) -> str | None:

@@ -25,7 +25,6 @@ _ROWS, _LENGTH = 2, 16
 
 def read_decoder(source: Path) -> Any:
     """The causal language model of a transformers directory, float32; UserError when it is none."""
-    from huggingface_hub.errors import StrictDataclassError
     from transformers import AutoConfig, AutoModelForCausalLM
 
     from minivlm.model.checkpoint import quiet
@@ -33,8 +32,8 @@ def read_decoder(source: Path) -> Any:
     try:
         with quiet():
             config = AutoConfig.from_pretrained(source, trust_remote_code=False)
-    except (OSError, ValueError, KeyError, StrictDataclassError) as error:
-        raise UserError(f"{source}: no transformers model: {' '.join(str(error).split())[:200]}") from None
+    except Exception as error:  # whatever a value that nobody thought of makes of it; see load_strictly
+        raise UserError(f"{source}: no transformers model: {_one_line(error)}") from None
     if getattr(config, "quantization_config", None) is not None:
         raise UserError(f"{source}: its weights are quantized; take the model that it was made from")
     if config.is_encoder_decoder or hasattr(config, "vision_config"):
@@ -93,3 +92,7 @@ def grow(llm: Any, placed: Mapping[str, int]) -> None:
         embeddings.weight[number] = means[0]
         if not tied:
             head.weight[number] = means[1]
+
+
+def _one_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"

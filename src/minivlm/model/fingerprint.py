@@ -112,14 +112,17 @@ def check_fingerprint(model: Any, directory: Path) -> float:
     path = directory / FILE
     try:
         stored = read_json(path)
-        expected, ids, each = float(stored["loss"]), torch.tensor(stored["ids"]), torch.tensor(stored["losses"])
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
-        raise UserError(f"{path}: no fingerprint of the model there ({error}); run its stage again") from None
+        expected, ids = float(stored["loss"]), torch.tensor(stored["ids"])
+        each = torch.tensor(stored["losses"], dtype=torch.float64)
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, OverflowError) as error:
+        said = " ".join(str(error).split())[:200]
+        raise UserError(f"{path}: no fingerprint of the model there ({said}); run its stage again") from None
     vocabulary = model.config.get_text_config().vocab_size
     if (
-        ids.ndim != 2
+        ids.dtype != torch.int64  # not of true and false either
+        or ids.ndim != 2
+        or not (0 < ids.shape[0] <= _ROWS and 0 < ids.shape[1] <= _LENGTH)
         or each.shape != (len(ids), ids.shape[1] - 1)
-        or ids.is_floating_point()
         or int(ids.min()) < 0
     ):
         raise UserError(f"{path}: no fingerprint of the model there (its batch has no shape); run its stage again")

@@ -27,12 +27,13 @@ def read_tower(source: Path) -> Any:
     """The tower in `source`, a vision model's directory or a full model's, float32; UserError for other types."""
     path = source / "config.json"
     try:
-        kind = read_json(path).get("model_type")
+        kind = str(read_json(path).get("model_type"))
     except FileNotFoundError:
         raise UserError(f"{path}: not found; a vision tower is a transformers directory") from None
-    except (ValueError, AttributeError):
+    except (ValueError, AttributeError, RecursionError):
         raise UserError(f"{path}: not a model's configuration") from None
     if kind not in _READERS:
+        kind = kind if kind.isprintable() and len(kind) < 80 else ascii(kind[:80])
         raise UserError(f"{path}: {kind} is no vision tower that is known here; known are {', '.join(_READERS)}")
     tower = _READERS[kind](source)
     config = tower.config

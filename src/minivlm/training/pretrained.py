@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 from minivlm.data.chat import BOS_TOKEN, CHAT_TEMPLATE, EOS_TOKEN, IMAGE_TOKEN
 from minivlm.data.encoding import ChatEncoder
+from minivlm.data.foreign_pictures import preparation_values
 from minivlm.data.pictures import Preparation
 from minivlm.data.special_tokens import SpecialTokens
-from minivlm.data.tokenizer_files import named_tokens, read_mapping, read_template
+from minivlm.data.strict_json import shown
+from minivlm.data.tokenizer_files import added_tokens, named_tokens, read_mapping, read_template
 from minivlm.errors import UserError
 from minivlm.files import write_json
 from minivlm.token_ids import check_numbers
@@ -37,8 +39,10 @@ def bring_vision_tower(source: Path, directory: Path) -> None:
 
     tower = read_tower(source)
     side = tower.config.image_size
-    values = _preprocessor(source, side)
+    values = preparation_values(source, side)
     preparation = Preparation.of(values, str(source / "preprocessor_config.json"))
+    if tower.config.num_channels != 3:
+        raise UserError(f"{source}: its pictures have {tower.config.num_channels} colours, and 3 are given here")
     if preparation.side != side:
         raise UserError(f"{source}: its pictures are made {preparation.side} pixels wide, its tower takes {side}")
     with quiet():
@@ -51,42 +55,6 @@ def _readable(directory: Path) -> None:
     """Weights that everybody may read, however the file was made."""
     for file in directory.glob("*.safetensors"):
         file.chmod(0o644)
-
-
-def _preprocessor(source: Path, side: int) -> dict[str, Any]:
-    """A preprocessor_config.json with every value spelt out, from whichever form the source has it in."""
-    values = read_mapping(source / "preprocessor_config.json")
-    values = values or read_mapping(source / "processor_config.json").get("image_processor", {})
-    if not values:
-        raise UserError(f"{source / 'preprocessor_config.json'}: not found; it says how pictures are prepared")
-    kind = str(values.get("image_processor_type") or values.get("feature_extractor_type") or "")
-    is_clip = "CLIP" in kind or bool(values.get("do_center_crop"))
-    square = {"height": side, "width": side}
-    size, crop = values.get("size"), values.get("crop_size")
-    if "Siglip2" in kind or size is None:  # NaFlex sizes depend on the picture: the native square is taken
-        size = {"shortest_edge": side} if is_clip else square
-    elif isinstance(size, int):  # as files of 2021 have it
-        size = {"shortest_edge": size} if is_clip else {"height": size, "width": size}
-    if isinstance(crop, int) or crop is None:
-        crop = {"height": crop or side, "width": crop or side}
-    default = 3 if is_clip or "Siglip2" not in kind else 2  # Pillow's bicubic, bilinear
-    mean, deviation = values.get("image_mean"), values.get("image_std")
-    if not mean or not deviation:
-        raise UserError(f"{source / 'preprocessor_config.json'}: no image_mean and image_std in it")
-    return {
-        "image_processor_type": "CLIPImageProcessor" if is_clip else "SiglipImageProcessor",
-        "do_convert_rgb": True,
-        "do_resize": values.get("do_resize", True),
-        "size": size,
-        "resample": values.get("resample", default),
-        "do_center_crop": bool(values.get("do_center_crop", is_clip)),
-        "crop_size": crop if is_clip else square,
-        "do_rescale": values.get("do_rescale", True),
-        "rescale_factor": values.get("rescale_factor", 1 / 255),
-        "do_normalize": values.get("do_normalize", True),
-        "image_mean": mean,
-        "image_std": deviation,
-    }
 
 
 def bring_language_model(
@@ -133,9 +101,9 @@ def _bring_tokenizer(source: Path, directory: Path, llm: PreTrainedModel) -> dic
     name = str(source)
     content, names = _read_source(source)
     tokens = SpecialTokens(content, llm.get_input_embeddings().weight.shape[0], name)
-    for number, added in read_mapping(source / "tokenizer_config.json").get("added_tokens_decoder", {}).items():
-        if added.get("special") or tokens.id_of(added["content"]) is None:
-            tokens.require(added["content"], int(number))
+    for added in added_tokens(source):
+        if added.special or tokens.id_of(added.content) is None:
+            tokens.require(added.content, added.number)
     first = tokens.add_nothing()
     template = read_template(source)
     if template is None:
@@ -164,7 +132,7 @@ def _bring_tokenizer(source: Path, directory: Path, llm: PreTrainedModel) -> dic
     saved = Tokenizer.from_file(str(directory / "tokenizer.json"))
     for token in [IMAGE_TOKEN, *tokens.added]:
         if saved.token_to_id(token) != tokens.id_of(token):
-            raise UserError(f"{name}: {token} cannot be added to it: its ids have gaps")
+            raise UserError(f"{name}: {shown(token)} cannot be added to it: its ids have gaps")
     return tokens.placed
 
 

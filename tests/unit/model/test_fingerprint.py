@@ -127,10 +127,54 @@ def test_the_same_model_gives_the_same_fingerprint_wherever_it_lies(saved, tmp_p
     check_files(again)
 
 
-@pytest.mark.parametrize("ids", [[], [[]], [1, 2], [[0.5, 1]], [["a"]], [[-1, 2]], [[1, 2], [3]]])
+@pytest.mark.parametrize(
+    "ids",
+    [
+        [],
+        [[]],
+        [1, 2],
+        [[0.5, 1]],
+        [["a"]],
+        [[-1, 2]],
+        [[1, 2], [3]],
+        [[True, False]],
+        [[10**400, 1]],
+        [[1] * 5000],
+        [[1, 2]] * 5000,
+    ],
+)
 def test_a_fingerprint_without_a_batch_is_one_line(llm, tmp_path, ids):
     write_fingerprint(llm, tmp_path, seed=1)
     stored = read_json(tmp_path / "fingerprint.json")
     write_json(tmp_path / "fingerprint.json", {**stored, "ids": ids})
+    with pytest.raises(UserError, match="no fingerprint of the model there"):
+        check_fingerprint(llm, tmp_path)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"loss": 10**400}, {"loss": "x"}, {"loss": None}, {"losses": [[10**400]]}, {"losses": [["x"]]}, {"losses": 3},
+     {"losses": [[True]]}, {"losses": None}],
+)  # fmt: skip
+def test_a_fingerprint_of_other_values_is_one_line(llm, tmp_path, change):
+    write_fingerprint(llm, tmp_path, seed=1)
+    stored = read_json(tmp_path / "fingerprint.json")
+    write_json(tmp_path / "fingerprint.json", {**stored, **change})
+    with pytest.raises(UserError, match="no fingerprint of the model there") as caught:
+        check_fingerprint(llm, tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_batch_of_true_and_false_is_one_line(llm, tmp_path):
+    write_fingerprint(llm, tmp_path, seed=1)
+    stored = read_json(tmp_path / "fingerprint.json")
+    ids = [[True] * len(row) for row in stored["ids"]]
+    write_json(tmp_path / "fingerprint.json", {**stored, "ids": ids})
+    with pytest.raises(UserError, match="its batch has no shape"):
+        check_fingerprint(llm, tmp_path)
+
+
+def test_a_fingerprint_nested_without_end_is_one_line(llm, tmp_path):
+    (tmp_path / "fingerprint.json").write_text("[" * 5000)
     with pytest.raises(UserError, match="no fingerprint of the model there"):
         check_fingerprint(llm, tmp_path)

@@ -124,7 +124,10 @@ def test_keys_of_older_files_and_a_contrastive_projection_may_be_there(tmp_path)
         ("size", "its pictures are made 24 pixels wide, its tower takes 16"),
         ("json", "config.json: not a model's configuration"),
         ("nothing", "config.json: not found"),
-        ("mean", "no image_mean and image_std"),
+        ("mean", "image_mean must be three numbers"),
+        ("code", r"config.json: '\\n' is no vision tower"),
+        ("a list", "is no vision tower that is known here"),
+        ("colours", "its pictures have 1 colours, and 3 are given here"),
     ],
 )
 def test_what_does_not_fit_is_refused_in_one_line(tmp_path, fault, message):
@@ -133,6 +136,14 @@ def test_what_does_not_fit_is_refused_in_one_line(tmp_path, fault, message):
     weights = load_file(source / "model.safetensors")
     if fault == "type":
         write_json(source / "config.json", {"model_type": "dinov2"})
+    elif fault in ("code", "a list"):
+        write_json(source / "config.json", {"model_type": "\n" if fault == "code" else ["clip_vision_model"]})
+    elif fault == "colours":
+        values = {"num_channels": 1}
+        write_json(source / "config.json", read_json(source / "config.json") | values)
+        name = next(name for name in weights if "patch_embedding" in name)
+        weights[name] = weights[name][:, :1].contiguous()
+        save_file(weights, source / "model.safetensors", {"format": "pt"})
     elif fault == "key":
         save_file(weights | {"surplus.weight": torch.zeros(2)}, source / "model.safetensors", {"format": "pt"})
     elif fault == "missing":
@@ -153,5 +164,41 @@ def test_what_does_not_fit_is_refused_in_one_line(tmp_path, fault, message):
     else:
         (source / "config.json").unlink()
     with pytest.raises(UserError, match=message) as caught:
+        bring_vision_tower(source, tmp_path / "tower")
+    assert "\n" not in str(caught.value)
+
+
+BAD_VALUES: dict[str, list[object]] = {
+    "image_mean": [None, "abc", 0.5, {"r": 1}, [0.5], *([0.1, 0.2, x] for x in ("x", True, 1e300, 10**400, None))],
+    "image_std": ["abc", [0, 0, 0], [0.2, 0.2, -0.2], [0.2, 0.2, 1e-320]],
+    "rescale_factor": ["1/255", None, [1], 10**400],
+    "crop_size": [[16, 16], {"height": "16", "width": "16"}],
+    "size": ["large", *({"shortest_edge": edge} for edge in ("16", 16.5, True, 0, 10**9))],
+    "resample": [[], True, "3", 9],
+}
+SAID = {"crop_size": "must become squares", "size": "must become squares|no way to resize"}
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [(key, value) for key, values in BAD_VALUES.items() for value in values]
+)
+def test_a_value_of_another_kind_is_refused_in_one_line(tmp_path, key, value):
+    source = tmp_path / "source"
+    families.clip(source)
+    path = source / "preprocessor_config.json"
+    write_json(path, read_json(path) | {key: value})
+    with pytest.raises(UserError, match=f"^{path}: .*({SAID.get(key, key)})") as caught:
+        bring_vision_tower(source, tmp_path / "tower")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("content", ["[]", "7", "{", "[" * 5000, '{"size": "\\ud800"}', '{"image_processor": []}'])
+def test_a_file_that_says_no_preparation_is_refused_in_one_line(tmp_path, content):
+    source = tmp_path / "source"
+    families.clip(source)
+    (source / "preprocessor_config.json").unlink()
+    name = "processor_config.json" if "image_processor" in content else "preprocessor_config.json"
+    (source / name).write_text(content)
+    with pytest.raises(UserError, match=r"processor_config\.json: ") as caught:
         bring_vision_tower(source, tmp_path / "tower")
     assert "\n" not in str(caught.value)

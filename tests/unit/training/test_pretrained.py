@@ -333,3 +333,53 @@ def test_a_minimind_checkpoint_is_read_by_its_own_reader(tmp_path, monkeypatch):
     assert asked == [(tmp_path / "llm_512.pth", {"rope_theta": 1e4})]
     assert model_of(tmp_path / "llm").config.vocab_size == 303 == ChatEncoder(tmp_path / "made").vocabulary
     assert json.loads((tmp_path / "llm" / "config.json").read_text())["dtype"] == "float32"
+
+
+def _without(key):
+    return lambda tokenizer: tokenizer.pop(key)
+
+
+BAD_TOKENIZERS = {
+    "ids that are texts": lambda tokenizer: tokenizer["model"]["vocab"].update(zz="a"),
+    "ids below 0": lambda tokenizer: tokenizer["model"]["vocab"].update(zz=-1),
+    "added tokens that are none": lambda tokenizer: tokenizer.update(added_tokens="x"),
+    "an added token without a text": lambda tokenizer: tokenizer["added_tokens"][0].pop("content"),
+    "an added token's id": lambda tokenizer: tokenizer["added_tokens"][0].update(id=None),
+    "merges": lambda tokenizer: tokenizer["model"].update(merges=0.5),
+    "a post-processor": lambda tokenizer: tokenizer.update(post_processor={"type": "Sequence"}),
+    "a post-processor of no type": lambda tokenizer: tokenizer.update(post_processor=[1]),
+    "no model": _without("model"),
+    "no added tokens": _without("added_tokens"),
+}
+
+
+@pytest.mark.parametrize("fault", BAD_TOKENIZERS)
+def test_a_tokenizer_with_something_else_in_it_is_refused_in_one_line(tmp_path, fault):
+    source = tmp_path / "source"
+    families.llama(source)
+    content = read_json(source / "tokenizer.json")
+    BAD_TOKENIZERS[fault](content)
+    write_json(source / "tokenizer.json", content)
+    with pytest.raises(UserError, match="source: not a tokenizer") as caught:
+        bring_language_model(source, source, tmp_path / "llm", tmp_path / "tokenizer")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", [["llama"], {"a": 1}, 7, None])
+def test_a_model_of_no_known_type_is_refused_in_one_line(tmp_path, kind):
+    source = tmp_path / "source"
+    families.llama(source)
+    write_json(source / "config.json", read_json(source / "config.json") | {"model_type": kind})
+    with pytest.raises(UserError, match="source: no transformers model: ") as caught:
+        bring_language_model(source, source, tmp_path / "llm", tmp_path / "tokenizer")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_token_whose_id_leaves_a_gap_is_refused_in_one_line(tmp_path):
+    source = tmp_path / "source"
+    families.llama(source)
+    path = source / "tokenizer_config.json"
+    tokens = {"9999999": {"content": "\n<z>", "special": True}}
+    write_json(path, read_json(path) | {"added_tokens_decoder": tokens})
+    with pytest.raises(UserError, match=r"'\\n<z>' cannot be added to it: its ids have gaps"):
+        bring_language_model(source, source, tmp_path / "llm", tmp_path / "tokenizer")

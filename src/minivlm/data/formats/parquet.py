@@ -8,7 +8,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from minivlm.data.tables import ROW_GROUP, as_pictures, batch_rows, holds_lists, open_rows, table_schema
+from minivlm.data.formats.list_sizes import TooLargeError, check_lists
+from minivlm.data.tables import ROW_GROUP, as_pictures, holds_lists, open_rows, row_batches, table_schema
 from minivlm.errors import UserError
 
 if TYPE_CHECKING:
@@ -45,6 +46,7 @@ class ParquetRows:
     def schema(self) -> pa.Schema:
         import pyarrow.compute as pc
 
+        self._check_lists()
         several = self._lists and any(
             (pc.max(pc.list_value_length(batch.column(0))).as_py() or 0) > 1
             for batch in self._read(["image_bytes"])
@@ -62,13 +64,24 @@ class ParquetRows:
                 raise UserError(f"{self._path}: cannot be read: {_one_line(error)}") from None
             yield pa.record_batch(columns, schema=self.schema)
 
+    def _check_lists(self) -> None:
+        """UserError for a row that would take more memory than there may be."""
+        import pyarrow as pa
+
+        try:
+            check_lists(self._path, [name for name in _COLUMNS if name != "scene"], self._limit)
+        except TooLargeError as error:
+            raise UserError(f"{self._path}: {error}; leave it out") from None
+        except (pa.ArrowException, OSError, UnicodeDecodeError) as error:  # the last: a column's path
+            raise UserError(f"{self._path}: cannot be read: {_one_line(error)}") from None
+
     def _read(self, columns: list[str]) -> Iterator[Any]:
         import pyarrow as pa
 
         left = self._limit
         try:
             with self._opened() as file:
-                for batch in file.iter_batches(batch_size=batch_rows(file, ROW_GROUP), columns=columns):
+                for batch in row_batches(file, ROW_GROUP, columns):
                     taken = batch.slice(0, left) if self._limit else batch
                     yield taken
                     left -= taken.num_rows

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from minivlm.data.tables import batch_rows, holds_lists, open_rows
+from minivlm.data.tables import holds_lists, open_rows, row_batches
 from minivlm.errors import UserError
 
 COLUMNS = ("conversations", "image_bytes")
@@ -59,7 +59,7 @@ def _table_batches(path: Path) -> Iterator[Any]:
     try:
         with open_rows(path) as file:
             columns = [name for name in (*COLUMNS, *OPTIONAL) if name in file.schema_arrow.names]
-            yield from file.iter_batches(batch_size=batch_rows(file, BATCH_ROWS), columns=columns)
+            yield from row_batches(file, BATCH_ROWS, columns)
     except (pa.ArrowException, OSError) as error:
         raise UserError(f"{path}: damaged Parquet file: {_one_line(error)}; fetch or make it again") from None
 
