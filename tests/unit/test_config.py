@@ -50,6 +50,36 @@ def test_an_unknown_key_names_the_nearest_known_one(values, key, near):
 
 
 @pytest.mark.parametrize(
+    ("key", "meant"),
+    [
+        ("sft.max_length", "'tokenize.max_length'"),
+        ("validate.validation_fraction", "'base.validation_fraction' or 'tokenize.validation_fraction'"),
+        ("pretrain.image_size", "'base.vision_tower.image_size'"),
+        ("phrase", "'base.vision_tower.phrases'"),
+        ("base.llm.vocabulary", "'base.tokenizer.vocabulary'"),
+        ("download.sft", "'download.local.sft' or 'download.hub.sft'"),
+        ("download.seed", "'seed' at the top of the file"),
+        ("limit", "'download.local.limit', 'download.hub.limit' or 'base.texts[].limit'"),
+    ],
+)
+def test_a_key_that_belongs_elsewhere_is_told_with_its_place(values, key, meant):
+    with pytest.raises(UserError, match=f"unknown key '{key}' = 1; did you mean {re.escape(meant)}\\?$"):
+        parse_params(put(values, key, 1))
+
+
+@pytest.mark.parametrize("file", ["size", "epochs", "a.bin"])
+def test_a_name_in_a_mapping_is_no_key(values, file):
+    entry = {"size": 3, "sha256": "0" * 64, "sise": 3}
+    place = {"repo": "a/b", "rows": "r.parquet", "files": {file: entry}}
+    with pytest.raises(UserError, match=rf"'download\.hub\.sft\.files\.{file}\.sise' = 3; did you mean 'size'\?$"):
+        parse_params(put(values, "download.hub", {"sft": place}))
+    del entry["size"], entry["sise"]
+    entry["owner"] = 1
+    with pytest.raises(UserError, match=r"valid keys: size, sha256$"):
+        parse_params(put(values, "download.hub", {"sft": place}))
+
+
+@pytest.mark.parametrize(
     ("launcher", "reason"),
     [
         ("mpirun -n 2", "'mpirun -n 2' does not start with torchrun or accelerate launch"),

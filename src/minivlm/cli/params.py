@@ -105,8 +105,10 @@ def unknown(key: str, names: list[str]) -> Exception:
     """The UserError for a key that does not exist, with the nearest that does."""
     from minivlm.errors import UserError
 
-    sections = {name.rsplit(".", depth)[0] for name in names for depth in (1, 2, 3)}
-    near = difflib.get_close_matches(_general(key), sorted({*names, *sections}), n=1, cutoff=0.5)
+    asked = _general(key)
+    known = sorted({*names, *(name.rsplit(".", depth)[0] for name in names for depth in (1, 2, 3))})
+    same = [name for name in known if name.rpartition(".")[2] == asked.rpartition(".")[2]]
+    near = difflib.get_close_matches(asked, same or known, n=1, cutoff=0 if same else 0.5)
     hint = f"did you mean {near[0]!r}?" if near else "`minivlm params --explain` tells all"
     return UserError(f"no parameter {key!r}; {hint}")
 

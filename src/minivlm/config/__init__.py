@@ -7,6 +7,7 @@ of range ends in one line that names file, key, value and the nearest valid key,
 from __future__ import annotations
 
 import difflib
+import importlib
 import re
 import reprlib
 import shlex
@@ -130,32 +131,17 @@ class Params(Section):
         return getattr(self, "validate_" if stage == "validate" else stage)
 
 
-def _valid_keys(location: tuple[Any, ...]) -> list[str]:
-    """Keys allowed in the mapping that holds the last part of `location`."""
-    kind: Any = Params
-    for part in location[:-1]:
-        if isinstance(kind, type) and issubclass(kind, Section):
-            fields = {f.alias or name: f.annotation for name, f in kind.model_fields.items()}
-            kind = fields.get(part, kind)  # else a place in a list or a name in a mapping: what it holds is known
-        options = [kind, *getattr(kind, "__args__", ())]
-        kind = next((a for a in options if isinstance(a, type) and issubclass(a, Section)), None)
-        if kind is None:
-            return []
-    return [f.alias or name for name, f in kind.model_fields.items()]
-
-
 def _explain(error: Any, source: str) -> str:
     location = error["loc"]
     key = ".".join(str(part) if str(part).isprintable() else repr(part) for part in location)[:_SHOWN]
     value = _shown(error["input"])
     if error["type"] == "extra_forbidden":
-        valid = _valid_keys(location)
-        near = difflib.get_close_matches(str(location[-1]), valid, n=1, cutoff=0.5)
-        hint = f"did you mean {near[0]!r}?" if near else f"valid keys: {', '.join(valid)}"
-        return f"{source}: unknown key {key!r} = {value}; {hint}"
+        # By name: it looks at the sections above, and changes no output: no dependency of a stage in dvc.yaml.
+        hints = importlib.import_module("minivlm.config.hints")
+        return f"{source}: unknown key {key!r} = {value}; {hints.hint(location)}"
     if error["type"] == "missing":
-        hint = "; `minivlm pin` fills it in" if location[-1] in ("sha256", "images_sha256") else ""
-        return f"{source}: {key} is missing{hint}"
+        pin = "; `minivlm pin` fills it in" if location[-1] in ("sha256", "images_sha256") else ""
+        return f"{source}: {key} is missing{pin}"
     said = error["msg"].removeprefix("Value error, ")
     if error["type"] == "value_error":  # it names the values; of a whole mapping they are too long to show
         return f"{source}: {key}: {said}" if key else f"{source}: {said}"

@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from minivlm.config.section import (
     MOST,
+    BitsOrNone,
     Count,
     Exchanged,
     Fraction,
@@ -87,7 +88,7 @@ class Validate(Section):
     max_text_characters: Positive = Field(description="characters of one turn, at most")
     min_side: Side = Field(description="shorter side of a picture in pixels, at least")
     max_side: Side = Field(description="longer side of a picture in pixels, at most")
-    near_duplicate_bits: Literal["none"] | Annotated[int, Field(ge=0, le=11)] = Field(
+    near_duplicate_bits: BitsOrNone = Field(
         default="none",
         description="a held-out picture is leakage when its perceptual hash differs from a training picture's in "
         "at most so many of 64 bits; none: pictures that look alike are not searched",

@@ -91,8 +91,10 @@ def _told(annotation: Any, metadata: list[Any]) -> tuple[str, str]:
     if origin is Literal:
         return "one of", " | ".join(map(str, held))
     if origin in (Union, types.UnionType):
-        kind, span = _told(next(each for each in held if each is not type(None)), metadata)
-        return f"{kind} or null", span
+        told = [_told(each, metadata) for each in held if each is not type(None)]
+        kinds = [span.replace(" |", ",") if kind == "one of" else kind for kind, span in told[:-1]]
+        kinds.append(told[-1][0])
+        return " or ".join([*kinds, *(["null"] if type(None) in held else [])]), told[-1][1]
     if origin is dict:
         kind, span = _told(held[1], [])
         return f"mapping of names to {kind}", span

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
 # Upper ends are far beyond what anybody trains here: they keep a slip of the finger from filling a memory.
@@ -37,6 +37,18 @@ def _scalar(value: Any) -> Any:
 
 Scalar = Annotated[Any, AfterValidator(_scalar)]
 """int, float, bool or str: of a union pydantic would tell a fault four times."""
+
+
+def _bits_or_none(value: Any) -> Any:
+    if value is None or value == "none":
+        return "none"
+    if type(value) is not int or not 0 <= value <= 11:
+        raise PydanticCustomError("bits", "none, or a whole number from 0 to 11 is needed")
+    return value
+
+
+BitsOrNone = Annotated[Literal["none"] | Annotated[int, Field(ge=0, le=11)], BeforeValidator(_bits_or_none)]
+"""Of 64 bits so many, or none; YAML's null is taken for none. Pydantic would tell a fault once for each kind."""
 
 
 class Section(BaseModel):

@@ -87,7 +87,12 @@ def test_a_file_in_a_list_and_one_in_a_mapping_are_found(checkout):
 
 @pytest.mark.parametrize(
     ("key", "near"),
-    [("sft.lerning_rate", "sft.learning_rate"), ("sftt", "sft"), ("base.vision_towr", "base.vision_tower")],
+    [
+        ("sft.lerning_rate", "sft.learning_rate"),
+        ("sftt", "sft"),
+        ("base.vision_towr", "base.vision_tower"),
+        ("sft.max_length", "tokenize.max_length"),
+    ],
 )
 @pytest.mark.parametrize("explain", [[], ["--explain"]])
 def test_an_unknown_key_names_the_nearest(checkout, key, near, explain):
