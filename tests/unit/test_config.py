@@ -261,13 +261,13 @@ HUB = {"repo": "owner/name", "config": {"image_size": 224, "patch_size": 16}}
     ("changes", "message"),
     [
         (
-            {"tokenize.max_length": 17},
-            "tokenize.max_length 17 leaves no room beside a picture's 16 tokens (vision_tower's image_size over "
-            "patch_size, squared); set it to 18 or more",
+            {"tokenize.max_length": 38},
+            "tokenize.max_length 38 leaves no room for an answer: a picture has 16 tokens (vision_tower's "
+            "image_size over patch_size, squared), and what stands around it 23 or more; set it to 39 at least",
         ),
         (
-            {"base.vision_tower.source": "hub", "base.vision_tower.pretrained": HUB, "tokenize.max_length": 197},
-            "tokenize.max_length 197 leaves no room beside a picture's 196 tokens",
+            {"base.vision_tower.source": "hub", "base.vision_tower.pretrained": HUB, "tokenize.max_length": 218},
+            "tokenize.max_length 218 leaves no room for an answer: a picture has 196 tokens",
         ),
         (
             {"sft.batch_tokens": 319},
@@ -308,7 +308,8 @@ def test_what_is_impossible_together_is_one_line_before_any_work(values, changes
 @pytest.mark.parametrize(
     "changes",
     [
-        {"tokenize.max_length": 18},
+        {"tokenize.max_length": 39},
+        {"tokenize.max_length": 23, "base.tokenizer.longest_token": 99, "base.vision_tower.patch_size": 48},
         {"sft.batch_tokens": 320, "pretrain.batch_tokens": 320},
         {"tokenize.max_length": 512},
         {"evaluate.max_new_tokens": 495},

@@ -21,12 +21,14 @@ from minivlm.config.section import (
     Side,
 )
 
+Divided = Annotated[int, Field(ge=2, le=MOST)]  # at least one is kept for the validation loss, one trained on
+
 
 class Scenes(Section):
     """The drawn world: pictures with known truth, rendered from the seed."""
 
-    train_pictures: Positive = Field(description="distinct training pictures; one pretrain row each")
-    sft_rows: Positive = Field(description="sft rows, over the same pictures")
+    train_pictures: Divided = Field(description="distinct training pictures; one pretrain row each")
+    sft_rows: Divided = Field(description="sft rows, over the same pictures")
     heldout_pictures: Exchanged = Field(description="held-out pictures of combinations seen in training")
     compositional_pictures: Exchanged = Field(description="held-out pictures of combinations never seen")
     size: Annotated[int, Field(ge=32, le=1024)] = Field(description="side of a picture in pixels")

@@ -57,14 +57,6 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
-def require_multiples(section: Section, *pairs: tuple[str, str]) -> None:
-    """ValueError unless, of each pair of keys, the first value is a multiple of the second."""
-    for name, part in pairs:
-        whole, size = getattr(section, name), getattr(section, part)
-        if whole % size:
-            raise ValueError(f"{name} {whole} is no multiple of {part} {size}")
-
-
 class LocalFile(Section):
     """A file anywhere, pinned by its hash."""
 

@@ -11,6 +11,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from minivlm.config.combinations import split_faults
 from minivlm.data.formats.reader import RowReader, open_rows
 from minivlm.data.holdout import Holdout
 from minivlm.data.tables import GroupedWriter, as_schema, table_schema, table_writer, with_source
@@ -62,14 +63,8 @@ def convert_rows(
 
 def check_splits(splits: Collection[str], heldout_fraction: float, section: str = "download.local") -> None:
     """UserError unless rows of both trainings are named and held-out rows come from somewhere."""
-    for split in TRAIN_SPLITS:
-        if split not in splits:
-            raise UserError(f"{section}.{split} is missing; name its file in params.yaml")
-    if "heldout" not in splits and not heldout_fraction:
-        raise UserError(
-            f"{section}.heldout is missing; name its file in params.yaml, or set download.heldout_fraction, say "
-            "0.02, to hold out that share of the training pictures"
-        )
+    if fault := next(split_faults(splits, heldout_fraction, section), None):
+        raise UserError(fault)
 
 
 def _copy(reader: RowReader, name: str, target: Path, progress: Progress) -> int:
