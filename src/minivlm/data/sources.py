@@ -39,9 +39,10 @@ def convert_rows(
 
     `sources` by split; sft may name the same file as pretrain. `limit` is the number of rows taken of each, 0 =
     all. Without a source for heldout, the rows of `heldout_fraction` of the pictures go there instead of to
-    training (see `Holdout`). `out_dir` is replaced as a whole when everything is written; memory does not grow
-    with the files. UserError, in one line, for a split that is missing, a file that cannot be used, or a fraction
-    that leaves a file without rows; the old `out_dir` then stays.
+    training (see `Holdout`). `out_dir` is replaced as a whole when everything is written. Rows go by a batch at a
+    time; where rows are held out, hashes of these and of the pictures of rows with several are kept. UserError, in
+    one line, for a split that is missing, a file that cannot be used, or a fraction that leaves a file without
+    rows; the old `out_dir` then stays.
     """
     check_splits(sources, heldout_fraction)
     readers = {
