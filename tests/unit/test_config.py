@@ -139,6 +139,24 @@ def test_a_hash_that_is_none_is_rejected(values):
         parse_params(put(values, "download.local.sft", {"path": "x.parquet", "sha256": "abc"}))
 
 
+@pytest.mark.parametrize(
+    ("key", "value", "form"),
+    [
+        ("runtime.device", "gpu", "auto, cpu, cuda or cuda:N"),
+        ("prices.currency", "yuan", "three capital letters"),
+        ("tracking.experiment", "a\nb", "text without control characters"),
+        ("download.local.sft", {"path": "x.parquet", "sha256": "abc"}, "64 hex digits"),
+        ("base.llm.pretrained", {"repo": "a b"}, "name or owner/name"),
+        ("base.llm.pretrained", {"revision": "main"}, "40 hex digits"),
+    ],
+)
+def test_a_text_of_another_form_is_told_the_form_in_words(values, key, value, form):
+    with pytest.raises(
+        UserError, match=f"params.yaml: {re.escape(key)}.* = '.*': it has to be {re.escape(form)}$"
+    ):
+        parse_params(put(values, key, value))
+
+
 def test_1e_4_is_a_number(tmp_path):
     """YAML 1.1 reads it as a string; params.yaml is YAML 1.2."""
     text = Paths().params.read_text(encoding="utf-8")

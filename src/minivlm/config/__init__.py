@@ -19,7 +19,19 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from minivlm.config.base import Base
 from minivlm.config.combinations import impossible
 from minivlm.config.data import Download, Tokenize, Validate
-from minivlm.config.section import Exchanged, FreezePolicy, Name, Positive, Precision, Price, Section, Text
+from minivlm.config.section import (
+    Currency,
+    Device,
+    Exchanged,
+    FreezePolicy,
+    Name,
+    Positive,
+    Precision,
+    Price,
+    Section,
+    Text,
+    words_of,
+)
 from minivlm.config.training import Training
 from minivlm.errors import UserError
 
@@ -46,12 +58,12 @@ class Evaluate(Section):
     batch_size: Positive = Field(description="pictures captioned at once")
     question_pretrain: Text = Field(description="what the pretrain model is asked")
     question_sft: Text = Field(description="what the sft model is asked")
-    precision: Precision = Field(default="fp32", description="auto = bf16 where the device computes in it")
+    precision: Precision = Field(default="fp32", description="auto = bf16 where the device has it, else fp32")
 
 
 class Runtime(Section):
-    """How the work is done. No stage depends on it: at most the last bits of an output change with it, where
-    several processes or another device add up in another order."""
+    """How the work is done: at most the last bits of an output change with it, where several processes or another
+    device add up in another order."""
 
     workers: Annotated[int, Field(ge=0, le=1024)] = Field(
         description="processes that draw, decode and check; 0 = cores"
@@ -60,7 +72,7 @@ class Runtime(Section):
         default="auto", description="where pinned files come from; auto = Hugging Face, then ModelScope"
     )
     downloads: Annotated[int, Field(ge=1, le=64)] = Field(default=4, description="files fetched at a time")
-    device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="auto, cpu, cuda or cuda:N")
+    device: Device = Field(default="auto", description="what computes; auto = the GPU where there is one")
     launcher: str = Field(
         default="", description="what starts the processes of pretrain and sft; empty = one; see docs/scale.md"
     )
@@ -72,7 +84,7 @@ class Runtime(Section):
     )
     save_minutes: Annotated[float, Field(ge=0)] | None = Field(
         default=5.0,
-        description="between two saves of the state that a stopped training goes on from; null = never",
+        description="minutes between two saves of what a stopped training goes on from; null = never",
     )
 
     @field_validator("launcher")
@@ -90,7 +102,7 @@ class Runtime(Section):
 class Prices(Section):
     """Money for time: currency, price per hour by device name."""
 
-    currency: Annotated[str, Field(pattern=r"^[A-Z]{3}$")] = Field(description="ISO code of the currency")
+    currency: Currency = Field(description="ISO code of the currency")
     cpu_hour: Price = Field(description="price of an hour of this CPU machine")
     gpu_hour: dict[str, Price] = Field(description="price of an hour by part of the device's name")
 
@@ -147,6 +159,8 @@ def _explain(error: Any, source: str) -> str:
         return f"{source}: {key}: {said}" if key else f"{source}: {said}"
     if error["type"] in ("model_type", "model_attributes_type", "dict_type"):
         said = "a mapping of keys to values is needed"
+    if error["type"] == "string_pattern_mismatch":
+        said = f"it has to be {words_of(error['ctx']['pattern'])}"
     if error["type"] == "literal_error":
         near = difflib.get_close_matches(str(error["input"])[:_SHOWN], re.findall("'([^']+)'", said), n=1)
         said += f"; did you mean {near[0]!r}?" if near else ""

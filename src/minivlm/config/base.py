@@ -41,7 +41,8 @@ class Pretrained(Section):
     sha256: Sha256 | None = Field(default=None, description="local: sha256 of the folder's names and contents")
     config: dict[str, Scalar] = Field(
         default={},
-        description="its sizes, known before it is fetched; what a MiniMind checkpoint's shapes do not say",
+        description="sizes of a tower or language model, known before it is fetched; what a MiniMind "
+        "checkpoint's shapes do not say",
     )
 
 
@@ -69,7 +70,7 @@ class Tokenizer(Section):
         description="bytes of a token, at most; a Chinese character has three"
     )
     pretrained: Pretrained | None = Field(
-        default=None, description="its own place, where it does not lie beside the language model"
+        default=None, description="where the tokenizer is, if it does not lie beside the language model"
     )
 
 
@@ -77,7 +78,7 @@ class VisionTower(Optimization):
     """A small CLIP, trained on the picture–caption pairs; or any CLIP or SigLIP vision model."""
 
     source: Origin | None = Field(default=None, description="as base.source, which holds where this is absent")
-    pretrained: Pretrained | None = Field(default=None, description="where hub or local find it")
+    pretrained: Pretrained | None = Field(default=None, description="where hub or local find the tower")
     image_size: Side = Field(description="side that pictures are resized to, pixels")
     patch_size: Side = Field(description="side of a patch, pixels")
     hidden_size: Width = Field(description="width of both towers")
@@ -96,7 +97,7 @@ class BaseLLM(Optimization):
     """A Llama, trained on text tasks in which the answer depends on the prompt, and on texts; or any causal LM."""
 
     source: Origin | None = Field(default=None, description="as base.source, which holds where this is absent")
-    pretrained: PretrainedLLM | None = Field(default=None, description="where hub or local find it")
+    pretrained: PretrainedLLM | None = Field(default=None, description="where hub or local find the model")
     text_tasks: bool = Field(default=True, description="train on text tasks made of the rows' conversations")
     text_length: Positive | None = Field(
         default=None, description="tokens of a packed row of base.texts; max_position_embeddings if absent"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic_core import PydanticCustomError
@@ -23,10 +23,28 @@ Name = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f]+$")]  # without control 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Revision = Annotated[str, Field(pattern=r"^[0-9a-f]{40}$")]
 Repository = Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?$")]
+Device = Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")]
+Currency = Annotated[str, Field(pattern=r"^[A-Z]{3}$")]
 FreezePolicy = Literal["projector", "projector+last_layer", "first_last", "llm"]
 Precision = Literal["auto", "fp32", "bf16"]
 Origin = Literal["train", "hub", "local", "random"]
 MADE_HERE = ("train", "random")  # of the origins: from the sizes in params.yaml
+
+
+PATTERNS = {
+    Name: "text without control characters",
+    Repository: "name or owner/name",
+    Revision: "40 hex digits",
+    Sha256: "64 hex digits",
+    Device: "auto, cpu, cuda or cuda:N",
+    Currency: "three capital letters",
+}
+"""The texts that have a form, with the form in words."""
+
+
+def words_of(pattern: str) -> str:
+    """A form in words; KeyError for one that has none."""
+    return {get_args(form)[1].metadata[0].pattern: words for form, words in PATTERNS.items()}[pattern]
 
 
 def _scalar(value: Any) -> Any:

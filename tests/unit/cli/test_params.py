@@ -116,6 +116,13 @@ def test_stages_are_those_of_dvc_yaml():
     assert stages.told("xy") == "no stage depends on it"
 
 
+def test_the_fault_that_the_page_shows_is_told_so(checkout):
+    path = checkout / "params.yaml"
+    path.write_text(path.read_text(encoding="utf-8").replace("\nsft:\n", "\nsft:\n  max_length: 512\n"))
+    result = run()
+    assert result.exit_code == 2 and result.stderr in markdown(Stages.read(ROOT / "dvc.yaml"))
+
+
 def test_the_committed_page_is_current():
     text = (ROOT / "docs" / "parameters.md").read_text(encoding="utf-8")
     assert markdown(Stages.read(ROOT / "dvc.yaml")) == text, "run `minivlm params --write`"
