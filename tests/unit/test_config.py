@@ -50,6 +50,36 @@ def test_an_unknown_key_names_the_nearest_known_one(values, key, near):
 
 
 @pytest.mark.parametrize(
+    ("key", "meant"),
+    [
+        ("sft.max_length", "'tokenize.max_length'"),
+        ("validate.validation_fraction", "'base.validation_fraction' or 'tokenize.validation_fraction'"),
+        ("pretrain.image_size", "'base.vision_tower.image_size'"),
+        ("phrase", "'base.vision_tower.phrases'"),
+        ("base.llm.vocabulary", "'base.tokenizer.vocabulary'"),
+        ("download.sft", "'download.local.sft' or 'download.hub.sft'"),
+        ("download.seed", "'seed' at the top of the file"),
+        ("limit", "'download.local.limit', 'download.hub.limit' or 'base.texts[].limit'"),
+    ],
+)
+def test_a_key_that_belongs_elsewhere_is_told_with_its_place(values, key, meant):
+    with pytest.raises(UserError, match=f"unknown key '{key}' = 1; did you mean {re.escape(meant)}\\?$"):
+        parse_params(put(values, key, 1))
+
+
+@pytest.mark.parametrize("file", ["size", "epochs", "a.bin"])
+def test_a_name_in_a_mapping_is_no_key(values, file):
+    entry = {"size": 3, "sha256": "0" * 64, "sise": 3}
+    place = {"repo": "a/b", "rows": "r.parquet", "files": {file: entry}}
+    with pytest.raises(UserError, match=rf"'download\.hub\.sft\.files\.{file}\.sise' = 3; did you mean 'size'\?$"):
+        parse_params(put(values, "download.hub", {"sft": place}))
+    del entry["size"], entry["sise"]
+    entry["owner"] = 1
+    with pytest.raises(UserError, match=r"valid keys: size, sha256$"):
+        parse_params(put(values, "download.hub", {"sft": place}))
+
+
+@pytest.mark.parametrize(
     ("launcher", "reason"),
     [
         ("mpirun -n 2", "'mpirun -n 2' does not start with torchrun or accelerate launch"),
@@ -107,6 +137,24 @@ def test_a_missing_key_is_named(values):
 def test_a_hash_that_is_none_is_rejected(values):
     with pytest.raises(UserError, match="sha256"):
         parse_params(put(values, "download.local.sft", {"path": "x.parquet", "sha256": "abc"}))
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "form"),
+    [
+        ("runtime.device", "gpu", "auto, cpu, cuda or cuda:N"),
+        ("prices.currency", "yuan", "three capital letters"),
+        ("tracking.experiment", "a\nb", "text without control characters"),
+        ("download.local.sft", {"path": "x.parquet", "sha256": "abc"}, "64 hex digits"),
+        ("base.llm.pretrained", {"repo": "a b"}, "name or owner/name"),
+        ("base.llm.pretrained", {"revision": "main"}, "40 hex digits"),
+    ],
+)
+def test_a_text_of_another_form_is_told_the_form_in_words(values, key, value, form):
+    with pytest.raises(
+        UserError, match=f"params.yaml: {re.escape(key)}.* = '.*': it has to be {re.escape(form)}$"
+    ):
+        parse_params(put(values, key, value))
 
 
 def test_1e_4_is_a_number(tmp_path):
@@ -231,13 +279,13 @@ HUB = {"repo": "owner/name", "config": {"image_size": 224, "patch_size": 16}}
     ("changes", "message"),
     [
         (
-            {"tokenize.max_length": 17},
-            "tokenize.max_length 17 leaves no room beside a picture's 16 tokens (vision_tower's image_size over "
-            "patch_size, squared); set it to 18 or more",
+            {"tokenize.max_length": 38},
+            "tokenize.max_length 38 leaves no room for an answer: a picture has 16 tokens (vision_tower's "
+            "image_size over patch_size, squared), and what stands around it 23 or more; set it to 39 at least",
         ),
         (
-            {"base.vision_tower.source": "hub", "base.vision_tower.pretrained": HUB, "tokenize.max_length": 197},
-            "tokenize.max_length 197 leaves no room beside a picture's 196 tokens",
+            {"base.vision_tower.source": "hub", "base.vision_tower.pretrained": HUB, "tokenize.max_length": 218},
+            "tokenize.max_length 218 leaves no room for an answer: a picture has 196 tokens",
         ),
         (
             {"sft.batch_tokens": 319},
@@ -278,7 +326,8 @@ def test_what_is_impossible_together_is_one_line_before_any_work(values, changes
 @pytest.mark.parametrize(
     "changes",
     [
-        {"tokenize.max_length": 18},
+        {"tokenize.max_length": 39},
+        {"tokenize.max_length": 23, "base.tokenizer.longest_token": 99, "base.vision_tower.patch_size": 48},
         {"sft.batch_tokens": 320, "pretrain.batch_tokens": 320},
         {"tokenize.max_length": 512},
         {"evaluate.max_new_tokens": 495},

@@ -22,9 +22,15 @@ Every key of `params.yaml`. Written by `minivlm params --write` from the typed s
 and from `dvc.yaml`; a test fails when it is not current. `minivlm params KEY --explain` tells the same of a key or
 a section, with the value it has now; `minivlm params` prints all values in force.
 
+- `required`: the key has to be there. In a key `[]` is a place in a list, `*` any name.
+- *Stages: base; then tokenize, sft*: when a value there changes, `dvc repro` runs the stage base again, and after
+  it those that work with what base has written.
+
 A key that is not known, a value of another type or out of its range, and values that are impossible together
-(`src/minivlm/config/combinations.py`) end every command in one line before any work starts: file, key, value, and
-the nearest valid name. `required`: the key has to be there. In a key `[]` is a place in a list, `*` any name.
+(`src/minivlm/config/combinations.py`) end every command in one line before any work starts. The line names file,
+key and value; of an unknown key also the nearest valid name, or the place where the key belongs:
+
+    error: params.yaml: unknown key 'sft.max_length' = 512; did you mean 'tokenize.max_length'?
 """
 
 
@@ -105,8 +111,10 @@ def unknown(key: str, names: list[str]) -> Exception:
     """The UserError for a key that does not exist, with the nearest that does."""
     from minivlm.errors import UserError
 
-    sections = {name.rsplit(".", depth)[0] for name in names for depth in (1, 2, 3)}
-    near = difflib.get_close_matches(_general(key), sorted({*names, *sections}), n=1, cutoff=0.5)
+    asked = _general(key)
+    known = sorted({*names, *(name.rsplit(".", depth)[0] for name in names for depth in (1, 2, 3))})
+    same = [name for name in known if name.rpartition(".")[2] == asked.rpartition(".")[2]]
+    near = difflib.get_close_matches(asked, same or known, n=1, cutoff=0 if same else 0.5)
     hint = f"did you mean {near[0]!r}?" if near else "`minivlm params --explain` tells all"
     return UserError(f"no parameter {key!r}; {hint}")
 

@@ -7,6 +7,7 @@ of range ends in one line that names file, key, value and the nearest valid key,
 from __future__ import annotations
 
 import difflib
+import importlib
 import re
 import reprlib
 import shlex
@@ -18,7 +19,19 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from minivlm.config.base import Base
 from minivlm.config.combinations import impossible
 from minivlm.config.data import Download, Tokenize, Validate
-from minivlm.config.section import Exchanged, FreezePolicy, Name, Positive, Precision, Price, Section, Text
+from minivlm.config.section import (
+    Currency,
+    Device,
+    Exchanged,
+    FreezePolicy,
+    Name,
+    Positive,
+    Precision,
+    Price,
+    Section,
+    Text,
+    words_of,
+)
 from minivlm.config.training import Training
 from minivlm.errors import UserError
 
@@ -45,12 +58,12 @@ class Evaluate(Section):
     batch_size: Positive = Field(description="pictures captioned at once")
     question_pretrain: Text = Field(description="what the pretrain model is asked")
     question_sft: Text = Field(description="what the sft model is asked")
-    precision: Precision = Field(default="fp32", description="auto = bf16 where the device computes in it")
+    precision: Precision = Field(default="fp32", description="auto = bf16 where the device has it, else fp32")
 
 
 class Runtime(Section):
-    """How the work is done. No stage depends on it: at most the last bits of an output change with it, where
-    several processes or another device add up in another order."""
+    """How the work is done: at most the last bits of an output change with it, where several processes or another
+    device add up in another order."""
 
     workers: Annotated[int, Field(ge=0, le=1024)] = Field(
         description="processes that draw, decode and check; 0 = cores"
@@ -59,7 +72,7 @@ class Runtime(Section):
         default="auto", description="where pinned files come from; auto = Hugging Face, then ModelScope"
     )
     downloads: Annotated[int, Field(ge=1, le=64)] = Field(default=4, description="files fetched at a time")
-    device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="auto, cpu, cuda or cuda:N")
+    device: Device = Field(default="auto", description="what computes; auto = the GPU where there is one")
     launcher: str = Field(
         default="", description="what starts the processes of pretrain and sft; empty = one; see docs/scale.md"
     )
@@ -71,7 +84,7 @@ class Runtime(Section):
     )
     save_minutes: Annotated[float, Field(ge=0)] | None = Field(
         default=5.0,
-        description="between two saves of the state that a stopped training goes on from; null = never",
+        description="minutes between two saves of what a stopped training goes on from; null = never",
     )
 
     @field_validator("launcher")
@@ -89,7 +102,7 @@ class Runtime(Section):
 class Prices(Section):
     """Money for time: currency, price per hour by device name."""
 
-    currency: Annotated[str, Field(pattern=r"^[A-Z]{3}$")] = Field(description="ISO code of the currency")
+    currency: Currency = Field(description="ISO code of the currency")
     cpu_hour: Price = Field(description="price of an hour of this CPU machine")
     gpu_hour: dict[str, Price] = Field(description="price of an hour by part of the device's name")
 
@@ -130,37 +143,24 @@ class Params(Section):
         return getattr(self, "validate_" if stage == "validate" else stage)
 
 
-def _valid_keys(location: tuple[Any, ...]) -> list[str]:
-    """Keys allowed in the mapping that holds the last part of `location`."""
-    kind: Any = Params
-    for part in location[:-1]:
-        if isinstance(kind, type) and issubclass(kind, Section):
-            fields = {f.alias or name: f.annotation for name, f in kind.model_fields.items()}
-            kind = fields.get(part, kind)  # else a place in a list or a name in a mapping: what it holds is known
-        options = [kind, *getattr(kind, "__args__", ())]
-        kind = next((a for a in options if isinstance(a, type) and issubclass(a, Section)), None)
-        if kind is None:
-            return []
-    return [f.alias or name for name, f in kind.model_fields.items()]
-
-
 def _explain(error: Any, source: str) -> str:
     location = error["loc"]
     key = ".".join(str(part) if str(part).isprintable() else repr(part) for part in location)[:_SHOWN]
     value = _shown(error["input"])
     if error["type"] == "extra_forbidden":
-        valid = _valid_keys(location)
-        near = difflib.get_close_matches(str(location[-1]), valid, n=1, cutoff=0.5)
-        hint = f"did you mean {near[0]!r}?" if near else f"valid keys: {', '.join(valid)}"
-        return f"{source}: unknown key {key!r} = {value}; {hint}"
+        # By name: it looks at the sections above, and changes no output: no dependency of a stage in dvc.yaml.
+        hints = importlib.import_module("minivlm.config.hints")
+        return f"{source}: unknown key {key!r} = {value}; {hints.hint(location)}"
     if error["type"] == "missing":
-        hint = "; `minivlm pin` fills it in" if location[-1] in ("sha256", "images_sha256") else ""
-        return f"{source}: {key} is missing{hint}"
+        pin = "; `minivlm pin` fills it in" if location[-1] in ("sha256", "images_sha256") else ""
+        return f"{source}: {key} is missing{pin}"
     said = error["msg"].removeprefix("Value error, ")
     if error["type"] == "value_error":  # it names the values; of a whole mapping they are too long to show
         return f"{source}: {key}: {said}" if key else f"{source}: {said}"
     if error["type"] in ("model_type", "model_attributes_type", "dict_type"):
         said = "a mapping of keys to values is needed"
+    if error["type"] == "string_pattern_mismatch":
+        said = f"it has to be {words_of(error['ctx']['pattern'])}"
     if error["type"] == "literal_error":
         near = difflib.get_close_matches(str(error["input"])[:_SHOWN], re.findall("'([^']+)'", said), n=1)
         said += f"; did you mean {near[0]!r}?" if near else ""

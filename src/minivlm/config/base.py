@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from minivlm.config.section import (
     MADE_HERE,
+    MOST,
     Count,
     Fraction,
     HubFile,
@@ -23,13 +24,12 @@ from minivlm.config.section import (
     Sha256,
     Side,
     Width,
-    require_multiples,
 )
 from minivlm.config.training import Optimization
 
 
 class Pretrained(Section):
-    """A model directory or checkpoint that exists already: in a hub's repository, or in a folder of yours."""
+    """A model directory that exists already: in a hub's repository, or in a folder of yours."""
 
     repo: Repository | None = Field(default=None, description="hub: owner/name of the repository")
     revision: Revision | None = Field(default=None, description="hub: commit of the repository, 40 hex digits")
@@ -39,12 +39,18 @@ class Pretrained(Section):
     )
     path: Name | None = Field(default=None, description="local: folder, absolute or from the repository root")
     sha256: Sha256 | None = Field(default=None, description="local: sha256 of the folder's names and contents")
-    checkpoint: Name | None = Field(
-        default=None, description="a MiniMind .pth file of the repository or folder, instead of a model directory"
-    )
     config: dict[str, Scalar] = Field(
         default={},
-        description="what a MiniMind checkpoint's shapes do not say; a tower's sizes, known before it is fetched",
+        description="sizes of a tower or language model, known before it is fetched; what a MiniMind "
+        "checkpoint's shapes do not say",
+    )
+
+
+class PretrainedLLM(Pretrained):
+    """A language model that exists already: a model directory, or a checkpoint of MiniMind's own."""
+
+    checkpoint: Name | None = Field(
+        default=None, description="a MiniMind .pth file of the repository or folder, instead of a model directory"
     )
 
 
@@ -59,9 +65,12 @@ class Tokenizer(Section):
 
     vocabulary: Annotated[int, Field(ge=300, le=10_000_000)] = Field(description="tokens, special ones included")
     min_frequency: Positive = Field(description="a merge must occur this often")
-    longest_token: Positive = Field(description="bytes of a token, at most; a Chinese character has three")
+    # The first merge, of two bytes, is made whatever the trainer is told.
+    longest_token: Annotated[int, Field(ge=2, le=MOST)] = Field(
+        description="bytes of a token, at most; a Chinese character has three"
+    )
     pretrained: Pretrained | None = Field(
-        default=None, description="its own place, where it does not lie beside the language model"
+        default=None, description="where the tokenizer is, if it does not lie beside the language model"
     )
 
 
@@ -69,7 +78,7 @@ class VisionTower(Optimization):
     """A small CLIP, trained on the picture–caption pairs; or any CLIP or SigLIP vision model."""
 
     source: Origin | None = Field(default=None, description="as base.source, which holds where this is absent")
-    pretrained: Pretrained | None = Field(default=None, description="where hub or local find it")
+    pretrained: Pretrained | None = Field(default=None, description="where hub or local find the tower")
     image_size: Side = Field(description="side that pictures are resized to, pixels")
     patch_size: Side = Field(description="side of a patch, pixels")
     hidden_size: Width = Field(description="width of both towers")
@@ -83,17 +92,12 @@ class VisionTower(Optimization):
     phrase_weight: Annotated[float, Field(ge=0)] = Field(description="weight of their loss beside the contrast")
     grayscale: Fraction = Field(description="share of the pictures that lose their colours in training")
 
-    @model_validator(mode="after")
-    def _parts_fill_the_whole(self) -> VisionTower:
-        require_multiples(self, ("image_size", "patch_size"), ("hidden_size", "heads"))
-        return self
-
 
 class BaseLLM(Optimization):
     """A Llama, trained on text tasks in which the answer depends on the prompt, and on texts; or any causal LM."""
 
     source: Origin | None = Field(default=None, description="as base.source, which holds where this is absent")
-    pretrained: Pretrained | None = Field(default=None, description="where hub or local find it")
+    pretrained: PretrainedLLM | None = Field(default=None, description="where hub or local find the model")
     text_tasks: bool = Field(default=True, description="train on text tasks made of the rows' conversations")
     text_length: Positive | None = Field(
         default=None, description="tokens of a packed row of base.texts; max_position_embeddings if absent"
@@ -107,18 +111,6 @@ class BaseLLM(Optimization):
     max_position_embeddings: Positive = Field(description="longest sequence")
     rope_theta: Annotated[float, Field(gt=0)] = Field(description="base of the rotary embedding")
     batch_tokens: Positive = Field(description="tokens in a step, padding included")
-
-    @model_validator(mode="after")
-    def _heads_share_the_width_and_a_row_fits_into_a_step(self) -> BaseLLM:
-        require_multiples(self, ("hidden_size", "heads"), ("heads", "key_value_heads"))
-        if self.hidden_size // self.heads % 2:
-            raise ValueError(
-                f"hidden_size {self.hidden_size} over heads {self.heads} is odd, and rotary positions turn pairs"
-            )
-        longest = self.max_position_embeddings
-        if self.batch_tokens < longest:
-            raise ValueError(f"batch_tokens {self.batch_tokens} is less than max_position_embeddings {longest}")
-        return self
 
 
 class Base(Section):
@@ -137,15 +129,6 @@ class Base(Section):
     tokenizer: Tokenizer
     vision_tower: VisionTower
     llm: BaseLLM
-
-    @model_validator(mode="after")
-    def _the_layer_exists(self) -> Base:
-        layer, layers = self.vision_feature_layer, self.vision_tower.layers
-        if self.tower_source not in MADE_HERE:
-            return self  # known once it is loaded
-        if not -layers - 1 <= layer <= layers:
-            raise ValueError(f"vision_feature_layer {layer} is not in {-layers - 1} to {layers}")
-        return self
 
     @property
     def tower_source(self) -> Origin:

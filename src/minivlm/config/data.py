@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from minivlm.config.section import (
     MOST,
+    BitsOrNone,
     Count,
     Exchanged,
     Fraction,
@@ -20,12 +21,14 @@ from minivlm.config.section import (
     Side,
 )
 
+Divided = Annotated[int, Field(ge=2, le=MOST)]  # at least one is kept for the validation loss, one trained on
+
 
 class Scenes(Section):
     """The drawn world: pictures with known truth, rendered from the seed."""
 
-    train_pictures: Positive = Field(description="distinct training pictures; one pretrain row each")
-    sft_rows: Positive = Field(description="sft rows, over the same pictures")
+    train_pictures: Divided = Field(description="distinct training pictures; one pretrain row each")
+    sft_rows: Divided = Field(description="sft rows, over the same pictures")
     heldout_pictures: Exchanged = Field(description="held-out pictures of combinations seen in training")
     compositional_pictures: Exchanged = Field(description="held-out pictures of combinations never seen")
     size: Annotated[int, Field(ge=32, le=1024)] = Field(description="side of a picture in pixels")
@@ -87,7 +90,7 @@ class Validate(Section):
     max_text_characters: Positive = Field(description="characters of one turn, at most")
     min_side: Side = Field(description="shorter side of a picture in pixels, at least")
     max_side: Side = Field(description="longer side of a picture in pixels, at most")
-    near_duplicate_bits: Literal["none"] | Annotated[int, Field(ge=0, le=11)] = Field(
+    near_duplicate_bits: BitsOrNone = Field(
         default="none",
         description="a held-out picture is leakage when its perceptual hash differs from a training picture's in "
         "at most so many of 64 bits; none: pictures that look alike are not searched",

@@ -11,17 +11,11 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from pydantic_core import PydanticUndefined
 
 from minivlm.config import Params
-from minivlm.config.section import Name, Repository, Revision, Scalar, Section, Sha256
+from minivlm.config.section import Scalar, Section, words_of
 
 REQUIRED = "required"
 _KINDS = {int: "whole number", float: "number", str: "text", bool: "true or false"}
 _ENDS = ("ge", "gt", "le", "lt")
-_PATTERNS = {
-    Name: "without control characters",
-    Repository: "name or owner/name",
-    Revision: "40 hex digits",
-    Sha256: "64 hex digits",
-}
 
 
 @dataclass(frozen=True)
@@ -91,8 +85,10 @@ def _told(annotation: Any, metadata: list[Any]) -> tuple[str, str]:
     if origin is Literal:
         return "one of", " | ".join(map(str, held))
     if origin in (Union, types.UnionType):
-        kind, span = _told(next(each for each in held if each is not type(None)), metadata)
-        return f"{kind} or null", span
+        told = [_told(each, metadata) for each in held if each is not type(None)]
+        kinds = [span.replace(" |", ",") if kind == "one of" else kind for kind, span in told[:-1]]
+        kinds.append(told[-1][0])
+        return " or ".join([*kinds, *(["null"] if type(None) in held else [])]), told[-1][1]
     if origin is dict:
         kind, span = _told(held[1], [])
         return f"mapping of names to {kind}", span
@@ -103,8 +99,7 @@ def _span(metadata: list[Any], kind: type) -> str:
     ends = {name: getattr(each, name, None) for name in _ENDS for each in metadata if hasattr(each, name)}
     patterns = [each.pattern for each in metadata if getattr(each, "pattern", None)]
     if kind is str:
-        known = {get_args(name)[1].metadata[0].pattern: words for name, words in _PATTERNS.items()}
-        return known.get(patterns[0], patterns[0]) if patterns else "not empty" if metadata else ""
+        return words_of(patterns[0]).removeprefix("text ") if patterns else "not empty" if metadata else ""
     low, high = ends.get("ge", ends.get("gt")), ends.get("le", ends.get("lt"))
     above, below = "above " if "gt" in ends else "", "below " if "lt" in ends else ""
     if low is None or high is None:

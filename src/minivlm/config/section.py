@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
 # Upper ends are far beyond what anybody trains here: they keep a slip of the finger from filling a memory.
@@ -23,10 +23,28 @@ Name = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f]+$")]  # without control 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Revision = Annotated[str, Field(pattern=r"^[0-9a-f]{40}$")]
 Repository = Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?$")]
+Device = Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")]
+Currency = Annotated[str, Field(pattern=r"^[A-Z]{3}$")]
 FreezePolicy = Literal["projector", "projector+last_layer", "first_last", "llm"]
 Precision = Literal["auto", "fp32", "bf16"]
 Origin = Literal["train", "hub", "local", "random"]
 MADE_HERE = ("train", "random")  # of the origins: from the sizes in params.yaml
+
+
+PATTERNS = {
+    Name: "text without control characters",
+    Repository: "name or owner/name",
+    Revision: "40 hex digits",
+    Sha256: "64 hex digits",
+    Device: "auto, cpu, cuda or cuda:N",
+    Currency: "three capital letters",
+}
+"""The texts that have a form, with the form in words."""
+
+
+def words_of(pattern: str) -> str:
+    """A form in words; KeyError for one that has none."""
+    return {get_args(form)[1].metadata[0].pattern: words for form, words in PATTERNS.items()}[pattern]
 
 
 def _scalar(value: Any) -> Any:
@@ -39,18 +57,22 @@ Scalar = Annotated[Any, AfterValidator(_scalar)]
 """int, float, bool or str: of a union pydantic would tell a fault four times."""
 
 
+def _bits_or_none(value: Any) -> Any:
+    if value is None or value == "none":
+        return "none"
+    if type(value) is not int or not 0 <= value <= 11:
+        raise PydanticCustomError("bits", "none, or a whole number from 0 to 11 is needed")
+    return value
+
+
+BitsOrNone = Annotated[Literal["none"] | Annotated[int, Field(ge=0, le=11)], BeforeValidator(_bits_or_none)]
+"""Of 64 bits so many, or none; YAML's null is taken for none. Pydantic would tell a fault once for each kind."""
+
+
 class Section(BaseModel):
     """A mapping of params.yaml; keys that are not declared are errors."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
-
-
-def require_multiples(section: Section, *pairs: tuple[str, str]) -> None:
-    """ValueError unless, of each pair of keys, the first value is a multiple of the second."""
-    for name, part in pairs:
-        whole, size = getattr(section, name), getattr(section, part)
-        if whole % size:
-            raise ValueError(f"{name} {whole} is no multiple of {part} {size}")
 
 
 class LocalFile(Section):

@@ -18,7 +18,7 @@ class Optimization(Section):
     warmup_ratio: Fraction = Field(default=0.05, description="share of the steps spent warming up")
     weight_decay: Annotated[float, Field(ge=0)] = Field(default=0.01, description="weight decay of matrices")
     max_grad_norm: Annotated[float, Field(gt=0)] = Field(default=1.0, description="gradient clipping")
-    precision: Precision = Field(default="auto", description="auto = bf16 where the device computes in it")
+    precision: Precision = Field(default="auto", description="auto = bf16 where the device has it, else fp32")
 
 
 class Training(Optimization):

@@ -11,6 +11,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from minivlm.config.combinations import split_faults
 from minivlm.data.formats.reader import RowReader, open_rows
 from minivlm.data.holdout import Holdout
 from minivlm.data.tables import GroupedWriter, as_schema, table_schema, table_writer, with_source
@@ -38,9 +39,10 @@ def convert_rows(
 
     `sources` by split; sft may name the same file as pretrain. `limit` is the number of rows taken of each, 0 =
     all. Without a source for heldout, the rows of `heldout_fraction` of the pictures go there instead of to
-    training (see `Holdout`). `out_dir` is replaced as a whole when everything is written; memory does not grow
-    with the files. UserError, in one line, for a split that is missing, a file that cannot be used, or a fraction
-    that leaves a file without rows; the old `out_dir` then stays.
+    training (see `Holdout`). `out_dir` is replaced as a whole when everything is written. Rows go by a batch at a
+    time; where rows are held out, hashes of these and of the pictures of rows with several are kept. UserError, in
+    one line, for a split that is missing, a file that cannot be used, or a fraction that leaves a file without
+    rows; the old `out_dir` then stays.
     """
     check_splits(sources, heldout_fraction)
     readers = {
@@ -62,14 +64,8 @@ def convert_rows(
 
 def check_splits(splits: Collection[str], heldout_fraction: float, section: str = "download.local") -> None:
     """UserError unless rows of both trainings are named and held-out rows come from somewhere."""
-    for split in TRAIN_SPLITS:
-        if split not in splits:
-            raise UserError(f"{section}.{split} is missing; name its file in params.yaml")
-    if "heldout" not in splits and not heldout_fraction:
-        raise UserError(
-            f"{section}.heldout is missing; name its file in params.yaml, or set download.heldout_fraction, say "
-            "0.02, to hold out that share of the training pictures"
-        )
+    if fault := next(split_faults(splits, heldout_fraction, section), None):
+        raise UserError(fault)
 
 
 def _copy(reader: RowReader, name: str, target: Path, progress: Progress) -> int:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from minivlm.config import FreezePolicy, Params
-from minivlm.config.base import Pretrained
+from minivlm.config.base import Pretrained, PretrainedLLM
 from minivlm.errors import UserError
 from minivlm.model.minimind.configuration import check_ids, given_fields
 from minivlm.planning.figures import Figure, unknown
@@ -168,7 +168,7 @@ def _brought(key: str, source: str, pretrained: Pretrained | None, present: Pres
         place = folder / "config.json" if pretrained.path else None
     else:
         place = cached(pretrained.repo, pretrained.revision, "config.json", "model")
-    if place is not None and place.is_file() and pretrained.checkpoint is None:
+    if place is not None and place.is_file() and not _is_checkpoint(pretrained):
         return _of_directory(place.parent, part, present)
     stated = _stated(pretrained, key)
     if stated is not None:
@@ -179,13 +179,18 @@ def _brought(key: str, source: str, pretrained: Pretrained | None, present: Pres
     )
 
 
+def _is_checkpoint(pretrained: Pretrained) -> bool:
+    """Whether it is a file of MiniMind's own, not a model directory."""
+    return isinstance(pretrained, PretrainedLLM) and pretrained.checkpoint is not None
+
+
 def _stated(pretrained: Pretrained, key: str) -> Any:
     """A configuration from the sizes that params.yaml states; None when it does not state enough."""
     from huggingface_hub.errors import StrictDataclassError
     from transformers import AutoConfig, LlamaConfig
 
     values: dict[str, Any] = dict(pretrained.config)
-    if pretrained.checkpoint is None:
+    if not _is_checkpoint(pretrained):
         if values.get("hidden_size") is None or "model_type" not in values:
             return None
         try:

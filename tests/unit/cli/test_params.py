@@ -87,7 +87,12 @@ def test_a_file_in_a_list_and_one_in_a_mapping_are_found(checkout):
 
 @pytest.mark.parametrize(
     ("key", "near"),
-    [("sft.lerning_rate", "sft.learning_rate"), ("sftt", "sft"), ("base.vision_towr", "base.vision_tower")],
+    [
+        ("sft.lerning_rate", "sft.learning_rate"),
+        ("sftt", "sft"),
+        ("base.vision_towr", "base.vision_tower"),
+        ("sft.max_length", "tokenize.max_length"),
+    ],
 )
 @pytest.mark.parametrize("explain", [[], ["--explain"]])
 def test_an_unknown_key_names_the_nearest(checkout, key, near, explain):
@@ -109,6 +114,13 @@ def test_stages_are_those_of_dvc_yaml():
     assert stages.told("x.y.z") == "stages: a, b"
     assert stages.told("seed") == "stages: a; then b"
     assert stages.told("xy") == "no stage depends on it"
+
+
+def test_the_fault_that_the_page_shows_is_told_so(checkout):
+    path = checkout / "params.yaml"
+    path.write_text(path.read_text(encoding="utf-8").replace("\nsft:\n", "\nsft:\n  max_length: 512\n"))
+    result = run()
+    assert result.exit_code == 2 and result.stderr in markdown(Stages.read(ROOT / "dvc.yaml"))
 
 
 def test_the_committed_page_is_current():

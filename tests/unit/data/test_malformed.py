@@ -7,6 +7,7 @@ import json
 import os
 import stat
 import struct
+import threading
 import zipfile
 from typing import Any
 
@@ -82,7 +83,18 @@ def write_folder(folder, files):
     (folder / "dangling.jpg").symlink_to("nothing.jpg")
     (folder / "large.jpg").touch()
     os.truncate(folder / "large.jpg", MAX_PICTURE_BYTES + 1)
-    os.mkfifo(folder / "pipe.jpg")
+    write_pipe(folder / "pipe.jpg")
+
+
+def write_pipe(path):
+    """A named pipe in which nothing comes; who reads it all the same sees its end, and does not wait for ever."""
+
+    def end_it():
+        while True:
+            path.open("wb").close()  # returns when somebody reads
+
+    os.mkfifo(path)
+    threading.Thread(target=end_it, daemon=True).start()
 
 
 def write_zip(path, files):

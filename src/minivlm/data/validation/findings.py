@@ -1,6 +1,7 @@
 """What the checks of rows find in one table, a piece of its metadata after another."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from minivlm.data.validation.checks import Check, CheckResult, together
@@ -19,18 +20,19 @@ class Findings:
         self._suite, self._checks = suite, checks
         self._pieces: list[list[CheckResult]] = []
         self.rejected: dict[int, list[str]] = {}  # by row number, ascending
+        self._told: dict[tuple[str, ...], list[str]] = {}  # many rows have the same reasons: these are kept once
 
     def add(self, engine: GreatExpectations, frame: "pd.DataFrame") -> list[int]:
         """Check the rows of a frame, which come after those of the last one; the numbers of those at fault."""
         results = engine.run(self._suite, frame, self._checks)
-        self._pieces.append(results)
+        self._pieces.append([replace(result, faults={}) for result in results])
         rejected: dict[int, list[str]] = {}
         for result in results:
             for row, value in result.faults.items():
                 reason = result.check.reason.format(value=value)
                 told = f"{result.check.name}: {self.which(result.check, row, frame)}{reason}"
                 rejected.setdefault(row, []).append(told)
-        self.rejected |= sorted(rejected.items())
+        self.rejected |= {row: self._told.setdefault(tuple(told), told) for row, told in sorted(rejected.items())}
         return sorted(rejected)
 
     def which(self, check: Check, row: int, frame: "pd.DataFrame") -> str:
@@ -39,5 +41,5 @@ class Findings:
 
     @property
     def results(self) -> list[CheckResult]:
-        """Of each check over all pieces."""
+        """Of each check over all pieces; `rejected` has what was found of each row."""
         return together(self._pieces)

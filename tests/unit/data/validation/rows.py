@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
@@ -31,6 +32,20 @@ def picture(number: int, size: tuple[int, int] = (16, 16), kind: str = "JPEG", m
     image.info["comment"] = str(number).encode()  # JPEG may blur two numbers into the same pixels
     image.save(stream, kind)
     return stream.getvalue()
+
+
+@functools.cache
+def photo(seed: int, quality: int = 90) -> bytes:
+    """A JPEG with coarse structure of its own for each seed; of another quality it is a copy that looks alike."""
+    cells = np.random.default_rng(seed).integers(0, 256, (6, 6, 3), dtype=np.uint8)
+    stream = io.BytesIO()
+    Image.fromarray(cells).resize((64, 64), Image.Resampling.BICUBIC).save(stream, "JPEG", quality=quality)
+    return stream.getvalue()
+
+
+def photos(count: int, first: int) -> list[Row]:
+    """Rows with a photo each, numbered from `first`."""
+    return [(caption(), photo(number)) for number in range(first, first + count)]
 
 
 def placeholder(kind: str = "JPEG", side: int = 8, colour: str = "black") -> bytes:

@@ -2,8 +2,11 @@
 
 import re
 
+from minivlm.data import quarantine
+from minivlm.data.validation import verdict
 from minivlm.data.validation.accepted import accepted_checks
 from minivlm.data.validation.expectations import Limits, row_checks
+from minivlm.data.validation.likeness import MOST_BITS
 from minivlm.data.validation.picture_usage import Range
 from minivlm.data.validation.token_checks import store_checks, token_checks
 from tests.contract.imports import ROOT
@@ -24,6 +27,15 @@ def named(title):
 def test_every_row_check_stands_in_the_documentation_and_no_other():
     checks = row_checks(Limits(1, 1, 1, near_duplicate_bits=0), held_out=True)
     assert named("What validate checks") == [check.name for check in checks]
+
+
+def test_what_the_lists_of_rejected_rows_hold_at_most_is_told():
+    assert f"the first {verdict.MAX_LISTED:,} of a file" in section("What validate checks")
+    assert f"the first {quarantine.MAX_LISTED:,} of a split" in section("What tokenize leaves out")
+
+
+def test_the_bits_that_may_differ_are_told():
+    assert f"in at most so many, 0 to {MOST_BITS}." in section("What validate checks")
 
 
 def test_every_check_of_accepted_rows_stands_in_the_documentation():

@@ -211,7 +211,14 @@ def test_unexpected_counts_are_the_rows_that_name_the_check(mixed):
             named = [
                 row for row, why in mixed.rejected.items() if any(w.startswith(result.check.name) for w in why)
             ]
-            assert result.unexpected == len(named) == len(result.faults)
+            assert result.unexpected == len(named)
+
+
+def test_what_many_rows_have_in_common_is_kept_once(tmp_path):
+    tables = write_splits(tmp_path, pretrain=spoil(good_rows(30), 20))
+    found = check_tables(tables, limits=LIMITS, max_bad_fraction=1.0, workers=1)["pretrain"]
+    assert len(found.rejected) == 20 and len({id(reasons) for reasons in found.rejected.values()}) == 1
+    assert [result for _, result in found.results if result.faults] == []
 
 
 def test_a_file_checked_in_pieces_gets_the_same_verdict(mixed, tmp_path, monkeypatch):

@@ -70,6 +70,16 @@ def test_text_that_is_not_utf8_is_the_fault_of_its_row_alone(tmp_path):
     assert frames({"a": tmp_path / "a.parquet"})["a"]["form"].tolist() == ["not UTF-8", "turns"]
 
 
+def test_a_row_of_too_many_pictures_leaves_the_rows_after_it_their_own(tmp_path):
+    many = [picture(number) for number in range(100, 117)]
+    alone = picture(3, (20, 24), "PNG", "L")
+    rows = [(caption(), picture(1)), (caption(), many), (caption(), alone), (caption(), many[-1:])]
+    frame = frames({"a": write_table(tmp_path / "a.parquet", rows)})["a"]
+    assert frame["pictures"].tolist() == [1, 17, 1, 1]
+    assert frame["width"].tolist() == [16, 16, 20, 16] and frame["height"].tolist() == [16, 16, 24, 16]
+    assert frame["mode"].tolist() == ["RGB", "RGB", "L", "RGB"]
+
+
 def test_a_missing_file_is_one_line_with_the_remedy(tmp_path):
     with pytest.raises(UserError, match=r"sft\.parquet: not found; .*dvc repro download") as error:
         table_shape(tmp_path / "sft.parquet")

@@ -1,12 +1,8 @@
 """Every expectation of the raw files and of the accepted rows can fail: a table for each that breaks it alone."""
 
-import io
-
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from PIL import Image
 
 from minivlm.data.validation import metadata
 from minivlm.data.validation.accepted import accepted_checks, check_accepted, write_accepted
@@ -14,23 +10,11 @@ from minivlm.data.validation.engine import GreatExpectations
 from minivlm.data.validation.expectations import Limits, row_checks, table_checks
 from minivlm.data.validation.gate import check_tables
 from minivlm.data.validation.parquet_rows import table_shape
-from tests.unit.data.validation.rows import caption, good_rows, picture, talk, write_splits
+from tests.unit.data.validation.rows import caption, good_rows, photo, photos, picture, talk, write_splits
 
 LIMITS = Limits(max_text_characters=100, min_side=8, max_side=64, near_duplicate_bits=4)
 ASKED = ("user", "<image>\n请描述这张图片。")
 ALONE = talk(("user", "你好"), ("assistant", "你好！"))
-
-
-def photo(seed, quality=90):
-    """A picture with coarse structure of its own for each seed."""
-    cells = np.random.default_rng(seed).integers(0, 256, (6, 6, 3), dtype=np.uint8)
-    stream = io.BytesIO()
-    Image.fromarray(cells).resize((64, 64), Image.Resampling.BICUBIC).save(stream, "JPEG", quality=quality)
-    return stream.getvalue()
-
-
-def photos(count, first):
-    return [(caption(), photo(number)) for number in range(first, first + count)]
 
 
 ROWS = {

@@ -13,7 +13,7 @@ from minivlm.errors import UserError
 from minivlm.paths import SPLITS, Paths, project_root
 from minivlm.stage import StageRun
 from pipelines.validate import app, validate
-from tests.unit.data.validation.rows import caption, good_rows, picture, write_all
+from tests.unit.data.validation.rows import caption, good_rows, photo, photos, picture, write_all
 
 REPORTS = sorted([*(f"{split}.json" for split in SPLITS), "metrics.json"])
 
@@ -28,10 +28,10 @@ class Tracker(SimpleNamespace):
         assert path.is_file()
 
 
-def run(root, max_bad_fraction=0.0, workers=1):
-    """Run the stage on the files below `root`; its tracker."""
+def run(root, workers=1, **section):
+    """Run the stage on the files below `root`, with these values of its section; its tracker."""
     params = load_params(project_root() / "params.yaml")
-    section = params.validate_.model_copy(update={"max_bad_fraction": max_bad_fraction, "min_side": 8})
+    section = params.validate_.model_copy(update={"max_bad_fraction": 0.0, "min_side": 8, **section})
     runtime = params.runtime.model_copy(update={"workers": workers})
     params = params.model_copy(update={"validate_": section, "runtime": runtime})
     tracker = Tracker()
@@ -79,6 +79,40 @@ def test_compositional_may_be_absent_and_its_report_says_so(tmp_path):
     assert report["present"] is False
     accepted = sorted(path.name for path in (tmp_path / "artifacts/validate").iterdir())
     assert accepted == ["heldout.parquet", "pretrain.parquet", "sft.parquet"]
+
+
+def photographs(root):
+    """Files of photographs, of which a held-out one is a training one saved once more."""
+    rows = {"pretrain": photos(3, 0), "sft": photos(3, 10), "compositional": photos(3, 30)}
+    write_all(root / "artifacts/download", **rows, heldout=[*photos(2, 20), (caption(), photo(11, quality=60))])
+
+
+def near_duplicates(root):
+    return json.loads((root / "reports/validate/heldout.json").read_text(encoding="utf-8"))["near_duplicates"]
+
+
+def test_a_held_out_picture_that_is_a_training_one_saved_again_fails_the_stage(tmp_path):
+    photographs(tmp_path)
+    with pytest.raises(UserError, match=r"heldout:2 \(no_near_leakage: looks like a picture of sft:1 "):
+        run(tmp_path, near_duplicate_bits=8)
+    told = near_duplicates(tmp_path)
+    assert (told["bits"], told["compared"], told["alike"]) == (8, 3, 1)
+    assert not (tmp_path / "artifacts/validate").exists()
+
+
+def test_without_near_duplicate_bits_a_copy_passes_and_nothing_is_told(tmp_path):
+    photographs(tmp_path)
+    run(tmp_path, near_duplicate_bits="none")
+    assert near_duplicates(tmp_path) is None
+
+
+def test_the_limits_of_the_section_are_those_of_the_stage(tmp_path):
+    rows = [(caption("长" * 9), picture(1)), (caption(), picture(2, (9, 20)))]
+    write_all(tmp_path / "artifacts/download", sft=rows)
+    with pytest.raises(UserError, match=r"^sft: 2 of 2 .*a turn of 9 characters.*a side of 9 pixels"):
+        run(tmp_path, max_text_characters=8, min_side=10)
+    with pytest.raises(UserError, match=r"^pretrain: 3 of 3 .*a side of 16 pixels"):
+        run(tmp_path, max_side=15)
 
 
 def test_a_missing_required_file_is_one_clear_line(tmp_path):

@@ -33,14 +33,22 @@ LONG = (conversation("很长的问题" * 40, "是。"), picture(51))
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory, encoder):
     """Stores of captions, a row of text alone, one of two pictures, one left out; sft shows the same pictures."""
-    folder = tmp_path_factory.mktemp("stores")
     text = (conversation("你好", "你好。", image=""), None)
     rows = {
-        "pretrain": [*captions(40), text, (BOTH, [picture(3), picture(4)])],
+        "pretrain": in_lists([*captions(40), text, (BOTH, [picture(3), picture(4)])]),
         "sft": [(conversation("有几只?", "三只。"), picture(number)) for number in range(40)] + [LONG],
         "heldout": captions(5, first=100),
     }
-    rows["pretrain"] = [(said, [data] if isinstance(data, bytes) else data) for said, data in rows["pretrain"]]
+    return written(tmp_path_factory.mktemp("stores"), encoder, rows)
+
+
+def in_lists(rows):
+    """The rows of a file in which some row has several pictures."""
+    return [(said, [data] if isinstance(data, bytes) else data) for said, data in rows]
+
+
+def written(folder, encoder, rows):
+    """The stores of rows by split, and what they were made of."""
     sources = {split: write_source(folder, split, some) for split, some in rows.items()}
     counts = write_stores(
         sources,
@@ -247,6 +255,21 @@ def test_a_row_that_is_neither_stored_nor_left_out_is_missed(whole, meta):
     verdicts = check(folder, origins | {"sft": (origins["sft"][0], 0)}, meta)
     assert broken(verdicts) == [("sft", "no_row_is_lost")]
     assert verdicts["sft"].table_faults == ["rows_and_rejected: 40 stored or left out, and 41 were accepted"]
+
+
+def test_pictures_that_a_row_left_out_keeps_in_training_are_not_expected_to_be_validated_on(
+    tmp_path, encoder, meta
+):
+    asked = conversation("比较" * MAX_LENGTH, "都有鸟。", image="<image>\n" * 8)
+    several = (asked, [picture(number) for number in range(8)])
+    linked = in_lists([*captions(8), *captions(32, first=200), several])
+    rows = {"pretrain": linked, "sft": in_lists([*captions(8), *captions(8), several])}
+    folder, origins = written(tmp_path, encoder, rows)
+    assert {split: left_out for split, (_, left_out) in origins.items()} == {"pretrain": 1, "sft": 1}
+    assert len(TokenStore(folder / "sft").validation_rows()) == 0
+    assert broken(check(folder, origins, meta)) == []
+    unlinked = {split: (path, 0) for split, (path, _) in origins.items()}
+    assert ("sft", "validation_is_plausible") in broken(check(folder, unlinked, meta))
 
 
 @pytest.mark.parametrize(
