@@ -91,8 +91,11 @@ FAULTS = {
         r"error: .*tokens\.bin: changed while pretrain was reading it.*",
     ),
     "loading process killed": Fault(
-        "import psutil\n"
-        "[each.kill() for each in psutil.Process().children() if 'spawn_main' in ' '.join(each.cmdline())]",
+        # The training is in a step when the system tells of it, and not where it asks for the next batch.
+        "import psutil, time\n"
+        "[each.kill() for each in psutil.Process().children() if 'spawn_main' in ' '.join(each.cmdline())]\n"
+        "until = time.monotonic() + 1\n"
+        "while time.monotonic() < until: pass",
         2,
         r"error: a process that loads rows was killed .*lower runtime\.workers.*",
         before="feed.loader_workers = lambda *arguments: 1",

@@ -1,16 +1,20 @@
 """A stage from stores to reports, and what it refuses to start with."""
 
 import csv
+import itertools
 import os
+import re
 import shutil
 import signal
 import time
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
 
 from minivlm.config import Prices
+from minivlm.data.store import TokenStore
 from minivlm.errors import StoppedError, TrainingError, UserError
 from minivlm.files import read_json, sha256_tree, write_json
 from minivlm.model import checkpoint
@@ -291,8 +295,26 @@ def test_too_little_memory_names_what_to_lower_and_to_what(root, tmp_path, monke
         raise RuntimeError("[enforce fail at alloc_cpu.cpp:124] DefaultCPUAllocator: can't allocate memory")
 
     monkeypatch.setattr("minivlm.training.loop.fit", fit)
-    advice = r"out of memory on this machine; set pretrain\.batch_tokens to 64 .* pretrain\.accumulation to 4"
+    advice = r"out of memory on this machine; set pretrain\.batch_tokens to 64 .* pretrain\.accumulation to 4:"
     with pytest.raises(TrainingError, match=advice):
+        train(root, tmp_path)
+
+
+def test_too_little_memory_for_the_features_says_to_do_without_them(root, tmp_path, monkeypatch):
+    def picture_features(self, pixels):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+
+    monkeypatch.setattr("minivlm.model.vision_language.VisionLanguageLoss.picture_features", picture_features)
+    with pytest.raises(TrainingError, match=r"out of memory on this machine; set runtime\.feature_cache to false"):
+        train(root, tmp_path, features=tmp_path / "features")
+
+
+def test_a_loading_process_killed_during_a_step_is_one_line(root, tmp_path, monkeypatch):
+    def fit(objective, steps, **options):
+        raise RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed. ")  # where torch raises it
+
+    monkeypatch.setattr("minivlm.training.loop.fit", fit)
+    with pytest.raises(UserError, match=r"process that loads rows was killed .*lower runtime\.workers"):
         train(root, tmp_path)
 
 
@@ -342,18 +364,35 @@ def test_rows_encoded_with_another_tokenizer_are_not_trained_on(root, tmp_path):
         train(own, tmp_path)
 
 
+@pytest.mark.parametrize("step", [1, 2, 5])
 @pytest.mark.parametrize("validated", [True, False])
-def test_a_run_that_diverges_keeps_the_best_weights_and_writes_no_model(root, tmp_path, monkeypatch, validated):
+def test_a_run_that_diverges_names_its_rows_keeps_the_best_weights_and_writes_no_model(
+    root, tmp_path, monkeypatch, validated, step
+):
+    seen = []
+
     def fit(objective, steps, **options):
-        state = trained_state(objective) if validated else {}
-        raise DivergedError("loss nan", 2, 1, state)
+        for batches in itertools.islice(steps, step):
+            seen[:] = [ids for batch in batches for ids in batch.input_ids]
+        raise DivergedError("loss nan", step, 1, trained_state(objective) if validated else {})
 
     monkeypatch.setattr("minivlm.training.loop.fit", fit)
-    rows = r"loss nan; rows of the step: pretrain:\d+(, pretrain:\d+)+"
-    with pytest.raises(TrainingError, match=rows + ("; the weights that validated best" if validated else "$")):
-        train(root, tmp_path)
-    assert not (tmp_path / "artifacts").exists()
+    # A row's number in its file is not its place in the store: rows may have been left out before it.
+    store = TokenStore(shutil.copytree(root / "tokens", tmp_path / "root" / "tokens"))
+    np.save(store.directory / "rows.npy", store.row_numbers + 1000)
+    for name in ("base", "pictures"):
+        (tmp_path / "root" / name).symlink_to(root / name)
+    with pytest.raises(TrainingError) as caught:
+        train(tmp_path / "root", tmp_path)
     kept = tmp_path / "state" / "best.safetensors"
+    best = f"; the weights that validated best, after step 1, are in {kept}" if validated else ""
+    said = re.fullmatch(r"loss nan; rows of the step: (.*\d)" + re.escape(best), str(caught.value))
+    named = [int(name.removeprefix("pretrain:")) - 1000 for name in said[1].split(", ")]
+    assert len(named) == len(seen) > 1
+    for row, ids in zip(named, seen, strict=True):
+        tokens, _ = store.padded(np.array([row]), len(ids))
+        assert tokens[0].tolist() == ids.tolist()
+    assert not (tmp_path / "artifacts").exists()
     assert kept.exists() is validated
     if validated:
         assert load_file(kept).keys() == {"model.multi_modal_projector.linear_1.weight"}
