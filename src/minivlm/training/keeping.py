@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +23,14 @@ class Keep:
 
     folder: Path
     minutes: float | None
+
+    def of_part(self, name: str) -> Keep:
+        """That of one of several trainings."""
+        return replace(self, folder=self.folder / name)
+
+    def signals(self) -> AbstractContextManager[Callable[[], bool]]:
+        """SIGTERM and Ctrl-C as a wish to stop, where there is a state to save."""
+        return nullcontext(never) if self.minutes is None else StopSignals()
 
 
 @contextmanager
@@ -46,6 +54,8 @@ def kept(keep: Keep | None, counter: StepCounter[Any]) -> Iterator[dict[str, Any
 
     with StopSignals() as stop:
         yield {"resume": resume, "on_save": save, "save_every": 60 * keep.minutes, "stop": stop}
+    if stop():  # too late for the training to see
+        raise KeyboardInterrupt
 
 
 def steps_done(options: Mapping[str, Any]) -> int:

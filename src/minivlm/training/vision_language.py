@@ -168,6 +168,8 @@ def train_vision_language(
                 stop=stop,
                 **optimization,
             )
+        if stop():  # too late for the training to see
+            raise KeyboardInterrupt
     counted(result)
     leave(processes)
     if not processes.is_main:

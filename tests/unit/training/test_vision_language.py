@@ -20,6 +20,7 @@ from minivlm.files import read_json, sha256_tree, write_json
 from minivlm.model import checkpoint
 from minivlm.model.llava import assemble
 from minivlm.tracking import NullRun
+from minivlm.training import loop
 from minivlm.training.places import Machine, Places
 from minivlm.training.result import DivergedError
 from minivlm.training.resume import trained_state
@@ -258,6 +259,31 @@ def test_a_signal_stops_it_with_its_state_saved_and_it_goes_on_as_the_same_run(r
     assert [step for step, _ in second.points] == list(range(1, len(second.points) + 1))
     assert second.points[:2] == first.points and second.times[:2] == first.times
     assert sha256_tree(tmp_path / "artifacts") == sha256_tree(pretrained / "artifacts")
+
+
+def test_a_signal_after_the_last_step_is_not_dropped(root, pretrained, tmp_path):
+    first = Notes("first")
+    last = read_json(pretrained / "reports" / "metrics.json")["steps"]
+    first.at(last, lambda: os.kill(os.getpid(), signal.SIGTERM))  # its row is told after the last validation
+    with pytest.raises(StoppedError, match=f"pretrain: after step {last} of {last}"):
+        train(root, tmp_path, tracker=first, save_minutes=60.0)
+    assert not (tmp_path / "artifacts").exists()
+    train(root, tmp_path, tracker=Notes("second"), save_minutes=60.0)
+    assert sha256_tree(tmp_path / "artifacts") == sha256_tree(pretrained / "artifacts")
+
+
+def test_a_signal_too_late_for_the_training_ends_the_stage(root, tmp_path, monkeypatch):
+    fit = loop.fit
+
+    def fit_and_be_told(*arguments, **options):
+        result = fit(*arguments, **options)
+        os.kill(os.getpid(), signal.SIGTERM)
+        return result
+
+    monkeypatch.setattr(loop, "fit", fit_and_be_told)
+    with pytest.raises(KeyboardInterrupt):
+        train(root, tmp_path, save_minutes=60.0)
+    assert not (tmp_path / "artifacts").exists()
 
 
 class KilledError(Exception):
