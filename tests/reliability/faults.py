@@ -29,7 +29,7 @@ HARNESS = """
 import os, resource, signal, sys
 from pathlib import Path
 import pipelines.pretrain as stage
-from minivlm.training import device, feed, logbook
+from minivlm.training import device, feed, logbook, vision_language
 
 tell = logbook.Logbook.__call__
 
@@ -76,6 +76,16 @@ FAULTS = {
         "resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, resource.RLIM_INFINITY))",
         2,
         r"error: .* the state after step \d+ cannot be saved .*make room.*",
+    ),
+    "disk full at the results": Fault(
+        "pass",
+        2,
+        r"error: .*last\.safetensors: File too large",
+        before="write = vision_language._write_results\n"
+        "def write_on_a_full_disk(*arguments):\n"
+        "    resource.setrlimit(resource.RLIMIT_FSIZE, (2_000, resource.RLIM_INFINITY))\n"
+        "    write(*arguments)\n"
+        "vision_language._write_results = write_on_a_full_disk",
     ),
     "memory refused": Fault(
         "used = int(Path('/proc/self/statm').read_text().split()[0]) * resource.getpagesize()\n"
@@ -131,7 +141,7 @@ def inject(stage: Stage, whole: Whole, fault: Fault, step: int) -> Outcome:
     if code != fault.code or not lines or not re.fullmatch(fault.line, lines[-1]) or "Traceback" in errors:
         outcome.faults.append(f"exit code {code}: {errors[-2000:]}")
         return outcome
-    if (stage.root / "artifacts/pretrain").exists():
+    if [path for path in (stage.root / "artifacts/pretrain").rglob("*") if path.is_file()]:
         outcome.faults.append("it has written artifacts")
     fault.after(stage)
     code, output, errors = stage.run()
