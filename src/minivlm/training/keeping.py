@@ -13,16 +13,21 @@ from minivlm.training.states import StateFolder
 from minivlm.training.stopping import StopSignals, never
 
 if TYPE_CHECKING:
+    from minivlm.training.inputs import InputFiles
     from minivlm.training.operations import StepCounter
     from minivlm.training.resume import TrainingState
 
 
 @dataclass(frozen=True)
 class Keep:
-    """Where a training keeps its states, and the minutes between two of them; None: none is kept."""
+    """Where a training keeps its states, and the minutes between two of them; None: none is kept.
+
+    `inputs` are what it follows from: where they have changed nothing is saved.
+    """
 
     folder: Path
     minutes: float | None
+    inputs: InputFiles | None = None
 
     def of_part(self, name: str) -> Keep:
         """That of one of several trainings."""
@@ -37,7 +42,8 @@ class Keep:
 def kept(keep: Keep | None, counter: StepCounter[Any]) -> Iterator[dict[str, Any]]:
     """`resume`, `on_save`, `save_every` and `stop` for `fit`, while signals only ask to stop.
 
-    `counter` goes on from what was counted before. Without `keep`, options that change nothing.
+    `counter` goes on from what was counted before. Without `keep`, options that change nothing. KeyboardInterrupt
+    when a signal has come too late for `fit`.
     """
     if keep is None or keep.minutes is None:
         yield {"resume": None, "stop": never}
@@ -49,6 +55,8 @@ def kept(keep: Keep | None, counter: StepCounter[Any]) -> Iterator[dict[str, Any
 
     def save(state: TrainingState) -> None:
         counter.note(state.result)
+        if keep.inputs:
+            keep.inputs.check()
         sync_points(states.path)
         states.save(state)
 

@@ -23,23 +23,27 @@ from tests.unit.training.test_base import SECTION
 class Recorder(NullRun):
     """Keeps what a stage logs, and takes nothing but numbers, as the tracker does."""
 
-    def __init__(self):
+    def __init__(self, on_point=lambda metrics, step: None):
+        """`on_point(metrics, step)`: called with each point of a curve."""
         super().__init__()
-        self.metrics = {}
+        self.metrics, self._on_point = {}, on_point
 
     def log_metrics(self, metrics, step=None, time_ms=None):
         assert json.dumps(metrics).count('": "') == 0
         self.metrics |= metrics
+        if step is not None:
+            self._on_point(metrics, step)
 
 
-def run_stage(root, **base):
+def run_stage(root, tracker=None, save_minutes=5.0, **base):
     """Run it with the toy section of test_base, whose parts take the values given; the stage."""
     values = SECTION.model_dump(exclude_none=True)
     for key, changed in base.items():
         values[key] = values[key] | changed if isinstance(changed, dict) else changed
     params = load_params(project_root() / "params.yaml")
-    params = params.model_copy(update={"threads": 1, "base": Base.model_validate(values)})
-    stage = StageRun("base", params, Paths(root), Recorder())
+    runtime = params.runtime.model_copy(update={"save_minutes": save_minutes})
+    params = params.model_copy(update={"threads": 1, "base": Base.model_validate(values), "runtime": runtime})
+    stage = StageRun("base", params, Paths(root), tracker or Recorder())
     run(stage)()
     return stage
 
@@ -75,6 +79,23 @@ def test_a_change_of_the_texts_is_refused_and_the_old_output_stays(checkout):
     with pytest.raises(UserError, match=r"texts\.jsonl: its sha256 is"):
         run_stage(checkout, texts=[{"path": "../texts.jsonl", "sha256": "0" * 64}])
     assert [path.name for path in (checkout / "artifacts" / "base").iterdir()] == ["old"]
+
+
+@pytest.mark.parametrize("part", ["vision_tower", "llm"])
+def test_rows_that_change_meanwhile_end_it_before_anything_is_saved_of_them(checkout, part):
+    """The language model's points are told when it is trained: what is read then is seen at the end."""
+    table = checkout / "artifacts" / "download" / "pretrain.parquet"
+
+    def change(metrics, step):
+        if any(name.startswith(part) for name in metrics):
+            table.touch()
+
+    with pytest.raises(UserError, match=r"pretrain\.parquet: changed while base was reading it"):
+        run_stage(checkout, Recorder(change), save_minutes=0.0)
+    assert not (checkout / "artifacts" / "base").exists()
+    assert not (checkout / "reports").exists()
+    states = (checkout / ".state" / "base").glob("*/vision_tower/step-*")
+    assert bool(list(states)) == (part == "llm")
 
 
 def test_two_brought_models_need_no_rows(checkout, tmp_path, monkeypatch):
