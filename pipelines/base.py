@@ -19,7 +19,7 @@ def run(stage: StageRun) -> Callable[[], None]:
     from minivlm.training.device import seed_everything
     from minivlm.training.energy import measured_energy
     from minivlm.training.inputs import InputFiles
-    from minivlm.training.keeping import Keep
+    from minivlm.training.keeping import Keep, StageClock
     from minivlm.training.logbook import take_up
     from minivlm.training.mishaps import memory_advice
     from minivlm.training.resume_key import resume_key
@@ -37,7 +37,8 @@ def run(stage: StageRun) -> Callable[[], None]:
     inputs = InputFiles("base", [*folders, *(file.path for file in texts)])
     key = resume_key(follows_from | {"device": name}, folders)
     states = paths.state / "base"
-    take_up(states / key, stage.tracker)
+    clock = StageClock(states / key / "seconds")
+    take_up(states / key, stage.tracker, clock.earlier)
     shared = {
         "device": device,
         "validations": 1,
@@ -61,13 +62,13 @@ def run(stage: StageRun) -> Callable[[], None]:
             texts=texts,
             brought=brought,
             on_spent=spent.__setitem__,
-            keep=Keep(states / key, params.runtime.save_minutes, inputs),
+            keep=Keep(states / key, params.runtime.save_minutes, inputs, clock),
         )
         inputs.check()
     write_json(stage.reports / "metrics.json", metrics)
     stage.tracker.log_metrics({part: numbers(figures) for part, figures in metrics.items()})
     path = stage.reports / "cost.json"
-    report_base(path, spent, measured, name, device, params.prices, stage.tracker)
+    report_base(path, spent, measured, name, device, params.prices, stage.tracker, clock.earlier)
     return lambda: remove_states(states, key)
 
 

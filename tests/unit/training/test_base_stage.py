@@ -2,19 +2,24 @@
 
 import hashlib
 import json
+import os
+import pickle
 import shutil
+import signal
 import sys
+import time
 from types import SimpleNamespace
 
 import pytest
 
 import minivlm.training
 from minivlm.config import Base, load_params
-from minivlm.errors import UserError
+from minivlm.errors import StoppedError, UserError
 from minivlm.files import read_json, sha256_tree, write_json
 from minivlm.paths import Paths, project_root
 from minivlm.stage import StageRun
 from minivlm.tracking import NullRun
+from minivlm.training.keeping import StageClock
 from pipelines.base import run
 from tests.unit.data.toys import captions, tree, with_hash_of, write_source
 from tests.unit.training.test_base import SECTION
@@ -26,7 +31,14 @@ class Recorder(NullRun):
     def __init__(self, on_point=lambda metrics, step: None):
         """`on_point(metrics, step)`: called with each point of a curve."""
         super().__init__()
-        self.metrics, self._on_point = {}, on_point
+        self.metrics, self._on_point, self.earlier = {}, on_point, None
+
+    @property
+    def id(self):
+        return "run"
+
+    def go_on(self, run, seconds=0.0, is_said=False):
+        self.earlier = seconds
 
     def log_metrics(self, metrics, step=None, time_ms=None):
         assert json.dumps(metrics).count('": "') == 0
@@ -96,6 +108,43 @@ def test_rows_that_change_meanwhile_end_it_before_anything_is_saved_of_them(chec
     assert not (checkout / "reports").exists()
     states = (checkout / ".state" / "base").glob("*/vision_tower/step-*")
     assert bool(list(states)) == (part == "llm")
+
+
+def test_what_went_on_costs_the_time_of_all_its_processes(checkout, monkeypatch):
+    def stop(metrics, step):
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    began = time.monotonic()
+    with pytest.raises(StoppedError):
+        run_stage(checkout, Recorder(stop))
+    [noted] = (checkout / ".state" / "base").glob("*/seconds")
+    assert 0 < float(noted.read_text()) < time.monotonic() - began
+    noted.write_text("7200.5\n")  # as if it had been two hours
+    began, tracker = time.monotonic(), Recorder()
+    cost = read_json(run_stage(checkout, tracker).reports / "cost.json")
+    assert tracker.earlier == 7200.5
+    assert 7200.5 + cost["parts"]["llm"]["seconds"] < cost["seconds"] < 7200.5 + time.monotonic() - began
+    assert cost["hours"] == pytest.approx(cost["seconds"] / 3600)
+    assert cost["mfu"] * cost["seconds"] * cost["peak_flops_per_second"] == pytest.approx(
+        cost["flops"] + cost["validation_flops"]
+    )
+    assert cost["money"] == pytest.approx(cost["hours"] * cost["price_per_hour"])
+    assert not list((checkout / ".state" / "base").iterdir())
+
+
+def test_another_process_notes_the_time_of_the_whole_stage(tmp_path):
+    (tmp_path / "seconds").write_text("50.0\n")
+    clock = StageClock(tmp_path / "seconds")
+    time.sleep(0.05)
+    pickle.loads(pickle.dumps(clock)).note()
+    assert 50.05 <= float((tmp_path / "seconds").read_text()) < 60
+    assert StageClock(tmp_path / "seconds").earlier > 50
+
+
+@pytest.mark.parametrize("left", ["", "5.0.1", "-3", "nan", "inf"])
+def test_a_damaged_note_of_the_time_counts_as_none(tmp_path, left):
+    (tmp_path / "seconds").write_text(left)
+    assert StageClock(tmp_path / "seconds").earlier == 0
 
 
 def test_two_brought_models_need_no_rows(checkout, tmp_path, monkeypatch):

@@ -305,15 +305,16 @@ def test_steps_told_before_a_kill_are_told_again_word_for_word(root, tmp_path):
     assert second.points[:4] == first.points and second.times[:4] == first.times
 
 
-def test_an_input_that_changes_meanwhile_ends_it_before_anything_is_saved(root, tmp_path):
+@pytest.mark.parametrize(("save_minutes", "saved"), [(0.0, ["step-00000001"]), (None, [])])
+def test_an_input_that_changes_meanwhile_ends_it_before_anything_is_saved(root, tmp_path, save_minutes, saved):
     own = tmp_path / "root"
     shutil.copytree(root, own)
     tracker = Notes()
     tracker.at(2, lambda: (own / "tokens" / "tokens.bin").touch())
     with pytest.raises(UserError, match=r"tokens\.bin: changed while pretrain was reading it"):
-        train(own, tmp_path, tracker=tracker, save_minutes=0.0, log_steps=1)
+        train(own, tmp_path, tracker=tracker, save_minutes=save_minutes, log_steps=1)
     assert not (tmp_path / "artifacts").exists()
-    assert [path.name[:13] for path in (tmp_path / "state").glob("*/step-*")] == ["step-00000001"]
+    assert [path.name[:13] for path in (tmp_path / "state").glob("*/step-*")] == saved
 
 
 def test_too_little_memory_names_what_to_lower_and_to_what(root, tmp_path, monkeypatch):
