@@ -18,8 +18,10 @@ def run(stage: StageRun) -> Callable[[], None]:
     from minivlm.training.cost_report import Spent, report_base
     from minivlm.training.device import seed_everything
     from minivlm.training.energy import measured_energy
-    from minivlm.training.keeping import Keep
+    from minivlm.training.inputs import InputFiles
+    from minivlm.training.keeping import Keep, StageClock
     from minivlm.training.logbook import take_up
+    from minivlm.training.mishaps import memory_advice
     from minivlm.training.resume_key import resume_key
     from minivlm.training.states import remove_states
 
@@ -30,9 +32,13 @@ def run(stage: StageRun) -> Callable[[], None]:
     name = hardware.device_name(device)
     spent: dict[str, Spent] = {}
     follows_from = {"base": params.base.model_dump(mode="json"), "seed": params.seed, "threads": params.threads}
-    key = resume_key(follows_from | {"device": name}, [paths.artifacts("download"), paths.artifacts("validate")])
+    texts = [TextFile(paths.root / file.path, file.sha256, file.limit) for file in params.base.texts]
+    folders = [paths.artifacts("download"), paths.artifacts("validate")]
+    inputs = InputFiles("base", [*folders, *(file.path for file in texts)])
+    key = resume_key(follows_from | {"device": name}, folders)
     states = paths.state / "base"
-    take_up(states / key, stage.tracker)
+    clock = StageClock(states / key / "seconds")
+    take_up(states / key, stage.tracker, clock.earlier)
     shared = {
         "device": device,
         "validations": 1,
@@ -41,22 +47,28 @@ def run(stage: StageRun) -> Callable[[], None]:
         "currency": params.prices.currency,
         "on_log": lambda step, metrics, *time: stage.tracker.log_metrics(metrics, step, *time),
     }
-    with measured_energy(device) as measured, atomic_directory(stage.artifacts) as folder:
+    advice = "it takes fewer rows (download), smaller models (base), or a machine with more memory"
+    with (
+        measured_energy(device) as measured,
+        atomic_directory(stage.artifacts) as folder,
+        memory_advice("base", device, advice),
+    ):
         metrics = train_base(
             {split: AcceptedRows(paths.table(split), paths.accepted(split)) for split in TRAIN_SPLITS},
             folder,
             params.base,
             seed=params.seed,
             shared=shared,
-            texts=[TextFile(paths.root / file.path, file.sha256, file.limit) for file in params.base.texts],
+            texts=texts,
             brought=brought,
             on_spent=spent.__setitem__,
-            keep=Keep(states / key, params.runtime.save_minutes),
+            keep=Keep(states / key, params.runtime.save_minutes, inputs, clock),
         )
+        inputs.check()
     write_json(stage.reports / "metrics.json", metrics)
     stage.tracker.log_metrics({part: numbers(figures) for part, figures in metrics.items()})
     path = stage.reports / "cost.json"
-    report_base(path, spent, measured, name, device, params.prices, stage.tracker)
+    report_base(path, spent, measured, name, device, params.prices, stage.tracker, clock.earlier)
     return lambda: remove_states(states, key)
 
 

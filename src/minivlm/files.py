@@ -1,8 +1,10 @@
 """Files written whole or not at all, and their hashes."""
 
+import errno
 import hashlib
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -10,7 +12,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from minivlm.errors import UserError
+
 _CHUNK = 1 << 20
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})  # no room, none of one's own, a file too large
 
 
 @contextmanager
@@ -18,20 +23,50 @@ def atomic_path(path: Path) -> Iterator[Path]:
     """A temporary path beside `path`; renamed to it on success, removed on failure.
 
     A reader sees the old file or the new one, never half of one. The data is synced to disk before the
-    rename, so that a power cut does not leave an empty file under the final name.
+    rename, so that a power cut does not leave an empty file under the final name. OSError with the name of `path`
+    when the disk is full, whatever writes there.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     os.close(handle)
     temporary = Path(name)
     try:
-        yield temporary
-        temporary.chmod(0o644)
-        sync(temporary)
-        temporary.replace(path)
-        sync(path.parent)
+        with _named_when_full(path):
+            yield temporary
+            temporary.chmod(0o644)
+            sync(temporary)
+            temporary.replace(path)
+            sync(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def full_disk(error: BaseException) -> int | None:
+    """The system's number (errno) where `error` says that there is no room to write; None for another error.
+
+    What is written in Rust (safetensors, tokenizers) raises an exception of its own, with the number at its end;
+    NumPy counts what it could not write.
+    """
+    if isinstance(error, UserError):
+        return None
+    number = error.errno if isinstance(error, OSError) else None
+    if number is None and (found := re.search(r"\(os error (\d+)\)$", str(error).strip())):
+        number = int(found[1])
+    if isinstance(error, OSError) and re.fullmatch(r"\d+ requested and \d+ written", str(error)):
+        number = errno.ENOSPC
+    return number if number in _FULL else None
+
+
+@contextmanager
+def _named_when_full(path: Path) -> Iterator[None]:
+    """An error that says that the disk is full names `path`: of what is written to a stream it has no name."""
+    try:
+        yield
+    except Exception as error:
+        number = full_disk(error)
+        if number is None or (isinstance(error, OSError) and error.filename is not None):
+            raise
+        raise OSError(number, os.strerror(number), str(path)) from None
 
 
 def sync(path: Path) -> None:
@@ -45,11 +80,15 @@ def sync(path: Path) -> None:
 
 @contextmanager
 def atomic_directory(path: Path) -> Iterator[Path]:
-    """A temporary directory beside `path` that takes its place on success; an old one is removed first."""
+    """A temporary directory beside `path` that takes its place on success; an old one is removed first.
+
+    OSError with the name of `path` when the disk is full, whatever writes there.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
     try:
-        yield temporary
+        with _named_when_full(path):
+            yield temporary
         temporary.chmod(0o755)
         if path.exists():
             shutil.rmtree(path)

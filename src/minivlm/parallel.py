@@ -68,8 +68,9 @@ def _follow_parent() -> None:
 def beside(function: Callable[..., Result], *arguments: Any) -> Iterator[Callable[..., Result]]:
     """Run `function(*arguments)` in a process of its own; gives a function that waits for what it returns.
 
-    When the body of the `with` fails, the process gets SIGTERM, and when `stop()`, given to the waiting, holds.
-    UserError when it is killed by others; what the function raises is raised by the waiting.
+    When the body of the `with` fails, the process gets SIGTERM, and when `stop()`, given to the waiting, holds:
+    what the function then raises is raised by the waiting, and KeyboardInterrupt where SIGTERM has ended it at
+    once. UserError when it is killed by others.
     """
     import multiprocessing
     from concurrent.futures import ProcessPoolExecutor
@@ -93,6 +94,8 @@ def beside(function: Callable[..., Result], *arguments: Any) -> Iterator[Callabl
             try:
                 return future.result()
             except BrokenProcessPool:
+                if asked:
+                    raise KeyboardInterrupt from None
                 raise UserError("a process was killed (out of memory?); threads: 1 runs without it") from None
 
         try:

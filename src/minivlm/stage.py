@@ -19,6 +19,7 @@ import typer
 from minivlm import hardware, launcher
 from minivlm.config import Params, load_params
 from minivlm.errors import StoppedError, UserError
+from minivlm.files import full_disk
 from minivlm.locks import alone
 from minivlm.paths import Paths
 
@@ -138,6 +139,8 @@ class one_line_errors:  # noqa: N801  (a context manager, used like a function)
         if isinstance(error, OSError) and error.filename is not None:
             # A folder that is a file, no right to write, a full disk: the system says what, the path says where.
             _end(f"error: {os.fsdecode(error.filename)}: {error.strerror}", EXIT_USER_ERROR)
+        if error is not None and (number := full_disk(error)) is not None:
+            _end(f"error: {os.strerror(number)}; make room, and run it again", EXIT_USER_ERROR)
         if isinstance(error, StoppedError):
             _end(f"stopped: {error}; its state is saved, run it again to go on", EXIT_STOPPED)
         if isinstance(error, KeyboardInterrupt):

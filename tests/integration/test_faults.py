@@ -19,5 +19,5 @@ def test_it_ends_in_one_line_and_goes_on_as_if_nothing_had_been(inputs, whole, t
     assert inject(make_stage(tmp_path / "checkout", inputs), whole, FAULTS[kind], 5).faults == []
 
 
-def test_a_loss_that_is_not_finite_names_the_rows(inputs, tmp_path):
-    assert not_finite(make_stage(tmp_path / "checkout", inputs), 3).faults == []
+def test_a_loss_that_is_not_finite_names_the_rows_and_nothing_is_lost(inputs, whole, tmp_path):
+    assert not_finite(make_stage(tmp_path / "checkout", inputs), whole, 5).faults == []

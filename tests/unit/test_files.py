@@ -1,10 +1,80 @@
 """Files are written whole or not at all."""
 
+import errno
 import json
+import resource
+from contextlib import contextmanager
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
 
 from minivlm import files
+from minivlm.errors import UserError
+
+NOISE = np.random.default_rng(0)
+WRITERS = {
+    "Python": lambda path: path.write_text("x" * 10_000),
+    "safetensors": lambda path: save_file({"weight": torch.zeros(10_000)}, path),
+    "tokenizers": lambda path: Tokenizer(WordLevel({str(i): i for i in range(2000)}, "0")).save(str(path)),
+    "NumPy": lambda path: np.zeros(10_000).tofile(path),
+    "Arrow": lambda path: pq.write_table(pa.table({"a": NOISE.random(10_000)}), path),
+    "Pillow": lambda path: Image.fromarray(NOISE.integers(0, 255, (100, 100), np.uint8)).save(path, "PNG"),
+}
+
+
+@contextmanager
+def no_room():
+    """No file can grow beyond a thousand bytes."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+
+@pytest.mark.parametrize("writer", WRITERS)
+def test_a_full_disk_names_the_file_and_leaves_the_old_one(tmp_path, writer):
+    path = tmp_path / "last"
+    path.write_text("old")
+    with pytest.raises(OSError, match="last") as caught, no_room(), files.atomic_path(path) as temporary:
+        WRITERS[writer](temporary)
+    assert caught.value.filename == str(path) and caught.value.strerror
+    assert [(file.name, file.read_text()) for file in tmp_path.iterdir()] == [("last", "old")]
+
+
+@pytest.mark.parametrize("writer", WRITERS)
+def test_a_full_disk_names_the_directory_and_leaves_the_old_one(tmp_path, writer):
+    path = tmp_path / "model"
+    path.mkdir()
+    with pytest.raises(OSError, match="model") as caught, no_room(), files.atomic_directory(path) as temporary:
+        WRITERS[writer](temporary / "part")
+    assert caught.value.filename == str(path) and caught.value.strerror
+    assert list(tmp_path.rglob("*")) == [path]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.ECONNRESET, "Connection reset by peer"),
+        OSError("of no file"),
+        UserError("a line of its own about it (os error 28)"),
+        ValueError("a bug"),
+        PermissionError(errno.EACCES, "Permission denied", "elsewhere"),
+        OSError(errno.ENOSPC, "No space left on device", "elsewhere"),
+    ],
+)
+def test_an_error_of_another_kind_or_with_a_name_stays_what_it_is(tmp_path, error):
+    with pytest.raises(type(error)) as caught, files.atomic_path(tmp_path / "x"):
+        raise error
+    assert caught.value is error
 
 
 def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path):

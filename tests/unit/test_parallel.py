@@ -73,6 +73,11 @@ def test_a_killed_process_is_one_clear_error():
         result()
 
 
+def test_a_process_that_a_stop_ends_at_once_is_no_process_that_was_killed():
+    with pytest.raises(KeyboardInterrupt), beside(time.sleep, 60) as result:
+        result(lambda: True)
+
+
 @pytest.mark.parametrize(
     "body",
     ["with beside(time.sleep, 60): print(flush=True); time.sleep(60)",

@@ -21,6 +21,12 @@ from minivlm.stage import one_line_errors, stage_app
         (UserError("sft: no rows; run tokenize"), 2, "error: sft: no rows; run tokenize"),
         (NotADirectoryError(20, "Not a directory", "artifacts/sft"), 2, "error: artifacts/sft: Not a directory"),
         (PermissionError(13, "Permission denied", b"reports"), 2, "error: reports: Permission denied"),
+        (OSError(28, "No space left"), 2, "error: No space left on device; make room, and run it again"),
+        (
+            Exception("No space left (os error 28)"),
+            2,
+            "error: No space left on device; make room, and run it again",
+        ),
         (KeyboardInterrupt(), 130, "interrupted"),
     ],
 )

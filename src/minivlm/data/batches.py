@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
@@ -176,11 +177,22 @@ def load(source: Source[T], plan: Plan, workers: int = 0, pin_memory: bool = Fal
         generator=torch.Generator(),
         worker_init_fn=_leave_signals_to_parent,
     )
-    try:
+    with loader_advice():
         for made in loader:
             if isinstance(made, UserError):
                 raise made
             yield made
+
+
+@contextmanager
+def loader_advice() -> Iterator[None]:
+    """A process of `load` that was killed is a UserError that says what to lower.
+
+    torch raises that wherever the main thread is when the system tells of it: within `load`, and as well within
+    what is done with a batch.
+    """
+    try:
+        yield
     except RuntimeError as error:
         if "DataLoader worker" not in str(error):
             raise

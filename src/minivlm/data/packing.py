@@ -114,6 +114,14 @@ class PackedRows(Sequence[Any]):
     def __len__(self) -> int:
         return -(-self.tokens // self.length)
 
+    def names(self, row: int) -> tuple[str, ...]:
+        """The documents that a row has tokens of: `texts:` and their number in base.texts, from 0."""
+        import numpy as np
+
+        start, stop = row * self.length, min((row + 1) * self.length, self.tokens)
+        first, last = np.searchsorted(self._ends, [start, stop - 1], side="right")
+        return tuple(f"texts:{number}" for number in self._documents[first : last + 1])
+
     def __getitem__(self, row: Any) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
         import numpy as np
 

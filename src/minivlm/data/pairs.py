@@ -78,6 +78,7 @@ class Pairs:
     picture: npt.NDArray[np.int64]  # (pairs,)
     captions: list[str]
     linked: frozenset[str] = frozenset()  # keys of pictures that are not validated on
+    ids: Sequence[str] = ()  # the row of each pair
 
     @classmethod
     def read(cls, rows: Iterable[Row], linked: frozenset[str] = frozenset()) -> Pairs:
@@ -87,12 +88,14 @@ class Pairs:
         known: dict[bytes, int] = {}
         index: list[int] = []
         captions: list[str] = []
+        ids: list[str] = []
         for row in rows:
             answer = next((turn.content for turn in row.turns if turn.role == "assistant"), None)
             if row.pictures and answer:
                 index.append(known.setdefault(row.pictures[0], len(known)))
                 captions.append(answer)
-        return cls(list(known), np.array(index, dtype=np.int64), captions, linked)
+                ids.append(row.id)
+        return cls(list(known), np.array(index, dtype=np.int64), captions, linked, ids)
 
     def held_back(self, fraction: float) -> npt.NDArray[np.bool_]:
         """Which pairs are kept for validation, (pairs,): those of the pictures that `is_validation` chooses."""

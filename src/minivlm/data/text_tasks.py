@@ -34,6 +34,7 @@ class TextTask:
     ids: npt.NDArray[np.int64]  # (T,), the image token once for each slot
     mask: npt.NDArray[np.bool_]  # (T,), supervised tokens
     slots: npt.NDArray[np.int64]  # (K, W), padded with -1
+    names: tuple[str, ...] = ()  # the rows or texts that it is made of, for who has to look at them
 
 
 def sketch(sources: Sequence[npt.NDArray[np.int64]], random: np.random.Generator) -> npt.NDArray[np.int64]:
@@ -68,6 +69,7 @@ class TextTaskBatch:
     targets: torch.Tensor  # (S,) int64; IGNORED beyond the first `count`
     tokens: int  # without padding
     count: int  # supervised tokens
+    names: tuple[str, ...] = ()  # the rows and texts in it
 
     @property
     def samples(self) -> int:
@@ -86,7 +88,7 @@ class TextTaskBatch:
 
     def to(self, device: Any) -> TextTaskBatch:
         """The same batch on a device."""
-        names = [field.name for field in fields(self) if field.name not in ("tokens", "count")]
+        names = [field.name for field in fields(self) if field.name not in ("tokens", "count", "names")]
         return replace(self, **{name: getattr(self, name).to(device) for name in names})
 
 
@@ -109,6 +111,7 @@ def collate_tasks(tasks: Sequence[TextTask], pad_token_id: int, most: int | None
         targets=torch.from_numpy(targets),
         tokens=sum(len(task.ids) for task in tasks),
         count=count,
+        names=tuple(name for task in tasks for name in task.names),
     )
 
 

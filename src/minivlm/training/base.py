@@ -8,16 +8,15 @@ nothing else.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 from minivlm.config import Base
 from minivlm.config.combinations import base_faults
-from minivlm.data.rows import Row
 from minivlm.data.texts import TextFile, survey
 from minivlm.errors import UserError
 from minivlm.files import read_json, write_json
@@ -27,19 +26,13 @@ from minivlm.training.base_language import (
     History,
     bring_language_model,
     draw_language_model,
-    parameter_count,
     train_language_model,
-    training_figures,
 )
-from minivlm.training.brought import BROUGHT, base_models, check_stated
+from minivlm.training.base_tower import Rows, log_as, make_vision_tower
+from minivlm.training.brought import BROUGHT, base_models
 from minivlm.training.cost_report import Spent
 from minivlm.training.keeping import Keep
-from minivlm.training.logbook import Logbook
-from minivlm.training.result import FitResult
-from minivlm.training.stopping import StopSignals, never
-
-Rows = Mapping[str, Iterable[Row]]
-Log = Callable[..., None]  # step, metrics and, where states are kept, the time
+from minivlm.training.stopping import never
 
 
 def train_base(
@@ -74,25 +67,29 @@ def train_base(
     history: History = []
     # The texts' tokens lie outside of the output, in a folder of this process: the other may be ended at any time.
     with TemporaryDirectory(prefix=f".{directory.name}.texts.", dir=directory.parent) as folder:
-        arguments = (
-            tasks, texts, Path(folder), directory, section, seed, _without_log(shared), _of_part(keep, "llm")
+        train_llm = partial(
+            train_language_model, tasks, texts, Path(folder), directory, section, seed, _without_log(shared),
+            keep and keep.of_part("llm"),
         )  # fmt: skip
+        tower = partial(make_vision_tower, rows, directory, section, seed, shared, brought, on_spent, keep)
         if spare:
             from minivlm.parallel import beside
 
-            with beside(train_language_model, *arguments, spare) as result:
+            with beside(train_llm, spare) as result:
                 torch.set_num_threads(threads - spare)
-                figures["vision_tower"] = _tower(rows, directory, section, seed, shared, brought, on_spent, keep)
+                figures["vision_tower"] = tower()
                 torch.set_num_threads(threads)
-                with StopSignals() if keep else nullcontext(never) as stop:
+                with keep.signals() if keep else nullcontext(never) as stop:
                     figures["llm"], history, spent = result(stop)
+                if stop():
+                    raise KeyboardInterrupt
                 on_spent("llm", spent)
         else:
-            figures["vision_tower"] = _tower(rows, directory, section, seed, shared, brought, on_spent, keep)
+            figures["vision_tower"] = tower()
             if section.llm_source == "train":
-                figures["llm"], history, spent = train_language_model(*arguments, threads)
+                figures["llm"], history, spent = train_llm(threads)
                 on_spent("llm", spent)
-    log = _log_as("llm", shared["on_log"])
+    log = log_as("llm", shared["on_log"])
     for step, metrics, time in history:
         log(step, metrics, *(() if time is None else (time,)))
     if section.llm_source == "random":
@@ -129,77 +126,6 @@ def _language_to_start_with(
     return {"tokenizer": {"tokens": tokens}}, tasks
 
 
-def _tower(
-    rows: Rows, directory: Path, section: Base, seed: int, shared: Mapping[str, Any], brought: Mapping[str, Path],
-    on_spent: Callable[[str, Spent], None], keep: Keep | None,
-) -> Figures:  # fmt: skip
-    """vision_tower/, by its source."""
-    import torch
-
-    from minivlm.training.tower import random_tower
-
-    target, origin = directory / "vision_tower", section.tower_source
-    values = section.vision_tower.model_dump(exclude={"source", "pretrained"})
-    names = ("image_size", "patch_size", "hidden_size", "layers", "text_layers", "heads", "intermediate_size")
-    shape = {name: values.pop(name) for name in (*names, "projection_size")}
-    if origin in BROUGHT:
-        from minivlm.training import pretrained
-
-        pretrained.bring_vision_tower(brought["vision_tower"], target)
-        check_stated(section.vision_tower.pretrained, read_json(target / "config.json"))
-        return {"source": origin, "parameters": parameter_count(target)}
-    if origin == "random":
-        torch.manual_seed(seed)
-        random_tower(target, shape=shape)
-        return {"source": origin, "parameters": parameter_count(target), "steps": 0}
-    keep = _of_part(keep, "vision_tower")
-    result = _train_tower(rows, directory, section.validation_fraction, seed, shared, shape, values, keep)
-    on_spent("vision_tower", Spent.of(result))
-    return training_figures(result)
-
-
-def _train_tower(
-    rows: Rows,
-    directory: Path,
-    validation_fraction: float,
-    seed: int,
-    shared: Mapping[str, Any],
-    shape: Mapping[str, int],
-    values: Mapping[str, Any],
-    keep: Keep | None,
-) -> FitResult:
-    import torch
-
-    from minivlm.data.encoding import ChatEncoder
-    from minivlm.data.pairs import Pairs, linked_pictures
-    from minivlm.training.tower import train_tower
-
-    pairs = Pairs.read(rows["pretrain"], linked_pictures(rows.values()))
-    kept = pairs.held_back(validation_fraction)
-    if not len(kept):
-        raise UserError("base: no row of the training data has a picture and an answer to learn from")
-    if kept.all():
-        raise UserError("base: all pictures would be kept for validation; lower base.validation_fraction")
-    encoder = ChatEncoder(directory / "tokenizer")
-    log = _log_as("vision_tower", shared["on_log"])
-    on_log = Logbook(keep.folder, lambda metrics, step, time: log(step, metrics, time)) if keep else log
-    torch.manual_seed(seed)
-    return train_tower(
-        pairs,
-        encoder.encode_plain(pairs.captions),
-        kept,
-        directory / "vision_tower",
-        shape=shape,
-        vocabulary=encoder.vocabulary,
-        pad_token_id=encoder.pad_token_id,
-        seed=seed,
-        keep=keep,
-        on_log=on_log,
-        **values,
-        **_without_log(shared),
-    )
-
-
 def _existing_layer(section: Base, directory: Path) -> int:
     """The hidden state that is read of the tower; UserError when the one that was brought has no such layer."""
     layer = section.vision_feature_layer
@@ -217,16 +143,6 @@ def _write_fingerprint(directory: Path, seed: int) -> float:
     from minivlm.model.fingerprint import write_fingerprint
 
     return write_fingerprint(load_strictly(AutoModelForCausalLM, directory / "llm"), directory, seed)
-
-
-def _log_as(part: str, log: Log) -> Log:
-    return lambda step, metrics, *time: log(
-        step, {f"{part}.{name}": value for name, value in metrics.items()}, *time
-    )
-
-
-def _of_part(keep: Keep | None, part: str) -> Keep | None:
-    return keep and replace(keep, folder=keep.folder / part)
 
 
 def _without_log(shared: Mapping[str, Any]) -> dict[str, Any]:

@@ -79,7 +79,8 @@ def task_rows(some: Sequence[Conversation], encoder: ChatEncoder, longest: int) 
     most = longest // 2
     told = {key: telling([text[: longest // 4] for text in texts]) for key, texts in answers.items()}
     return [
-        TaskRow(ids[:most], mask[:most], told[each.key]) for (ids, mask), each in zip(encoded, some, strict=True)
+        TaskRow(ids[:most], mask[:most], told[each.key], each.row.id)
+        for (ids, mask), each in zip(encoded, some, strict=True)
     ]
 
 

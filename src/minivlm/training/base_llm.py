@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from minivlm.data.text_tasks import Exchanges, TextTask, TextTaskBatch, collate_tasks, exchange_words, make_task
 from minivlm.errors import UserError
 from minivlm.training.keeping import Keep, kept, steps_done
+from minivlm.training.mishaps import kept_when_diverged, memory_advice, smaller_batch
 from minivlm.training.mixture import Epoch, PackedTexts, TextBatches
 from minivlm.training.result import FitResult
 
@@ -27,9 +29,14 @@ class TaskRow:
     """A conversation's tokens, with what is said about its picture; a new sketch for every epoch."""
 
     def __init__(
-        self, ids: npt.NDArray[np.int64], mask: npt.NDArray[np.bool_], sources: Sequence[npt.NDArray[np.int64]]
+        self,
+        ids: npt.NDArray[np.int64],
+        mask: npt.NDArray[np.bool_],
+        sources: Sequence[npt.NDArray[np.int64]],
+        name: str = "",
     ) -> None:
-        self.ids, self.mask, self.sources = ids, mask, sources
+        """`name`: the row's id."""
+        self.ids, self.mask, self.sources, self.name = ids, mask, sources, name
 
     def task(self, image_token_id: int, exchanges: Exchanges, random: np.random.Generator) -> TextTask:
         """The row with a sketch for its picture, some of its words exchanged; without a picture, as it is."""
@@ -38,9 +45,9 @@ class TaskRow:
         from minivlm.data.text_tasks import WIDEST_SLOT
 
         if image_token_id not in self.ids:
-            return TextTask(self.ids, self.mask, np.empty((0, WIDEST_SLOT), dtype=np.int64))
+            return TextTask(self.ids, self.mask, np.empty((0, WIDEST_SLOT), dtype=np.int64), (self.name,))
         task = make_task(self.ids, self.mask, self.sources, image_token_id, random)
-        return exchange_words(task, exchanges, random)
+        return replace(exchange_words(task, exchanges, random), names=(self.name,))
 
 
 def train_llm(
@@ -65,7 +72,8 @@ def train_llm(
     own. The weights kept are those of the lowest validation loss, a mean over all supervised tokens of both kinds.
     `shape`: LlamaConfig's sizes; `special_ids`: pad, bos and eos token ids by LlamaConfig's names; `header_ids`:
     tokens of the roles' names, which are no words to exchange; `keep`: where states are kept that it goes on from;
-    `optimization` goes to `fit` as it is. UserError when there is nothing to train on.
+    `optimization` goes to `fit` as it is. UserError when there is nothing to train on; TrainingError
+    when memory does not suffice, or a loss is not finite, with the best weights until then kept beside the states.
     """
     import numpy as np
     import torch
@@ -110,15 +118,24 @@ def train_llm(
         checks["text"] = TextBatches.held_back(texts, **budget)
     counter = TextCounter(llm.config, muon_flops(tuple(p.shape) for p in hidden_matrices(objective)))
 
+    taken: list[TextTaskBatch] = []  # of the step that is being taken
+
     def steps() -> Iterator[list[TextTaskBatch]]:
         epoch, current = 0, first
         while True:
             for batch in current:
+                taken[:] = [batch]
                 yield [batch]
             epoch += 1
             current = epoch_of(train, epoch)
 
-    with kept(keep, counter) as keeping:
+    places, smaller = shape["max_position_embeddings"], "make base.llm smaller (layers, hidden_size)"
+    advice = smaller_batch("base.llm.batch_tokens", batch_tokens, places, smaller)
+    with (
+        memory_advice("base: language model", optimization["device"], advice),
+        kept_when_diverged(keep.folder if keep else None, lambda step: taken[0].names),
+        kept(keep, counter) as keeping,
+    ):
         validated = _Validation(objective, checks, counter, keeping["stop"])
         result = fit(
             objective,

@@ -157,11 +157,13 @@ def report_base(
     device: str,
     prices: Prices,
     tracker: Run,
+    earlier: float = 0.0,
 ) -> dict[str, Any] | None:
     """The same of the base stage, whose two trainings may run side by side: their sum, and `parts` with each.
 
-    `whole`: around all of it, reading rows and training the tokenizer included; `parts`: those that were trained.
-    Without any, nothing is written and an older file is removed.
+    `whole`: around all of it, reading rows and training the tokenizer included; `parts`: those that were trained,
+    with what processes before this one counted, whose seconds are `earlier`. Without any part nothing is written
+    and an older file is removed.
     """
     if not parts:
         path.unlink(missing_ok=True)
@@ -173,7 +175,7 @@ def report_base(
     ]
     sums = {name: sum(getattr(part, name) for part in parts.values()) for name in names}
     precision = ", ".join(dict.fromkeys(part.precision for part in parts.values()))
-    total = Spent(seconds=whole.seconds, precision=precision, **sums)
+    total = Spent(seconds=earlier + whole.seconds, precision=precision, **sums)
     report = cost_report(
         total,
         device_name=device_name,

@@ -9,10 +9,10 @@ from minivlm.errors import UserError
 
 
 class InputFiles:
-    """The files of some directories as they are now: size, time and identity of each."""
+    """Some files, and those of some directories, as they are now: size, time and identity of each."""
 
-    def __init__(self, stage: str, directories: Iterable[Path]) -> None:
-        self._stage, self._directories = stage, tuple(directories)
+    def __init__(self, stage: str, places: Iterable[Path]) -> None:
+        self._stage, self._places = stage, tuple(places)
         self._seen = self._look()
 
     def check(self) -> None:
@@ -27,8 +27,9 @@ class InputFiles:
 
     def _look(self) -> dict[Path, tuple[int, int, int]]:
         found = {}
-        for path in (path for directory in self._directories for path in directory.rglob("*")):
-            status = path.stat()
-            if path.is_file():
-                found[path] = (status.st_size, status.st_mtime_ns, status.st_ino)
+        for place in self._places:
+            for path in (place,) if place.is_file() else place.rglob("*"):
+                status = path.stat()
+                if path.is_file():
+                    found[path] = (status.st_size, status.st_mtime_ns, status.st_ino)
         return found

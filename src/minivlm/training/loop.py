@@ -83,9 +83,9 @@ def fit(
     time (0: after every step), and at the end. A training given that state as `resume`, and the steps after
     `resume.result.steps`, goes on as this one does.
 
-    `stop()` is asked before every step; when it holds in one of the processes, the state is given to `on_save`,
-    whatever the time, and StoppedError raised. `validate()` may raise StopAsked, to be stopped halfway (see
-    `mean_loss`): the training that goes on then begins with that validation.
+    `stop()` is asked before every step and after the last one; when it holds in one of the processes, the state is
+    given to `on_save`, whatever the time, and StoppedError raised. `validate()` may raise StopAsked, to be stopped
+    halfway (see `mean_loss`): the training that goes on then begins with that validation.
     """
     from minivlm.training.distributed_model import in_company
     from minivlm.training.resume import put_back, take_state, trained_state
@@ -166,6 +166,8 @@ def fit(
                 if save_now and on_save:
                     on_save(take_state(objective, prepared, result, window))
                     saved, saved_step = time.monotonic(), step
+            if any(processes.sum(stop())):  # after the last batch: what follows the steps may take long
+                raise StopAsked
         except StopAsked:
             result.take_time(spent + time.monotonic() - start, devices)
             if on_save and result.steps > saved_step:

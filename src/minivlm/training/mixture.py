@@ -39,7 +39,7 @@ class TextBatches:
 
         none = np.empty((0, WIDEST_SLOT), dtype=np.int64)
         for chosen in self._plan:
-            tasks = [TextTask(ids, mask, none) for ids, mask in (self._rows[i] for i in chosen)]
+            tasks = [TextTask(*self._rows[i], none, self._rows.names(i)) for i in chosen]
             yield collate_tasks(tasks, self._pad_token_id, self._rows.length)
 
     @classmethod

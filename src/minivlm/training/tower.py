@@ -12,6 +12,7 @@ from minivlm.data.pairs import DecodedPictures, Pairs
 from minivlm.data.phrases import Phrases
 from minivlm.files import write_json
 from minivlm.training.keeping import Keep, kept, steps_done
+from minivlm.training.mishaps import kept_when_diverged, memory_advice, smaller_batch
 from minivlm.training.result import FitResult
 
 if TYPE_CHECKING:
@@ -47,7 +48,8 @@ def train_tower(
 
     `captions`: token ids of each pair's caption, special tokens included; `validation` (pairs,): pairs that are
     not trained on; `shape`: the sizes that `make_clip` takes; `phrases`: at most so many are predicted; `keep`:
-    where states are kept that it goes on from; `optimization` goes to `fit` as it is.
+    where states are kept that it goes on from; `optimization` goes to `fit` as it is. TrainingError when memory
+    does not suffice, or a loss is not finite, with the best weights until then kept beside the states.
     """
     import numpy as np
     import torch
@@ -78,7 +80,18 @@ def train_tower(
     checks = [held[i : i + batch_size] for i in range(0, len(held), batch_size)]
     products = muon_flops(tuple(p.shape) for p in hidden_matrices(objective, [objective.head]))
     counter = TowerCounter(clip.config, len(found.frequency) if phrase_weight else 0, products)
-    with kept(keep, counter) as keeping:
+
+    def rows_of(step: int) -> list[str]:
+        [rows] = islice(_batches(train, batch_size, total, seed), step - 1, step)
+        return [pairs.ids[i] for i in rows]
+
+    smaller = "make base.vision_tower smaller (layers, hidden_size)"
+    advice = smaller_batch("base.vision_tower.batch_size", batch_size, otherwise=smaller)
+    with (
+        memory_advice("base: vision tower", optimization["device"], advice),
+        kept_when_diverged(keep.folder if keep else None, rows_of),
+        kept(keep, counter) as keeping,
+    ):
 
         def validate() -> float:
             return mean_loss(objective, counter.watch_validation(map(batch, checks)), stop=keeping["stop"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from minivlm import hardware
@@ -17,7 +18,7 @@ from minivlm.training.energy import measured_energy
 from minivlm.training.feed import Feed, loader
 from minivlm.training.inputs import InputFiles
 from minivlm.training.logbook import Logbook, nobody, sync_points, take_up
-from minivlm.training.mishaps import kept_when_diverged, memory_advice
+from minivlm.training.mishaps import kept_when_diverged, memory_advice, row_ids, smaller_batches
 from minivlm.training.places import Machine, Places
 from minivlm.training.result import FitResult
 from minivlm.training.resume import Counted, save_weights
@@ -61,6 +62,7 @@ def train_vision_language(
     stopped goes on from the state in `places.state` that belongs to the same inputs, parameters and code. What is
     returned removes that state, and those that earlier trainings left: until the run is over it is needed.
     """
+    from minivlm.data.batches import loader_advice
     from minivlm.data.store import PictureStore, TokenStore
     from minivlm.model.frozen import frozen_in
     from minivlm.model.layers import compile_layers, decoder_layers
@@ -93,13 +95,18 @@ def train_vision_language(
     store, pictures = TokenStore(places.tokens), PictureStore(places.pictures)
     store.check_tokenizer(places.base / "tokenizer")
     feed = Feed(store, processes, **plan)  # first: a row that does not fit is refused before hours are spent
+    longest = int(store.meta.get("max_length", store.lengths.max()))
     objective, trained = _objective(places, freeze, seed)
     model = objective.model
     if compile:
         compile_layers(model)
     # Before anything goes to a GPU: the weights that it replaces then stay on this side.
     # FSDP wants all weights of one kind.
-    with frozen_in(model, precision if machine.sharding == "none" else "fp32"):
+    with (
+        frozen_in(model, precision if machine.sharding == "none" else "fp32"),
+        memory_advice(stage, device, smaller_batches(stage, batch_tokens, accumulation, longest)),
+        loader_advice(),
+    ):
         features, filled = _features(places, machine, store, pictures, objective, precision, device, processes)
         load = loader(
             store, pictures, places.base / "vision_tower", processes, image_token_id=model.config.image_token_id,
@@ -122,6 +129,7 @@ def train_vision_language(
             report.write_trained_parameters(places.reports / "trained_parameters.json", freeze, trained)
             tracker.log_artifact(places.reports / "trained_parameters.json", stage)
 
+        rows_of = partial(row_ids, feed.steps, store, stage)
         signals = None if machine.save_minutes is None else StopSignals()
         stop = signals or never
 
@@ -137,8 +145,7 @@ def train_vision_language(
                     states.save(state)
 
         with (
-            memory_advice(stage, batch_tokens, accumulation, device),
-            kept_when_diverged(places.state, feed.steps, store, stage, processes),
+            kept_when_diverged(places.state, rows_of, is_main=processes.is_main),
             signals or nullcontext(),
             measured_energy(device) as measured,
         ):
@@ -161,6 +168,8 @@ def train_vision_language(
                 stop=stop,
                 **optimization,
             )
+        if stop():  # too late for the training to see
+            raise KeyboardInterrupt
     counted(result)
     leave(processes)
     if not processes.is_main:
@@ -214,11 +223,15 @@ def _features(
     if folder is None:
         return None, None
     objective.to(device)
+    advice = "set runtime.feature_cache to false: each step then computes those of its own pictures"
+    advised = memory_advice("features of the pictures", device, advice)
     with processes.together():  # one that does not see the folder fails when it opens what the first one made
         completed = processes.from_main(
-            lambda: open_features(
-                folder, places.base / "vision_tower", store, pictures, objective,
-                precision=precision, device=device, workers=machine.workers,
+            advised(
+                lambda: open_features(
+                    folder, places.base / "vision_tower", store, pictures, objective,
+                    precision=precision, device=device, workers=machine.workers,
+                )
             )
         )  # fmt: skip
     return completed

@@ -1,14 +1,16 @@
 """The tensors of a batch, and what a worker process makes of them."""
 
+import time
 import weakref
 
 import numpy as np
+import psutil
 import pytest
 import torch
 from PIL import Image
 
 from minivlm.data.batch_plan import IGNORED, padded_count, padded_length, plan_batches
-from minivlm.data.batches import Batches, collate
+from minivlm.data.batches import Batches, collate, loader_advice
 from minivlm.data.pictures import Preparation, decode, prepared
 from minivlm.data.pixels import PixelReader
 from minivlm.data.store import TokenStore
@@ -150,6 +152,29 @@ def test_an_error_in_a_worker_stays_one_line(tokens, pictures):
     with pytest.raises(UserError) as caught:
         list(batches)
     assert "another model" in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.slow
+def test_a_worker_killed_while_a_batch_is_computed_with_is_one_line(tokens, pictures):
+    plan = [np.array([0])] * 40
+    with pytest.raises(UserError, match=r"killed by signal.*lower runtime\.workers") as caught, loader_advice():
+        for _ in Batches(
+            plan, tokens, pictures, preparation=CLIP, image_token_id=tokens.image_token_id, workers=1
+        ):
+            for worker in psutil.Process().children():
+                if "spawn_main" in " ".join(worker.cmdline()):
+                    worker.kill()
+            until = time.monotonic() + 20
+            while (
+                time.monotonic() < until
+            ):  # a step: torch tells of it here, not where the next batch is asked for
+                pass
+    assert "\n" not in str(caught.value)
+
+
+def test_an_error_of_another_kind_is_not_taken_for_a_killed_worker():
+    with pytest.raises(RuntimeError, match="shapes"), loader_advice():
+        raise RuntimeError("shapes do not match")
 
 
 def test_a_picture_that_cannot_be_decoded_is_named(tokens, pictures, monkeypatch):

@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import signal
+import threading
 from types import SimpleNamespace
 
 import numpy as np
@@ -19,7 +20,7 @@ from minivlm.data.validation.conversation import Turn
 from minivlm.errors import StoppedError, UserError
 from minivlm.model.checkpoint import load_strictly, make_processor
 from minivlm.model.fingerprint import check_fingerprint
-from minivlm.training import base_llm, tower
+from minivlm.training import base, base_llm, loop, tower
 from minivlm.training.base import train_base
 from minivlm.training.keeping import Keep
 from minivlm.training.result import FitResult
@@ -147,6 +148,40 @@ def test_a_signal_stops_both_and_they_go_on_to_the_same_bytes(trained, tmp_path,
     shared = SHARED | {"on_log": lambda step, metrics, time: None}
     assert train_base(rows(), tmp_path / "base", SECTION, seed=0, shared=shared, keep=keep) == trained[1]
     assert tree(tmp_path / "base") == tree(trained[0])
+
+
+@pytest.mark.parametrize("minutes", [None, 60.0])
+def test_ctrl_c_before_the_language_model_beside_has_begun_is_no_process_that_was_killed(
+    tmp_path, monkeypatch, minutes
+):
+    def make_vision_tower(*arguments):
+        # The other process imports for a second, and receives no signal as a wish yet.
+        threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()
+        return {}
+
+    monkeypatch.setattr(base, "make_vision_tower", make_vision_tower)
+    torch.set_num_threads(2)
+    llm = SECTION.llm.model_copy(update={"epochs": 100_000})
+    section = SECTION.model_copy(update={"llm": llm})
+    with pytest.raises(KeyboardInterrupt):
+        train_base(
+            rows(), tmp_path / "base", section, seed=0, shared=SHARED, keep=Keep(tmp_path / "state", minutes)
+        )
+
+
+def test_a_signal_too_late_for_the_tower_ends_it_before_the_language_model(tmp_path, monkeypatch):
+    fit = loop.fit
+
+    def fit_and_be_told(*arguments, **options):
+        result = fit(*arguments, **options)
+        os.kill(os.getpid(), signal.SIGTERM)
+        return result
+
+    monkeypatch.setattr(loop, "fit", fit_and_be_told)
+    shared = SHARED | {"on_log": lambda step, metrics, time: None}
+    with pytest.raises(KeyboardInterrupt):
+        train_base(rows(), tmp_path / "base", SECTION, seed=0, shared=shared, keep=Keep(tmp_path / "state", 60.0))
+    assert not (tmp_path / "state" / "llm").exists()
 
 
 def test_neither_model_is_trained_on_a_picture_that_is_held_back(monkeypatch, tmp_path):

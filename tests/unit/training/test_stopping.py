@@ -41,7 +41,7 @@ def after(step):
     return stop
 
 
-@pytest.mark.parametrize("step", [1, 4, 7, 8])  # 4 and 8 are validated
+@pytest.mark.parametrize("step", [1, 4, 7, 8, 12])  # 4, 8 and 12, the last one, are validated
 def test_it_stops_after_the_step_and_goes_on_bit_by_bit(step):
     whole, expected = run()
     saved = []

@@ -1,21 +1,26 @@
 """A stage from stores to reports, and what it refuses to start with."""
 
 import csv
+import itertools
 import os
+import re
 import shutil
 import signal
 import time
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
 
 from minivlm.config import Prices
+from minivlm.data.store import TokenStore
 from minivlm.errors import StoppedError, TrainingError, UserError
 from minivlm.files import read_json, sha256_tree, write_json
 from minivlm.model import checkpoint
 from minivlm.model.llava import assemble
 from minivlm.tracking import NullRun
+from minivlm.training import loop
 from minivlm.training.places import Machine, Places
 from minivlm.training.result import DivergedError
 from minivlm.training.resume import trained_state
@@ -274,6 +279,31 @@ def test_a_signal_stops_it_with_its_state_saved_and_it_goes_on_as_the_same_run(r
     assert sha256_tree(tmp_path / "artifacts") == sha256_tree(pretrained / "artifacts")
 
 
+def test_a_signal_after_the_last_step_is_not_dropped(root, pretrained, tmp_path):
+    first = Notes("first")
+    last = read_json(pretrained / "reports" / "metrics.json")["steps"]
+    first.at(last, lambda: os.kill(os.getpid(), signal.SIGTERM))  # its row is told after the last validation
+    with pytest.raises(StoppedError, match=f"pretrain: after step {last} of {last}"):
+        train(root, tmp_path, tracker=first, save_minutes=60.0)
+    assert not (tmp_path / "artifacts").exists()
+    train(root, tmp_path, tracker=Notes("second"), save_minutes=60.0)
+    assert sha256_tree(tmp_path / "artifacts") == sha256_tree(pretrained / "artifacts")
+
+
+def test_a_signal_too_late_for_the_training_ends_the_stage(root, tmp_path, monkeypatch):
+    fit = loop.fit
+
+    def fit_and_be_told(*arguments, **options):
+        result = fit(*arguments, **options)
+        os.kill(os.getpid(), signal.SIGTERM)
+        return result
+
+    monkeypatch.setattr(loop, "fit", fit_and_be_told)
+    with pytest.raises(KeyboardInterrupt):
+        train(root, tmp_path, save_minutes=60.0)
+    assert not (tmp_path / "artifacts").exists()
+
+
 class KilledError(Exception):
     """Stands for SIGKILL where a process cannot be spared."""
 
@@ -293,15 +323,16 @@ def test_steps_told_before_a_kill_are_told_again_word_for_word(root, tmp_path):
     assert second.points[:4] == first.points and second.times[:4] == first.times
 
 
-def test_an_input_that_changes_meanwhile_ends_it_before_anything_is_saved(root, tmp_path):
+@pytest.mark.parametrize(("save_minutes", "saved"), [(0.0, ["step-00000001"]), (None, [])])
+def test_an_input_that_changes_meanwhile_ends_it_before_anything_is_saved(root, tmp_path, save_minutes, saved):
     own = tmp_path / "root"
     shutil.copytree(root, own)
     tracker = Notes()
     tracker.at(2, lambda: (own / "tokens" / "tokens.bin").touch())
     with pytest.raises(UserError, match=r"tokens\.bin: changed while pretrain was reading it"):
-        train(own, tmp_path, tracker=tracker, save_minutes=0.0, log_steps=1)
+        train(own, tmp_path, tracker=tracker, save_minutes=save_minutes, log_steps=1)
     assert not (tmp_path / "artifacts").exists()
-    assert [path.name[:13] for path in (tmp_path / "state").glob("*/step-*")] == ["step-00000001"]
+    assert [path.name[:13] for path in (tmp_path / "state").glob("*/step-*")] == saved
 
 
 def test_an_input_that_changes_after_the_last_save_ends_it_before_a_model_is_written(root, pretrained, tmp_path):
@@ -319,8 +350,26 @@ def test_too_little_memory_names_what_to_lower_and_to_what(root, tmp_path, monke
         raise RuntimeError("[enforce fail at alloc_cpu.cpp:124] DefaultCPUAllocator: can't allocate memory")
 
     monkeypatch.setattr("minivlm.training.loop.fit", fit)
-    advice = r"out of memory on this machine; set pretrain\.batch_tokens to 64 .* pretrain\.accumulation to 4"
+    advice = r"out of memory on this machine; set pretrain\.batch_tokens to 64 .* pretrain\.accumulation to 4:"
     with pytest.raises(TrainingError, match=advice):
+        train(root, tmp_path)
+
+
+def test_too_little_memory_for_the_features_says_to_do_without_them(root, tmp_path, monkeypatch):
+    def picture_features(self, pixels):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+
+    monkeypatch.setattr("minivlm.model.vision_language.VisionLanguageLoss.picture_features", picture_features)
+    with pytest.raises(TrainingError, match=r"out of memory on this machine; set runtime\.feature_cache to false"):
+        train(root, tmp_path, features=tmp_path / "features")
+
+
+def test_a_loading_process_killed_during_a_step_is_one_line(root, tmp_path, monkeypatch):
+    def fit(objective, steps, **options):
+        raise RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed. ")  # where torch raises it
+
+    monkeypatch.setattr("minivlm.training.loop.fit", fit)
+    with pytest.raises(UserError, match=r"process that loads rows was killed .*lower runtime\.workers"):
         train(root, tmp_path)
 
 
@@ -370,18 +419,35 @@ def test_rows_encoded_with_another_tokenizer_are_not_trained_on(root, tmp_path):
         train(own, tmp_path)
 
 
+@pytest.mark.parametrize("step", [1, 2, 5])
 @pytest.mark.parametrize("validated", [True, False])
-def test_a_run_that_diverges_keeps_the_best_weights_and_writes_no_model(root, tmp_path, monkeypatch, validated):
+def test_a_run_that_diverges_names_its_rows_keeps_the_best_weights_and_writes_no_model(
+    root, tmp_path, monkeypatch, validated, step
+):
+    seen = []
+
     def fit(objective, steps, **options):
-        state = trained_state(objective) if validated else {}
-        raise DivergedError("loss nan", 2, 1, state)
+        for batches in itertools.islice(steps, step):
+            seen[:] = [ids for batch in batches for ids in batch.input_ids]
+        raise DivergedError("loss nan", step, 1, trained_state(objective) if validated else {})
 
     monkeypatch.setattr("minivlm.training.loop.fit", fit)
-    rows = r"loss nan; rows of the step: pretrain:\d+(, pretrain:\d+)+"
-    with pytest.raises(TrainingError, match=rows + ("; the weights that validated best" if validated else "$")):
-        train(root, tmp_path)
-    assert not (tmp_path / "artifacts").exists()
+    # A row's number in its file is not its place in the store: rows may have been left out before it.
+    store = TokenStore(shutil.copytree(root / "tokens", tmp_path / "root" / "tokens"))
+    np.save(store.directory / "rows.npy", store.row_numbers + 1000)
+    for name in ("base", "pictures"):
+        (tmp_path / "root" / name).symlink_to(root / name)
+    with pytest.raises(TrainingError) as caught:
+        train(tmp_path / "root", tmp_path)
     kept = tmp_path / "state" / "best.safetensors"
+    best = f"; the weights that validated best, after step 1, are in {kept}" if validated else ""
+    said = re.fullmatch(r"loss nan; rows of the step: (.*\d)" + re.escape(best), str(caught.value))
+    named = [int(name.removeprefix("pretrain:")) - 1000 for name in said[1].split(", ")]
+    assert len(named) == len(seen) > 1
+    for row, ids in zip(named, seen, strict=True):
+        tokens, _ = store.padded(np.array([row]), len(ids))
+        assert tokens[0].tolist() == ids.tolist()
+    assert not (tmp_path / "artifacts").exists()
     assert kept.exists() is validated
     if validated:
         assert load_file(kept).keys() == {"model.multi_modal_projector.linear_1.weight"}
