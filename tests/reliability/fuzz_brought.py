@@ -58,7 +58,7 @@ def _make(parts: Path, random: Random, number: int, folder: Path) -> None:
             (base / part).symlink_to(parts / "base" / part)
     files = sorted((folder / kind).iterdir())
     weights = [1 if path.suffix == ".safetensors" else 4 for path in files]
-    for path in random.choices(files, weights, k=random.choice((1, 1, 1, 2))):
+    for path in dict.fromkeys(random.choices(files, weights, k=random.choice((1, 1, 1, 2)))):
         path.write_bytes(_changed(path.suffix, path.read_bytes(), random))
 
 
@@ -66,19 +66,19 @@ def _changed(suffix: str, data: bytes, random: Random) -> bytes:
     if suffix == ".safetensors":
         return mutate_safetensors(data, random)
     if suffix == ".json" and random.random() < 0.85:
-        try:
-            return json.dumps(mutate_value(json.loads(data), random)).encode()
-        except (ValueError, RecursionError):  # it was changed before
-            pass
+        return json.dumps(mutate_value(json.loads(data), random)).encode()
     return mutate_bytes(data, random, words=_WORDS)
 
 
 def _use(folder: Path) -> None:
     """As base brings parts, and as tokenize and the trainings begin with what it wrote."""
+    from transformers import AutoModelForCausalLM
+
     from minivlm.data.encoding import ChatEncoder, image_token_count
     from minivlm.data.pictures import Preparation
     from minivlm.files import write_json
-    from minivlm.model.checkpoint import make_processor, normalization
+    from minivlm.model.checkpoint import load_strictly, make_processor, normalization
+    from minivlm.model.fingerprint import write_fingerprint
     from minivlm.model.llava import assemble
     from minivlm.model.vision_language import scale_and_shift
     from minivlm.training.pretrained import bring_language_model, bring_vision_tower
@@ -89,6 +89,7 @@ def _use(folder: Path) -> None:
     else:
         bring_vision_tower(folder / "vision_tower", base / "vision_tower")
     write_json(base / "layout.json", {"vision_feature_layer": -1})
+    write_fingerprint(load_strictly(AutoModelForCausalLM, base / "llm"), base, seed=0)
     turns = [{"role": "user", "content": "<image>\n?"}, {"role": "assistant", "content": "一只鸟。"}]
     [row] = ChatEncoder(base / "tokenizer").encode_rows([turns], image_token_count(base / "vision_tower"))
     assert row.mask.any()

@@ -73,7 +73,7 @@ def _make_values(prepared: tuple[Any, list[Any]], random: Random, number: int, f
             holder = holder.setdefault(key, {}) if isinstance(holder, dict) else {}
         if isinstance(holder, dict):
             holder[way[-1]] = value.of(holder.get(way[-1], 1)) if isinstance(value, Times) else value
-    write_values(folder, changed, plans=random.random() < 0.3)
+    write_values(folder, changed, plans=random.random() < 0.7)
 
 
 def write_values(folder: Path, values: Any, *, plans: bool) -> None:

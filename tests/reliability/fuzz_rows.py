@@ -32,7 +32,7 @@ def _make_table(tables: list[bytes], random: Random, number: int, folder: Path) 
     data = random.choice(tables)
     _want_gate(folder, random)
     if random.random() < 0.25:
-        write = _write_bomb if number % 100 == 7 else _write_odd_table
+        write = _write_bomb if number % 100 == 99 else _write_odd_table  # it takes seconds
         write(folder / "rows.parquet", random)
         return
     cut = len(data) - min(

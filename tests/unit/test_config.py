@@ -59,12 +59,22 @@ def test_an_unknown_key_names_the_nearest_known_one(values, key, near):
         ("base.llm.vocabulary", "'base.tokenizer.vocabulary'"),
         ("download.sft", "'download.local.sft' or 'download.hub.sft'"),
         ("download.seed", "'seed' at the top of the file"),
+        ("base.llm.threads", "'heads' here or 'threads' at the top of the file"),
+        ("evaluate.patch_size", "'batch_size' here or 'base.vision_tower.patch_size'"),
         ("limit", "'download.local.limit', 'download.hub.limit' or 'base.texts[].limit'"),
     ],
 )
 def test_a_key_that_belongs_elsewhere_is_told_with_its_place(values, key, meant):
     with pytest.raises(UserError, match=f"unknown key '{key}' = 1; did you mean {re.escape(meant)}\\?$"):
         parse_params(put(values, key, 1))
+
+
+def test_of_many_places_some_are_named(values):
+    places = ", ".join(
+        f"'download.local.{split}.sha256'" for split in ("pretrain", "sft", "heldout", "compositional")
+    )
+    with pytest.raises(UserError, match=f"did you mean {re.escape(places)} \\.\\.\\.\\?$"):
+        parse_params(put(values, "download.scenes.sha256", 1))
 
 
 @pytest.mark.parametrize("file", ["size", "epochs", "a.bin"])

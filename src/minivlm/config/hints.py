@@ -17,7 +17,7 @@ _Place = tuple[str, ...]  # the parts of a dotted key; `[]` is any place in a li
 def hint(location: tuple[Any, ...]) -> str:
     """What to say of the unknown key at `location`, its parts as pydantic names them.
 
-    A name that belongs elsewhere, letter by letter, is told before a misspelt one of the same place.
+    A misspelt name of the same place comes first, unless the name is known, letter by letter, elsewhere.
     """
     *way, last = ("[]" if isinstance(part, int) else str(part) for part in location)
     here, known = [], list(_keys())
@@ -25,15 +25,23 @@ def hint(location: tuple[Any, ...]) -> str:
         if _is(place[:-1], tuple(way)) and place[-1] not in here:
             here.append(place[-1])
     named = {place[-1] for place in known}
+    near = _nearest(last, here, _SURE)
     if last in named:
-        return _elsewhere(last, known, way)
-    if near := _nearest(last, here, _SURE):
-        return f"did you mean {near!r}?"
-    if near := _nearest(last, named, _SURE):
-        return _elsewhere(near, known, way)
+        return _asked([*([f"{near!r} here"] if near else []), *_elsewhere(last, known, way)])
+    if near:
+        return _asked([repr(near)])
+    if far := _nearest(last, named, _SURE):
+        return _asked(_elsewhere(far, known, way))
     if near := _nearest(last, here, _LIKELY):
-        return f"did you mean {near!r}?"
+        return _asked([repr(near)])
     return f"valid keys: {', '.join(here)}"
+
+
+def _asked(names: list[str]) -> str:
+    """Names as a question, not too many of them."""
+    if len(names) > _MOST:
+        return f"did you mean {', '.join(names[:_MOST])} ...?"
+    return f"did you mean {' or '.join(filter(None, (', '.join(names[:-1]), names[-1])))}?"
 
 
 def _keys() -> Iterable[_Place]:
@@ -57,14 +65,11 @@ def _nearest(name: str, names: Iterable[str], cutoff: float) -> str | None:
     return next(iter(difflib.get_close_matches(name, sorted(set(names)), n=1, cutoff=cutoff)), None)
 
 
-def _elsewhere(name: str, known: Iterable[_Place], way: list[str]) -> str:
+def _elsewhere(name: str, known: Iterable[_Place], way: list[str]) -> list[str]:
     """The keys of that name which lie nearest to the place where it was looked for."""
     found = [place for place in known if place[-1] == name]
     most = max(_shared(place, way) for place in found)
-    near = [_written(place) for place in found if _shared(place, way) == most]
-    if len(near) > _MOST:
-        return f"did you mean {', '.join(near[:_MOST])} ...?"
-    return f"did you mean {' or '.join(filter(None, (', '.join(near[:-1]), near[-1])))}?"
+    return [_written(place) for place in found if _shared(place, way) == most]
 
 
 def _written(place: _Place) -> str:

@@ -48,6 +48,15 @@ def require_fit(llm: Any, name: str) -> None:
 
     A matrix tied to embeddings that LLaVA would not find is untied: it becomes one of its own.
     """
+    try:
+        _require_fit(llm, name)
+    except UserError:
+        raise
+    except Exception as error:  # weights were loaded, but with a value of its configuration nothing is computed
+        raise UserError(f"{name}: the model cannot be run as its config.json says: {_one_line(error)}") from None
+
+
+def _require_fit(llm: Any, name: str) -> None:
     from transformers import AutoModel
 
     llm.config.output_router_logits = False

@@ -102,7 +102,10 @@ def _local(place: Pretrained, name: str, root: Path) -> Path:
     folder = root / place.path
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder; it is named as {name}.path")
-    digest = sha256_tree(folder)
+    try:
+        digest = sha256_tree(folder)
+    except OSError as error:
+        raise UserError(f"{error.filename or folder}: cannot be read: {error.strerror}") from None
     if place.sha256 is None:
         raise UserError(f"{name}.sha256: missing; {folder} now has {digest}, which minivlm pin writes there")
     if digest != place.sha256:

@@ -128,3 +128,13 @@ MISSING = [
 def test_what_is_missing_is_named(fetched, tmp_path, of, words):
     refused(of, tmp_path, words)
     assert fetched == []
+
+
+def test_a_folder_that_cannot_be_read_is_told_in_one_line(folder, monkeypatch):
+    def refuse(path):
+        raise PermissionError(13, "Permission denied", str(path / "config.json"))
+
+    monkeypatch.setattr("minivlm.training.brought.sha256_tree", refuse)
+    place = {"pretrained": {"path": "tower", "sha256": SHA}, "source": "local"}
+    with pytest.raises(UserError, match=r"tower/config\.json: cannot be read: Permission denied$"):
+        find_parts(section(vision_tower=place), folder.parent)

@@ -383,3 +383,14 @@ def test_a_token_whose_id_leaves_a_gap_is_refused_in_one_line(tmp_path):
     write_json(path, read_json(path) | {"added_tokens_decoder": tokens})
     with pytest.raises(UserError, match=r"'\\n<z>' cannot be added to it: its ids have gaps"):
         bring_language_model(source, source, tmp_path / "llm", tmp_path / "tokenizer")
+
+
+def test_a_configuration_that_nothing_can_be_computed_with_is_refused_in_one_line(tmp_path):
+    source = tmp_path / "source"
+    families.gpt_neox(source)
+    config = read_json(source / "config.json")
+    config["rope_parameters"]["partial_rotary_factor"] = 3
+    write_json(source / "config.json", config)
+    with pytest.raises(UserError, match=r"source: the model cannot be run as its config\.json says: ") as caught:
+        bring_language_model(source, source, tmp_path / "llm", tmp_path / "tokenizer")
+    assert "\n" not in str(caught.value)
