@@ -163,10 +163,16 @@ def test_ctrl_c_before_the_language_model_beside_has_begun_is_no_process_that_wa
     torch.set_num_threads(2)
     llm = SECTION.llm.model_copy(update={"epochs": 100_000})
     section = SECTION.model_copy(update={"llm": llm})
-    with pytest.raises(KeyboardInterrupt):
-        train_base(
-            rows(), tmp_path / "base", section, seed=0, shared=SHARED, keep=Keep(tmp_path / "state", minutes)
-        )
+    before = signal.signal(
+        signal.SIGINT, signal.default_int_handler
+    )  # in the background a shell lets it be ignored
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            train_base(
+                rows(), tmp_path / "base", section, seed=0, shared=SHARED, keep=Keep(tmp_path / "state", minutes)
+            )
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_a_signal_too_late_for_the_tower_ends_it_before_the_language_model(tmp_path, monkeypatch):

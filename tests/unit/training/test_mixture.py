@@ -7,7 +7,7 @@ import pytest
 import torch
 from transformers import LlamaForCausalLM
 
-from minivlm.data.packing import TextStore
+from minivlm.data.packing import PackedRows, TextStore
 from minivlm.data.text_tasks import collate_tasks
 from minivlm.errors import UserError
 from minivlm.model.checkpoint import load_strictly
@@ -166,3 +166,15 @@ def test_without_anything_held_back_there_is_no_validation_loss(tmp_path):
 def test_nothing_to_learn_from_ends_in_one_line(tmp_path):
     with pytest.raises(UserError, match="no row and no text is left"):
         train(tmp_path / "llm")
+
+
+def test_a_row_names_the_documents_that_it_has_tokens_of():
+    packed = texts()
+    lengths = np.diff(packed.store.offsets)
+    documents = np.random.default_rng(1).permutation(120)
+    for length in (1, 7, LENGTH, 50):
+        rows = PackedRows(packed.store, documents, length)
+        of_token = np.repeat(documents, lengths[documents])
+        for number in range(len(rows)):
+            expected = dict.fromkeys(of_token[number * length : (number + 1) * length])
+            assert rows.names(number) == tuple(f"texts:{each}" for each in expected)

@@ -345,14 +345,21 @@ def test_an_input_that_changes_after_the_last_save_ends_it_before_a_model_is_wri
     assert not (tmp_path / "artifacts").exists()
 
 
-def test_too_little_memory_names_what_to_lower_and_to_what(root, tmp_path, monkeypatch):
+@pytest.mark.parametrize(("max_length", "fewer", "more"), [(30, 64, 4), (100, 100, 3)])
+def test_too_little_memory_names_what_to_lower_and_to_what(root, tmp_path, monkeypatch, max_length, fewer, more):
+    """Not below the longest that a row may be, though none of these is that long: it would be refused."""
+    tokens = shutil.copytree(root / "tokens", tmp_path / "root" / "tokens")
+    write_json(tokens / "meta.json", read_json(tokens / "meta.json") | {"max_length": max_length})
+    for name in ("base", "pictures"):
+        (tmp_path / "root" / name).symlink_to(root / name)
+
     def fit(objective, steps, **options):
         raise RuntimeError("[enforce fail at alloc_cpu.cpp:124] DefaultCPUAllocator: can't allocate memory")
 
     monkeypatch.setattr("minivlm.training.loop.fit", fit)
-    advice = r"out of memory on this machine; set pretrain\.batch_tokens to 64 .* pretrain\.accumulation to 4:"
+    advice = rf"out of memory on this machine; set pretrain\.batch_tokens to {fewer} .*accumulation to {more}:"
     with pytest.raises(TrainingError, match=advice):
-        train(root, tmp_path)
+        train(tmp_path / "root", tmp_path)
 
 
 def test_too_little_memory_for_the_features_says_to_do_without_them(root, tmp_path, monkeypatch):
