@@ -15,7 +15,10 @@ def command(
         str, typer.Option(metavar="URI", help="Another store than the one each run was meant for.")
     ] = "",
 ) -> None:
-    """Deliver to MLflow what was left while its server was away, or because a stage was killed."""
+    """Deliver to MLflow what was left while its server was away, or because a stage was killed.
+
+    Exit code 1: something still waits, and the line says why.
+    """
     with one_line_errors():
         from minivlm.config import load_params
         from minivlm.paths import Paths

@@ -12,7 +12,7 @@ from minivlm.errors import UserError
 from minivlm.paths import Paths
 from minivlm.stage import one_line_errors
 from minivlm.tracking.page import address
-from minivlm.tracking.store import local_uri, prepare_environment
+from minivlm.tracking.store import local_uri, prepare_environment, without_secrets
 
 HOST = "127.0.0.1"
 SERVER_ENVIRONMENT = {
@@ -52,9 +52,7 @@ def ui(port: Annotated[int, typer.Option(help="Port; the next free one when it i
     """Serve MLflow's web page over this project's runs, on loopback; of a MLFLOW_TRACKING_URI, say the address."""
     uri = os.environ.get("MLFLOW_TRACKING_URI", "")
     if uri.startswith(("http://", "https://")):
-        typer.echo(
-            f"the runs are on the server of MLFLOW_TRACKING_URI: {uri.rpartition('@')[2] if '@' in uri else uri}"
-        )
+        typer.echo(f"the runs are on the server of MLFLOW_TRACKING_URI: {without_secrets(uri)}")
         return
     with one_line_errors():
         paths = Paths()

@@ -60,8 +60,8 @@ class Courier:
             with contextlib.suppress(OSError):  # full of pokes, or the process has ended: close says so
                 os.write(self._process.stdin.fileno(), b".")
 
-    def close(self, patience: float = PATIENCE) -> None:
-        """Wait until MLflow has everything, or has failed, or `patience` (seconds) is at its end."""
+    def close(self, is_stopped: bool = False) -> None:
+        """Wait until MLflow has everything, or has failed, or PATIENCE, of a stopped stage its own, is at its end."""
         path = self.journal.path
         self.journal.close()
         if self._process is None or self._process.stdin is None:
@@ -69,7 +69,7 @@ class Courier:
             return
         self._process.stdin.close()
         try:
-            if self._process.wait(patience):
+            if self._process.wait(PATIENCE_STOPPED if is_stopped else PATIENCE):
                 _warn(kept(path))
         except subprocess.TimeoutExpired:
             self._process.send_signal(_LET_GO)
@@ -109,7 +109,7 @@ def deliver(path: Path, home: Path, experiment: str, pipe: int) -> bool:
     was killed, ends as KILLED.
     """
     from minivlm.tracking.backlog import deliver_left
-    from minivlm.tracking.delivery import Delivery
+    from minivlm.tracking.delivery import Delivery, one_line
     from minivlm.tracking.store import tracking_uri
 
     journal = Journal.follow(path)
@@ -119,7 +119,7 @@ def deliver(path: Path, home: Path, experiment: str, pipe: int) -> bool:
         if said := deliver_left(path.parent, home, experiment).news():
             print(said, file=sys.stderr)
     except Exception as error:  # whatever is wrong with them, this stage's own journal is sent
-        _warn(f"what earlier stages have left for MLflow could not be sent: {error}")
+        _warn(f"what earlier stages have left for MLflow could not be sent: {one_line(error)}")
     reader, runs = JournalReader(path), OpenRuns()
     delivery = Delivery(journal, home, experiment, tracking_uri(home))
     is_over, has_warned = False, False

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from minivlm.tracking.journal import Journal, JournalReader, Operation
 from minivlm.tracking.sender import BATCH, LostFileError, MissingRunError, Sender
-from minivlm.tracking.store import connect
+from minivlm.tracking.store import connect, without_secrets
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 15.0, 600.0  # seconds
 _QUICK = 1.0  # seconds: what fails sooner is tried again at once, since a server closes idle connections
@@ -148,6 +148,6 @@ class Delivery:
 
 
 def one_line(error: Exception) -> str:
-    """What went wrong, in at most 200 characters."""
-    text = " ".join(str(error).split()) or type(error).__name__
+    """What went wrong, in at most 200 characters; MLflow tells the server's address with its password."""
+    text = without_secrets(" ".join(str(error).split())) or type(error).__name__
     return text if len(text) <= 200 else text[:197] + "…"

@@ -20,7 +20,7 @@ from minivlm.errors import StoppedError, UserError
 from minivlm.files import read_json
 from minivlm.paths import STAGES, Paths
 from minivlm.tracking import facts
-from minivlm.tracking.courier import PATIENCE, PATIENCE_STOPPED, Courier
+from minivlm.tracking.courier import Courier
 from minivlm.tracking.journal import Journal
 from minivlm.tracking.reproduction import Reproduction, execution_id, execution_key, join
 from minivlm.tracking.run import NullRun, Run
@@ -71,7 +71,7 @@ def stage_run(
     finally:
         stage.finish(time.monotonic() - started, status, reason)
         # Who asks a stage to stop does not wait long: `docker stop` kills after 10 s.
-        courier.close(PATIENCE if status != "KILLED" else PATIENCE_STOPPED)
+        courier.close(is_stopped=status == "KILLED")
 
 
 class _Stage:

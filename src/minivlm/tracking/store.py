@@ -1,6 +1,7 @@
 """Where runs go: a local database by default, a server by MLFLOW_TRACKING_URI; quiet and quick to give up."""
 
 import os
+import re
 import socket
 from pathlib import Path
 from typing import Any
@@ -48,7 +49,7 @@ def tracking_uri(home: Path) -> str:
 
 def server_name() -> str:
     """MLFLOW_TRACKING_URI as a journal may keep it, without user and password; "" for the local database."""
-    return _without_secrets(os.environ.get("MLFLOW_TRACKING_URI", ""))
+    return without_secrets(os.environ.get("MLFLOW_TRACKING_URI", ""))
 
 
 def uri_of(server: str, home: Path) -> str:
@@ -58,9 +59,9 @@ def uri_of(server: str, home: Path) -> str:
     return os.environ["MLFLOW_TRACKING_URI"] if server == server_name() else server
 
 
-def _without_secrets(uri: str) -> str:
-    parts = urlsplit(uri)
-    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl() if "@" in parts.netloc else uri
+def without_secrets(text: str) -> str:
+    """A text with addresses in it, without the users and passwords of these."""
+    return re.sub(r"://[^/\s]*@", "://", text)
 
 
 def check_reachable(uri: str) -> None:

@@ -32,7 +32,7 @@ def test_a_server_has_its_own_page(monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://user:secret@runs.example.org")
     result = CliRunner().invoke(app)
     assert result.exit_code == 0
-    assert "runs.example.org" in result.output
+    assert "https://runs.example.org" in result.output
     assert "secret" not in result.output
 
 

@@ -8,11 +8,13 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
+from minivlm.errors import StoppedError
 from minivlm.tracking import courier, delivery, stage_run
 from minivlm.tracking.backlog import deliver_left
 from minivlm.tracking.journal import Journal
@@ -86,17 +88,39 @@ def test_a_store_that_does_not_answer_does_not_hold_up_the_stage(paths, monkeypa
     assert by_stage(paths)["sft"].data.metrics["loss"] == 9999
 
 
-def test_a_store_that_never_answers_is_left_to_the_courier(paths, monkeypatch, capsys):
+@pytest.mark.parametrize("stop", [StoppedError("x"), KeyboardInterrupt(), None])
+def test_a_store_that_never_answers_is_left_to_the_courier(paths, monkeypatch, capsys, stop):
+    """Who asks a stage to stop does not wait long for it: `docker stop` kills after 10 s."""
     answers = threading.Event()
-    monkeypatch.setattr(courier, "PATIENCE", 0.1)
+    monkeypatch.setattr(courier, "PATIENCE", 60.0 if stop else 0.1)
+    monkeypatch.setattr(courier, "PATIENCE_STOPPED", 0.1 if stop else 60.0)
     monkeypatch.setattr(delivery, "connect", lambda *place: answers.wait(60) and connect(*place))
-    with stage_run("sft", PARAMS, paths) as run:
+    with pytest.raises(type(stop)) if stop else nullcontext(), stage_run("sft", PARAMS, paths) as run:
         run.log_metrics({"loss": 1.0})
+        if stop:
+            raise stop
+    assert not answers.is_set()
     (journal,) = paths.journal.glob("*.jsonl")
     assert f"still sent, from {journal}" in capsys.readouterr().err
     answers.set()
     wait_for(lambda: not journal.exists())
-    assert by_stage(paths)["sft"].info.status == "FINISHED"
+    assert by_stage(paths)["sft"].info.status == ("KILLED" if stop else "FINISHED")
+
+
+@pytest.mark.parametrize("address", ["http://me:secret@[bad:5000", "http://me:secret@127.0.0.1:9/x", "http://a b"])
+def test_an_address_that_leads_nowhere_costs_a_warning_without_its_password(checkout, monkeypatch, capfd, address):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
+    with stage_run("sft", PARAMS, checkout) as run:
+        run.log_metrics({"loss": 1.0}, step=1)
+    (journal,) = checkout.journal.glob("*.jsonl")
+    said = capfd.readouterr().err + journal.read_text(encoding="utf-8")
+    assert "warning: MLflow: " in said and "secret" not in said
+
+
+def test_what_mlflow_says_of_an_address_is_told_without_its_password():
+    said = "API request to http://me:sec@ret@h:5/api failed: http://h:5/x@y, sqlite:///a@b, https://u:p@other."
+    told = "API request to http://h:5/api failed: http://h:5/x@y, sqlite:///a@b, https://other."
+    assert delivery.one_line(ValueError(said)) == told
 
 
 def test_a_killed_stage_is_delivered_by_its_courier_and_ends_as_killed(checkout):

@@ -10,7 +10,7 @@ from PIL import Image
 from minivlm.errors import StoppedError, UserError
 from minivlm.files import write_json
 from minivlm.paths import Paths
-from minivlm.tracking import NullRun, courier, stage_run, stages
+from minivlm.tracking import NullRun, stage_run, stages
 from minivlm.tracking.results import Results
 from tests.unit.tracking.toys import PARAMS, by_stage, stored
 
@@ -230,17 +230,6 @@ def test_where_nothing_can_be_noted_of_reproductions_the_stage_is_one_of_its_own
         run.log_metrics({"val_loss": 1.0})
     assert "this stage is a reproduction of its own" in capsys.readouterr().err
     assert by_stage(paths)["sft"].info.status == by_stage(paths)["reproduction"].info.status == "FINISHED"
-
-
-@pytest.mark.parametrize(
-    ("error", "patience"), [(StoppedError("x"), 5.0), (KeyboardInterrupt(), 5.0), (UserError("x"), 60.0)]
-)
-def test_who_asks_a_stage_to_stop_does_not_wait_for_mlflow(alone, monkeypatch, error, patience):
-    given = []
-    monkeypatch.setattr(courier.Courier, "close", lambda self, patience: given.append(patience))
-    with pytest.raises(type(error)), stage_run("sft", PARAMS, alone):
-        raise error
-    assert given == [patience]
 
 
 def stop_and_go_on(paths, params):
