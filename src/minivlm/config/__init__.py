@@ -62,8 +62,8 @@ class Evaluate(Section):
 
 
 class Runtime(Section):
-    """How the work is done: at most the last bits of an output change with it, where several processes or another
-    device add up in another order."""
+    """How the work is done. At most the last bits of an output change with it, where several processes or another
+    device add up in another order, and on a device with bf16 what `precision: auto` means."""
 
     workers: Annotated[int, Field(ge=0, le=1024)] = Field(
         description="processes that draw, decode and check; 0 = cores"

@@ -61,7 +61,7 @@ class Courier:
                 os.write(self._process.stdin.fileno(), b".")
 
     def close(self, is_stopped: bool = False) -> None:
-        """Wait until MLflow has everything, or has failed, or PATIENCE, of a stopped stage its own, is at its end."""
+        """Wait until MLflow has everything, or has failed; for PATIENCE at most, of a stopped stage its own."""
         path = self.journal.path
         self.journal.close()
         if self._process is None or self._process.stdin is None:
