@@ -27,8 +27,8 @@ a section, with the value it has now; `minivlm params` prints all values in forc
   it those that work with what base has written.
 
 A key that is not known, a value of another type or out of its range, and values that are impossible together
-(`src/minivlm/config/combinations.py`) end every command that reads the file, before any work starts. One line names
-file, key and value; of an unknown key also the nearest valid name, or the place where the key belongs:
+(`src/minivlm/config/combinations.py`) end every command that reads the file, before any work starts. One line
+names file, key and value; of an unknown key also the nearest valid name, or the place where the key belongs:
 
     error: params.yaml: unknown key 'sft.max_length' = 512; did you mean 'tokenize.max_length'?
 """

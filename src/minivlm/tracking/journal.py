@@ -153,7 +153,8 @@ class Journal:
 
     def _write(self, record: dict[str, Any]) -> None:
         # Given to the kernel and not to the disk: a killed process loses nothing, and a line costs microseconds.
-        line = ("\n" * self._is_torn + json.dumps(record, ensure_ascii=False) + "\n").encode()
+        # A file's name that is no UTF-8 comes as half a surrogate pair, which no text can hold.
+        line = ("\n" * self._is_torn + json.dumps(record, ensure_ascii=False) + "\n").encode(errors="replace")
         self._is_torn = True
         while line:
             line = line[os.write(self._stream, line) :]

@@ -30,6 +30,13 @@ def test_a_line_that_is_no_json_is_skipped(tmp_path):
     assert [record["op"] for record in JournalReader(journal.path).read()] == ["tags", "end"]
 
 
+def test_what_no_text_can_hold_is_written_as_far_as_it_can_be(tmp_path):
+    journal = Journal.create(tmp_path, "sft")
+    journal.append({"op": "tags", "run": "a", "tags": {"error": "bilder/\udcff.png: 没有"}})
+    [read] = JournalReader(journal.path).read()
+    assert read["tags"] == {"error": "bilder/?.png: 没有"}
+
+
 def test_the_end_of_runs_is_not_glued_to_a_line_that_a_crash_has_cut(tmp_path):
     journal = Journal.create(tmp_path, "sft")
     journal.append({"op": "run", "run": "a"})

@@ -6,7 +6,7 @@ read as numbers of the dictionary's entries; where a row's are too large togethe
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,11 +31,13 @@ def check_lists(path: Path, columns: Sequence[str], limit: int = 0) -> None:
     Raises as pyarrow does.
     """
     with open_rows(path) as file:
-        metadata = file.metadata
+        metadata, parts = file.metadata, [file.schema.column(place).path for place in range(len(file.schema))]
+    nested = {place: part for place, part in enumerate(parts) if "." in part and part.partition(".")[0] in columns}
     first = 0
-    for number in range(metadata.num_row_groups):
+    for number in range(metadata.num_row_groups) if nested else ():
+        _read_one(path, number, list(nested.values()))
         group = metadata.row_group(number)
-        names = list(_unclear(group, columns))
+        names = list(_unclear(group, nested))
         for row, size in enumerate(_sizes(path, number, names) if names else (), first):
             if limit and row >= limit:
                 return
@@ -46,13 +48,20 @@ def check_lists(path: Path, columns: Sequence[str], limit: int = 0) -> None:
             return
 
 
-def _unclear(group: Any, columns: Sequence[str]) -> Iterator[str]:
-    """The parts of lists, by their paths, of which the group's metadata does not say that their rows are small."""
-    for place in range(group.num_columns):
-        part = group.column(place)
-        name, inner, _ = part.path_in_schema.partition(".")
-        if name not in columns or not inner:
-            continue
+def _read_one(path: Path, group: int, parts: Sequence[str]) -> None:
+    """Read a row, as numbers: of metadata that contradict themselves pyarrow then raises.
+
+    Where it is asked for these metadata themselves, it ends the process.
+    """
+    columns = sorted({part.partition(".")[0] for part in parts})
+    with open_rows(path, as_numbers=parts) as file:
+        next(file.iter_batches(1, row_groups=[group], columns=columns), None)
+
+
+def _unclear(group: Any, parts: Mapping[int, str]) -> Iterator[str]:
+    """The paths of those parts of lists, by place, of which the metadata does not say that their rows are small."""
+    for place, path in parts.items():
+        part, name = group.column(place), path.partition(".")[0]
         if part.num_values > _ENTRIES:
             raise TooLargeError(f"{name}: lists of {part.num_values:,} entries in {group.num_rows:,} rows")
         if not part.has_dictionary_page:
@@ -61,7 +70,7 @@ def _unclear(group: Any, columns: Sequence[str]) -> Iterator[str]:
             if part.total_uncompressed_size > _PACKED * part.total_compressed_size:
                 raise TooLargeError(f"{name}: {part.total_uncompressed_size:,} bytes, packed into hardly any")
         elif (part.num_values - group.num_rows + 1) * part.total_uncompressed_size > BATCH_BYTES:
-            yield part.path_in_schema
+            yield path
 
 
 def _sizes(path: Path, group: int, names: list[str]) -> Iterator[int]:
