@@ -59,7 +59,7 @@ def _read_one(path: Path, group: int, parts: Sequence[str]) -> None:
 
 
 def _unclear(group: Any, parts: Mapping[int, str]) -> Iterator[str]:
-    """The paths of those parts of lists, by place, of which the metadata does not say that their rows are small."""
+    """The paths of those parts, by place, of which the metadata does not say that their rows are small."""
     for place, path in parts.items():
         part, name = group.column(place), path.partition(".")[0]
         if part.num_values > _ENTRIES:
