@@ -8,9 +8,11 @@ from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import getproxies
 
+from minivlm.files import sync
 from minivlm.locks import exclusive
 from minivlm.tracking.page import experiment_tags
 
+_DATABASE = "mlflow.db"
 CONNECT_SECONDS = 3.0
 """How long a server may take to accept a connection before it counts as dead."""
 
@@ -39,7 +41,7 @@ def prepare_environment() -> None:
 
 def local_uri(home: Path) -> str:
     """The absolute sqlite URI below `home` (mlruns/): the same from every checkout and working directory."""
-    return f"sqlite:///{home.resolve().as_posix()}/mlflow.db"
+    return f"sqlite:///{home.resolve().as_posix()}/{_DATABASE}"
 
 
 def tracking_uri(home: Path) -> str:
@@ -80,6 +82,21 @@ def check_reachable(uri: str) -> None:
         raise ConnectionError(f"{parts.scheme}://{parts.hostname}:{port}: {error}") from None
 
 
+def _make_database(home: Path) -> None:
+    """Make the local database aside where there is none: with half of its tables MLflow never takes it again."""
+    database = home / _DATABASE
+    if database.exists():
+        return
+    from mlflow.tracking import MlflowClient
+
+    for left in home.glob(f".{_DATABASE}.*"):  # of a process that was killed
+        left.unlink()
+    aside = home / f".{_DATABASE}.{os.getpid()}"
+    MlflowClient(f"sqlite:///{aside.resolve().as_posix()}").search_experiments()  # has it make its tables
+    aside.replace(database)
+    sync(home)
+
+
 def connect(home: Path, experiment: str, uri: str = "") -> tuple[Any, str]:
     """An MlflowClient of `uri` ("": of `tracking_uri`) and the id of the experiment, both made when missing.
 
@@ -100,6 +117,8 @@ def connect(home: Path, experiment: str, uri: str = "") -> tuple[Any, str]:
     local = uri == local_uri(home)
     home.mkdir(parents=True, exist_ok=True)
     with exclusive(home / ".lock"):
+        if local:
+            _make_database(home)
         client = MlflowClient(uri)
         found = client.get_experiment_by_name(experiment)
         if found is not None:
