@@ -7,7 +7,7 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from typing import Any
 from minivlm.errors import UserError
 
 _CHUNK = 1 << 20
+_UNFINISHED = re.compile(r"\..+\.[a-z0-9_]{8}")  # .model.x1y2z3w4, of tempfile
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})  # no room, none of one's own, a file too large
 
 
@@ -67,6 +68,20 @@ def _named_when_full(path: Path) -> Iterator[None]:
         if number is None or (isinstance(error, OSError) and error.filename is not None):
             raise
         raise OSError(number, os.strerror(number), str(path)) from None
+
+
+def remove_unfinished(paths: Iterable[Path]) -> None:
+    """Remove those of `paths` that a killed process was writing, as the two functions above name them.
+
+    Nobody may be writing there.
+    """
+    for path in paths:
+        if not _UNFINISHED.fullmatch(path.name):
+            continue
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
 
 
 def sync(path: Path) -> None:

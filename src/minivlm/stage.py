@@ -9,7 +9,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext, redirect_stdout
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
@@ -19,7 +19,7 @@ import typer
 from minivlm import hardware, launcher
 from minivlm.config import Params, load_params
 from minivlm.errors import StoppedError, UserError
-from minivlm.files import full_disk
+from minivlm.files import full_disk, remove_unfinished
 from minivlm.locks import alone
 from minivlm.paths import Paths
 
@@ -98,11 +98,17 @@ def stage_app(
     return app
 
 
-def _outputs(name: str, paths: Paths) -> AbstractContextManager[None]:
+@contextmanager
+def _outputs(name: str, paths: Paths) -> Iterator[None]:
     """Hold the stage's folders, in a checkout, against another process; of several ranks the first does."""
     if launcher.rank():
-        return nullcontext()
-    return alone(paths.state / "locks" / name, f"{name} is being run in this checkout")
+        yield
+        return
+    with alone(paths.state / "locks" / name, f"{name} is being run in this checkout"):
+        artifacts, reports = paths.artifacts(name), paths.reports(name)
+        for place, names in ((artifacts.parent, f".{name}.*"), (artifacts, ".*"), (reports, ".*")):
+            remove_unfinished(place.glob(names))
+        yield
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from contextlib import nullcontext
 from types import SimpleNamespace
 
 import pytest
@@ -70,7 +71,7 @@ def test_a_stage_that_runs_here_already_is_refused_and_left_alone(tmp_path, monk
     """Two would write the same folders; what the stage returns, which removes states, runs before it lets go."""
     monkeypatch.setattr(stage, "Paths", lambda: Paths(tmp_path))
     monkeypatch.setattr(stage, "load_params", lambda path: SimpleNamespace(runtime=SimpleNamespace(launcher="")))
-    monkeypatch.setattr(stage, "_tracker", lambda *arguments: stage.nullcontext())
+    monkeypatch.setattr(stage, "_tracker", lambda *arguments: nullcontext())
     seen = []
 
     def other():
@@ -87,3 +88,25 @@ def test_a_stage_that_runs_here_already_is_refused_and_left_alone(tmp_path, monk
         f"sft is being run in this checkout by process {os.getpid()}; wait for it, stop it, or use another clone\n"
     )
     assert seen == [line, line, "free\n"]
+
+
+def test_what_a_killed_process_was_writing_is_removed_before_the_stage_begins(tmp_path):
+    """DVC removes what is in the outputs; what lies beside them would stay, and all where it is run by hand."""
+    left = [
+        "artifacts/.sft.x1y2z3w4/model",
+        "artifacts/sft/.model.x1y2z3w4/config.json",
+        "reports/sft/.loss.csv.abcdefgh",
+    ]
+    stay = [
+        "artifacts/.base.x1y2z3w4/a",
+        "artifacts/sft/model/.gitignore",
+        "reports/sft/.gitignore",
+        "reports/.a.abcdefgh",
+    ]
+    for name in left + stay:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    with stage._outputs("sft", Paths(tmp_path)):
+        found = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()}
+    assert found == {*stay, ".state/locks/sft"}
+    assert not (tmp_path / "artifacts/.sft.x1y2z3w4").exists()
