@@ -35,7 +35,7 @@ def test_what_the_lists_of_rejected_rows_hold_at_most_is_told():
 
 
 def test_the_bits_that_may_differ_are_told():
-    assert f"in at most so many, 0 to {MOST_BITS}." in section("What validate checks")
+    assert f"in at most that many bits, 0 to {MOST_BITS}." in section("What validate checks")
 
 
 def test_every_check_of_accepted_rows_stands_in_the_documentation():
