@@ -1,4 +1,4 @@
-"""The frame of a stage command: parameters, dry run, MLflow run, errors in one line.
+"""The frame of a stage command: parameters, dry run, folders, MLflow run.
 
 A stage is a function of `StageRun`; `stage_app` makes the Typer command around it. The function reads its section,
 calls the library with plain values and writes its outputs; everything that all seven share is here.
@@ -7,28 +7,24 @@ calls the library with plain values and writes its outputs; everything that all 
 import importlib
 import json
 import os
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from minivlm import hardware, launcher
+from minivlm.command import App, Verbose
 from minivlm.config import Params, load_params
-from minivlm.errors import StoppedError, UserError
-from minivlm.files import full_disk, remove_unfinished
+from minivlm.exits import one_line_errors
+from minivlm.files import remove_unfinished
 from minivlm.locks import alone
 from minivlm.paths import Paths
 
 if TYPE_CHECKING:
     from minivlm.tracking import Run
-
-EXIT_USER_ERROR = 2
-EXIT_STOPPED = 75
-"""Of a training that was asked to stop and has saved what it goes on from (EX_TEMPFAIL of sysexits.h)."""
 
 
 @dataclass(frozen=True)
@@ -70,17 +66,18 @@ def stage_app(
     run as several processes, and does where `runtime.launcher` says so. `resumes`: it goes on with what a process
     before it has left, and begins its MLflow run itself, as a new one or as that one's.
     """
-    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+    app = App(add_completion=False)
 
     @app.command(help=summary)
     def command(
         dry_run: Annotated[
-            bool, typer.Option(help="Print the resolved configuration and the plan; stop.")
+            bool, typer.Option("--dry-run", help="Print the resolved configuration and the plan; stop.")
         ] = False,
+        verbose: Verbose = False,
     ) -> None:
         paths = Paths()
         launcher.follow_starter()
-        with one_line_errors():
+        with one_line_errors(keep=paths.state / "tracebacks" / f"{name}.txt"):
             params = load_params(paths.params)
             if dry_run:
                 section = params.section(name).model_dump(mode="json")
@@ -89,6 +86,8 @@ def stage_app(
                 return
             if launches and params.runtime.launcher and not launcher.is_launched():
                 raise typer.Exit(launcher.launch(params.runtime.launcher, f"pipelines.{name}", params.threads))
+            if not launcher.rank():
+                typer.echo(f"{name}: {summary}")
             with _outputs(name, paths):
                 with _tracker(name, params, paths, resumes) as tracker:
                     finish = run(StageRun(name=name, params=params, paths=paths, tracker=tracker))
@@ -130,31 +129,3 @@ def _plan(name: str, params: Params, paths: Paths) -> dict[str, Any]:
     planning = importlib.import_module("minivlm.planning")
     plan: dict[str, Any] = planning.plan(name, params, paths)
     return plan
-
-
-class one_line_errors:  # noqa: N801  (a context manager, used like a function)
-    """Turn a UserError, or the system's about a file, into one line and exit code 2; Ctrl-C into 130; a training
-    that has stopped because it was asked to into 75."""
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        if isinstance(error, UserError):
-            _end(f"error: {error}", EXIT_USER_ERROR)
-        if isinstance(error, OSError) and error.filename is not None:
-            # A folder that is a file, no right to write, a full disk: the system says what, the path says where.
-            _end(f"error: {os.fsdecode(error.filename)}: {error.strerror}", EXIT_USER_ERROR)
-        if error is not None and (number := full_disk(error)) is not None:
-            _end(f"error: {os.strerror(number)}; make room, and run it again", EXIT_USER_ERROR)
-        if isinstance(error, StoppedError):
-            _end(f"stopped: {error}; its state is saved, run it again to go on", EXIT_STOPPED)
-        if isinstance(error, KeyboardInterrupt):
-            _end("interrupted", 130)
-
-
-def _end(line: str, code: int) -> NoReturn:
-    if launcher.is_launched():
-        launcher.end_rank(line, code)
-    print(line, file=sys.stderr)
-    raise typer.Exit(code) from None

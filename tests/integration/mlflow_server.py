@@ -6,23 +6,18 @@ import os
 import pwd
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import urllib.request
 from pathlib import Path
 
-HOST = "127.0.0.1"
+from minivlm.ports import HOST, free_port
+
 DRIVERS = ("psycopg2", "psycopg")
 _NOBODY = "nobody"  # PostgreSQL refuses to run as root
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        return probe.getsockname()[1]
 
 
 def wait_until(condition, seconds=120.0, why="nothing happened"):
@@ -30,6 +25,18 @@ def wait_until(condition, seconds=120.0, why="nothing happened"):
     while not condition():
         assert time.monotonic() < until, why
         time.sleep(0.05)
+
+
+def first_line(process, seconds=120.0):
+    """What a process that leads a session of its own prints first; it is ended where that takes too long."""
+    timer = threading.Timer(seconds, os.killpg, (process.pid, signal.SIGKILL))
+    timer.start()
+    try:
+        said = process.stdout.readline()
+    finally:
+        timer.cancel()
+    assert said, f"no line within {seconds:g} s, or it ended: {process.args}"
+    return said
 
 
 class MlflowServer:

@@ -99,3 +99,29 @@ def test_a_stage_waits_at_its_end_no_longer_than_its_patience(tmp_path):
         while stage.journals():
             stage.sync().communicate(timeout=120)
         assert server.rows("select count(*) from metrics where key = 'loss'") == [(10,)]
+
+
+@pytest.mark.parametrize("kind", [on("sqlite", name=""), on("postgresql", name="")])
+def test_a_model_whose_server_is_killed_while_it_takes_the_files_is_one_version(kind, tmp_path):
+    with database(kind, tmp_path) as store, MlflowServer(tmp_path, store) as server:
+        server.start()
+        stage = TrackedStage(tmp_path / "checkout", server.uri)
+        process = stage.start(10, model=True)
+        wait_until(lambda: server.rows("select 1 from logged_models"))  # then come its files, one by one
+        server.kill()
+        _, errors = process.communicate(timeout=240)
+        assert process.returncode == 0 and "Traceback" not in errors
+        assert len(stage.journals()) == 1
+        server.start()
+        for each in [stage.sync(), stage.sync()]:
+            _, errors = each.communicate(timeout=240)
+            assert "Traceback" not in errors
+        assert not stage.journals()
+        assert server.rows("select version from model_versions") == [(1,)]
+        assert server.rows("select alias, version from registered_model_aliases") == [("champion", 1)]
+        assert len(server.rows("select 1 from logged_models")) == 1
+        assert server.rows("select value from model_version_tags where key = 'champion.rule'")
+        [folder] = (tmp_path / "artifacts").glob("*/models/*/artifacts")
+        weights = (stage.root / "artifacts/model/model.safetensors").read_bytes()
+        assert (folder / "data/model/model.safetensors").read_bytes() == weights
+        assert (folder / "code/minivlm/serving/pyfunc.py").is_file()

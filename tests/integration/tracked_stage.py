@@ -1,7 +1,8 @@
 """A stage that computes nothing and tells the tracker much: what is tested is what becomes of what it tells.
 
-As a program: `python -m tests.integration.tracked_stage ROOT STEPS PAUSE`, a run of `sft` in the checkout ROOT
-that goes on where a killed one was, as a training does. It prints each step that was told, and notes the cost.
+As a program: `python -m tests.integration.tracked_stage ROOT STEPS PAUSE [model]`, a run of `sft` in the checkout
+ROOT that goes on where a killed one was, as a training does. It prints each step that was told and notes the
+cost. With `model` it tells of a model at its end, as evaluate does.
 """
 
 import json
@@ -13,7 +14,8 @@ from pathlib import Path
 
 from minivlm.config import load_params
 from minivlm.paths import Paths
-from minivlm.tracking import stage_run
+from minivlm.tracking import Candidate, stage_run
+from minivlm.tracking.champion import Score
 
 ROOT = Path(__file__).resolve().parents[2]
 CURVES = ("loss", "learning_rate", "grad_norm", "samples_per_second")
@@ -32,17 +34,18 @@ class TrackedStage:
         self.environment = own | {"MLFLOW_TRACKING_URI": uri, "PYTHONPATH": path} | environment
         root.mkdir(parents=True, exist_ok=True)
 
-    def start(self, steps, pause=0.002, patience=None):
+    def start(self, steps, pause=0.002, patience=None, model=False):
         """The running stage, in a session of its own; its output is what it prints of each step.
 
-        `patience`: seconds that it waits at its end, when they are to be others than the courier's.
+        `patience`: seconds that it waits at its end, when they are to be others than the courier's; `model`: it
+        has a model to be registered.
         """
         name = "tests.integration.tracked_stage"
         program = ["-m", name]
         if patience is not None:
             run = f"import runpy; runpy.run_module({name!r}, run_name='__main__', alter_sys=True)"
             program = ["-c", f"from minivlm.tracking import courier; courier.PATIENCE = {patience}; {run}"]
-        return self._start([sys.executable, *program, str(self.root), str(steps), str(pause)])
+        return self._start([sys.executable, *program, str(self.root), str(steps), str(pause), *["model"] * model])
 
     def sync(self):
         """The running command `minivlm sync` for this checkout, without the server's address."""
@@ -83,7 +86,16 @@ def take_up(run, noted):
         run.begin()
 
 
-def main(root, steps, pause):
+def model_of(root):
+    """What is told of a model; its files are looked into by nobody."""
+    directory = root / "artifacts" / "model"
+    directory.mkdir(parents=True, exist_ok=True)
+    (directory / "model.safetensors").write_bytes(bytes(range(256)) * 4096)
+    score = Score("attribute_recall", 0.5, "a" * 16)
+    return Candidate("minivlm", "sft", directory, "?", 8, "data:image/png;base64,AAAA", "A toy.", score)
+
+
+def main(root, steps, pause, *what):
     from PIL import Image
 
     paths = Paths(root)
@@ -105,10 +117,12 @@ def main(root, steps, pause):
         run.log_image(Image.new("RGB", (8, 8), "red"), "dot")
         run.log_table({"n": [1, 2]}, "table.json")
         (root / "report.md").write_text("of a later run", encoding="utf-8")
+        if what:
+            run.log_model(model_of(root))
         (root / "spent.json").write_text(
             json.dumps({"seconds": seconds, "in_tracker": spent, "longest": longest, "over": time.time()})
         )
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3]))
+    main(Path(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3]), *sys.argv[4:])

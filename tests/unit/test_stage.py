@@ -1,4 +1,4 @@
-"""The frame of a stage: what ends in one line, and what stays a traceback."""
+"""The frame of a stage: its folders are its own, and what a killed process has left is removed."""
 
 import os
 import subprocess
@@ -6,52 +6,11 @@ import sys
 from contextlib import nullcontext
 from types import SimpleNamespace
 
-import pytest
-import typer
 from typer.testing import CliRunner
 
 from minivlm import stage
-from minivlm.errors import StoppedError, UserError
 from minivlm.paths import Paths, project_root
-from minivlm.stage import one_line_errors, stage_app
-
-
-@pytest.mark.parametrize(
-    ("error", "code", "line"),
-    [
-        (UserError("sft: no rows; run tokenize"), 2, "error: sft: no rows; run tokenize"),
-        (NotADirectoryError(20, "Not a directory", "artifacts/sft"), 2, "error: artifacts/sft: Not a directory"),
-        (PermissionError(13, "Permission denied", b"reports"), 2, "error: reports: Permission denied"),
-        (OSError(28, "No space left"), 2, "error: No space left on device; make room, and run it again"),
-        (
-            Exception("No space left (os error 28)"),
-            2,
-            "error: No space left on device; make room, and run it again",
-        ),
-        (KeyboardInterrupt(), 130, "interrupted"),
-    ],
-)
-def test_what_a_user_can_mend_is_one_line(capsys, error, code, line):
-    with pytest.raises(typer.Exit) as caught, one_line_errors():
-        raise error
-    assert caught.value.exit_code == code
-    assert capsys.readouterr().err == line + "\n"
-
-
-def test_a_training_that_was_stopped_has_a_code_of_its_own(capsys):
-    """75, which schedulers are told of: docs/reliability.md."""
-    with pytest.raises(typer.Exit) as caught, one_line_errors():
-        raise StoppedError("sft: after step 3 of 12")
-    assert caught.value.exit_code == 75
-    line = "stopped: sft: after step 3 of 12; its state is saved, run it again to go on\n"
-    assert capsys.readouterr().err == line
-
-
-@pytest.mark.parametrize("error", [ValueError("a bug"), OSError("of no file")])
-def test_a_bug_keeps_its_traceback(error):
-    with pytest.raises(type(error)), one_line_errors():
-        raise error
-
+from minivlm.stage import stage_app
 
 SECOND = """
 import sys
@@ -110,3 +69,22 @@ def test_what_a_killed_process_was_writing_is_removed_before_the_stage_begins(tm
         found = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()}
     assert found == {*stay, ".state/locks/sft"}
     assert not (tmp_path / "artifacts/.sft.x1y2z3w4").exists()
+
+
+def test_the_traceback_of_a_bug_is_kept_beside_the_states(tmp_path, monkeypatch):
+    """A run of many hours is not repeated to see it."""
+    monkeypatch.delenv("MINIVLM_VERBOSE", raising=False)
+    monkeypatch.setattr(stage, "Paths", lambda: Paths(tmp_path))
+    monkeypatch.setattr(stage, "load_params", lambda path: SimpleNamespace(runtime=SimpleNamespace(launcher="")))
+    monkeypatch.setattr(stage, "_tracker", lambda *arguments: nullcontext())
+
+    def run(of):
+        raise ZeroDivisionError("of no rows")
+
+    ended = CliRunner().invoke(stage_app("sft", "", run))
+    kept = tmp_path / ".state/tracebacks/sft.txt"
+    assert (ended.exit_code, ended.stderr) == (
+        1,
+        f"error: unexpected ZeroDivisionError: of no rows; traceback: {kept}\n",
+    )
+    assert kept.read_text().startswith("Traceback") and "in run\n" in kept.read_text()

@@ -1,20 +1,16 @@
 """`minivlm ui`: MLflow's web page over the store that the runs go to, on this machine alone."""
 
 import os
-import socket
 import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from minivlm.config import load_params
+from minivlm.command import App
 from minivlm.errors import UserError
-from minivlm.paths import Paths
-from minivlm.stage import one_line_errors
-from minivlm.tracking.page import address
-from minivlm.tracking.store import local_uri, prepare_environment, without_secrets
+from minivlm.ports import HOST, LAST, free_port
 
-HOST = "127.0.0.1"
 SERVER_ENVIRONMENT = {
     # Eight more processes of 240 MB, for jobs over chats and traces that this project has none of.
     "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
@@ -22,20 +18,7 @@ SERVER_ENVIRONMENT = {
     "PYTHONWARNINGS": "ignore",
     "MLFLOW_LOGGING_LEVEL": "WARNING",
 }
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-
-
-def free_port(wanted: int, attempts: int = 50) -> int:
-    """The first port from `wanted` on that nothing listens on; UserError when there is none among `attempts`."""
-    for port in range(wanted, wanted + attempts):
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind((HOST, port))
-            except OSError:
-                continue
-            return port
-    raise UserError(f"ports {wanted} to {wanted + attempts - 1} are all in use; choose another with --port")
+app = App(add_completion=False)
 
 
 def server_command(uri: str, artifacts: str, port: int) -> list[str]:
@@ -48,25 +31,58 @@ def server_command(uri: str, artifacts: str, port: int) -> list[str]:
 
 
 @app.command()
-def ui(port: Annotated[int, typer.Option(help="Port; the next free one when it is taken.")] = 5000) -> None:
+def command(
+    port: Annotated[int, typer.Option(min=1, max=LAST, help="Port; the next free one when it is taken.")] = 5000,
+) -> None:
     """Serve MLflow's web page over this project's runs, on loopback; of a MLFLOW_TRACKING_URI, say the address."""
+    from minivlm.config import load_params
+    from minivlm.paths import Paths
+    from minivlm.tracking.page import address, has_model, model_address
+    from minivlm.tracking.store import DATABASE, local_uri, prepare_environment, without_secrets
+    from minivlm.tracking.view import view_for
+
     uri = os.environ.get("MLFLOW_TRACKING_URI", "")
     if uri.startswith(("http://", "https://")):
         typer.echo(f"the runs are on the server of MLFLOW_TRACKING_URI: {without_secrets(uri)}")
         return
-    with one_line_errors():
-        paths = Paths()
-        home = paths.tracking
-        home.mkdir(parents=True, exist_ok=True)
-        chosen = free_port(port)
-        prepare_environment()
-        command = server_command(uri or local_uri(home), (home / "artifacts").resolve().as_uri(), chosen)
-        experiment = load_params(paths.params).tracking.experiment
-        page = address(f"http://{HOST}:{chosen}", home / "mlflow.db", experiment)
+    paths = Paths()
+    home, params = paths.tracking, load_params(paths.params)
+    home.mkdir(parents=True, exist_ok=True)
+    prepare_environment()
+    uri = uri or local_uri(home)
+    experiment_id, runs = _experiment(home, params.tracking.experiment, uri)
+    chosen = free_port(port)  # as late as can be: another may take it before the server does
+    served = server_command(uri, (home / "artifacts").resolve().as_uri(), chosen)
+    page = address(f"http://{HOST}:{chosen}", experiment_id, view_for(params.download.source))
     typer.echo(f"MLflow: {page}  (ready in a few seconds; Ctrl-C ends it)")
+    model = params.tracking.registered_model
+    if uri == local_uri(home) and has_model(home / DATABASE, model):
+        typer.echo(f"versions of the model: {model_address(f'http://{HOST}:{chosen}', model)}")
+    if not runs:
+        typer.echo("no run is there yet: `dvc repro` makes the first, and the page shows it while it runs")
     sys.stdout.flush()
     # The server takes this process's place, so that Ctrl-C and a supervisor's signal reach it.
-    os.execve(command[0], command, os.environ | SERVER_ENVIRONMENT)
+    os.execve(served[0], served, os.environ | SERVER_ENVIRONMENT)
+
+
+def _experiment(home: Path, name: str, uri: str) -> tuple[str, int]:
+    """The id of the experiment, made or given this version's views where that is due, and how many runs it has.
+
+    UserError when the store cannot be used. Left to itself, the server would make the tables of a local database
+    in place, and a Ctrl-C meanwhile would leave half of them.
+    """
+    from minivlm.tracking.delivery import one_line
+    from minivlm.tracking.page import LocalPage
+    from minivlm.tracking.store import DATABASE, connect, local_uri, without_secrets
+
+    known = LocalPage.read(home / DATABASE, name) if uri == local_uri(home) else None
+    if known and known.is_fresh:
+        return known.experiment_id, known.runs
+    try:
+        client, experiment_id = connect(home, name, uri)
+        return experiment_id, len(client.search_runs([experiment_id], max_results=1))
+    except Exception as error:  # whatever MLflow and the database raise
+        raise UserError(f"{without_secrets(uri)}: {one_line(error)}") from None
 
 
 if __name__ == "__main__":

@@ -8,7 +8,9 @@ A stage's run lies below the run of its reproduction, which carries all paramete
 two reproductions can be compared. Everything goes to a local journal first; see `journal` and `courier`.
 """
 
-from minivlm.tracking.run import NullRun, Run
+from minivlm.tracking.candidate import Candidate
+from minivlm.tracking.null_run import NullRun
+from minivlm.tracking.run import Run
 from minivlm.tracking.stages import stage_run
 
-__all__ = ["NullRun", "Run", "stage_run"]
+__all__ = ["Candidate", "NullRun", "Run", "stage_run"]

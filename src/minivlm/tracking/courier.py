@@ -14,6 +14,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,11 @@ class Courier:
         except OSError as error:
             _warn(f"MLflow gets nothing for now, {error}")
 
+    @property
+    def pid(self) -> int | None:
+        """The process; None where there is none."""
+        return self._process.pid if self._process else None
+
     def submit(self, operation: Operation) -> None:
         """Write an operation down; `flush` has it sent."""
         try:
@@ -46,10 +52,23 @@ class Courier:
         except OSError as error:
             self._lost(error)
 
-    def keep(self, source: Any) -> Path | None:
-        """A copy of a path or PIL image beside the journal, to be named in an operation; None when it fails."""
+    def keep(self, source: Any, *, link: bool = False) -> Path | None:
+        """A copy of a path or PIL image beside the journal, to be named in an operation; None when it fails.
+
+        `link`: see `Journal.keep`.
+        """
         try:
-            return self.journal.keep(source)
+            return self.journal.keep(source, link=link)
+        except OSError as error:
+            self._lost(error)
+            return None
+
+    def keep_made(self, name: str, make: Callable[[Path], None]) -> Path | None:
+        """A directory `name` beside the journal that `make` has made there; None when that fails."""
+        try:
+            folder = self.journal.new_folder() / name
+            make(folder)
+            return folder
         except OSError as error:
             self._lost(error)
             return None

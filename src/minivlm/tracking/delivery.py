@@ -12,13 +12,14 @@ import time
 from collections import deque
 from pathlib import Path
 
-from minivlm.tracking.journal import Journal, JournalReader, Operation
-from minivlm.tracking.sender import BATCH, LostFileError, MissingRunError, Sender
+from minivlm.tracking.journal import Journal, JournalReader, LostFileError, Operation
+from minivlm.tracking.sender import BATCH, MissingRunError, Sender
 from minivlm.tracking.store import connect, without_secrets
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 15.0, 600.0  # seconds
 _QUICK = 1.0  # seconds: what fails sooner is tried again at once, since a server closes idle connections
 _REFUSALS = ("INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST", "BAD_REQUEST", "MAX_LENGTH_EXCEEDED")
+_NO_MODELS = ("ENDPOINT_NOT_FOUND", "NOT_FOUND", "NOT_IMPLEMENTED", "FEATURE_DISABLED", "PERMISSION_DENIED")
 
 
 class Delivery:
@@ -77,7 +78,6 @@ class Delivery:
             self.is_connected = True
         while self._pending:
             group = self._next_group()
-            last = group[-1]["seq"]
             try:
                 self._send(self._sender, group)
             except MissingRunError:  # it was begun in another store, or in one that was made anew since
@@ -86,22 +86,31 @@ class Delivery:
                     self._start_over()
                     continue
                 self._reject(group[0], "its run was never begun")
-            for _ in group:
+            if len(group) == 1:
                 self._pending.popleft()
+            else:
+                sent = {operation["seq"] for operation in group}
+                self._pending = deque(each for each in self._pending if each["seq"] not in sent)
+            last = self._pending[0]["seq"] - 1 if self._pending else self._taken
             if last > self._delivered:
                 self.journal.delivered(last)
         self.failure, self._pause = "", _FIRST_PAUSE
 
     def _next_group(self) -> list[Operation]:
-        """The first operation or, of metrics, as many of the same run as one batch takes."""
+        """The first operation or, of metrics, as many of the same run as one batch takes: those of a stage and of
+        its reproduction are told in turn."""
         first = self._pending[0]
         if first["op"] != "metrics" or first["seq"] <= self._delivered:
             return [first]
         group: list[Operation] = []
         size = 0
         for operation in self._pending:
-            size += len(operation.get("metrics", ()))
-            if operation["op"] != "metrics" or operation["run"] != first["run"] or (group and size > BATCH):
+            if operation["op"] != "metrics":
+                break
+            if operation["run"] != first["run"]:
+                continue
+            size += len(operation["metrics"])
+            if group and size > BATCH:
                 break
             group.append(operation)
         return group
@@ -120,7 +129,7 @@ class Delivery:
             self.points += len(operation.get("metrics", ()))
             return
         except Exception as error:
-            if getattr(error, "error_code", "") not in _REFUSALS and not isinstance(error, LostFileError):
+            if not _is_refusal(operation, error):
                 raise
             reason = one_line(error)
         if sender.is_deleted(operation["run"]):
@@ -145,6 +154,14 @@ class Delivery:
     def _reject(self, operation: Operation, reason: str) -> None:
         print(f"warning: MLflow refuses {operation['op']}: {reason}", file=sys.stderr)
         self.journal.rejected(operation["seq"], reason)
+
+
+def _is_refusal(operation: Operation, error: Exception) -> bool:
+    """Whether MLflow will never take the operation. A store without a registry, or one that keeps it for others,
+    takes no model, whatever it calls that; the run goes on without."""
+    code = getattr(error, "error_code", "")
+    refusals = _REFUSALS + _NO_MODELS * (operation["op"] == "model")
+    return code in refusals or isinstance(error, LostFileError)
 
 
 def one_line(error: Exception) -> str:

@@ -1,6 +1,7 @@
 """What a run records about where its figures come from: code, inputs, machine, versions."""
 
 import hashlib
+import json
 import subprocess
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -13,6 +14,7 @@ _PACKAGES = ("torch", "transformers", "tokenizers", "accelerate", "numpy", "pyar
 # Written by the pipeline itself: running it must not make its own commit look changed.
 _GENERATED = (":(exclude)dvc.lock", ":(exclude)reports")
 _HASHED_BYTES = 2**30  # an input up to this size is hashed (about 1 s); a larger one is left to DVC
+_PIECE = 2**16  # bytes
 
 
 def flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -92,6 +94,39 @@ def _locked_outputs(root: Path) -> dict[str, str]:
         for out in stage.get("outs", ())
         if out.get(out.get("hash", "md5"))
     }
+
+
+def content_digest(path: Path) -> str:
+    """`sha256:<hash>` of a file's content or of a directory's names and contents.
+
+    Of more than a GiB, `sampled-sha256:<hash>` of the names, the sizes and 17 pieces of each file: reading all of
+    it would cost minutes, at the start of a stage that DVC has just hashed it for.
+    """
+    if _bytes(path) <= _HASHED_BYTES:
+        return f"sha256:{sha256_tree(path)}"
+    files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
+    digest = hashlib.sha256()
+    for file in files:
+        size = file.stat().st_size
+        digest.update(f"{file.relative_to(path).as_posix()}\0{size}\0".encode())
+        with file.open("rb") as stream:
+            for piece in range(17):
+                stream.seek(max(0, size - _PIECE) * piece // 16)
+                digest.update(stream.read(_PIECE))
+    return f"sampled-sha256:{digest.hexdigest()}"
+
+
+def made_from(root: Path, values: dict[str, Any]) -> dict[str, str]:
+    """What a reproduction is made from, to be compared with another: parameters by their names, code and data."""
+    digests = {"code": "".join(_source_hash(root / name) for name in ("src", "pipelines"))}
+    if (data := root / "data").is_dir():
+        digests["data"] = sha256_tree(data)
+    return {key: as_text(value) for key, value in flatten(values).items()} | digests
+
+
+def as_text(value: Any) -> str:
+    """A parameter's value as MLflow keeps it: text as it is, all else as JSON."""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 def input_tags(root: Path, stage: str) -> dict[str, str]:

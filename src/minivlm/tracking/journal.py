@@ -8,9 +8,12 @@ became of them, so that a later replay knows what is missing:
     {"seq": 2, "op": "params", "run": "5e…", "params": {"sft.learning_rate": "0.0015"}}
     {"seq": 3, "op": "metrics", "run": "5e…", "metrics": [["loss", 4.2, 1767225601000, 10]]}
     {"seq": 4, "op": "artifact", "run": "5e…", "file": "…/0001/loss.png", "folder": "plots"}
+    {"seq": 5, "op": "inputs", "run": "5e…", "datasets": [{"name": "sft.parquet", "digest": "9f…", …}]}
+    {"seq": 6, "op": "reused", "run": "91…", "stages": {"pretrain": "sha256:…"}, "before": 1767225600000, …}
     {"delivered": 2}                               operations up to 2 are in MLflow
     {"seq": 3, "rejected": "…"}                    MLflow will never take this one, and why
     {"seq": 9, "op": "end", "run": "5e…", "status": "FINISHED", "end": 1767225700000}
+    {"seq": 10, "op": "model", "run": "5e…", "name": "minivlm", "model": "…/0002/model", "digest": "c4…", …}
 
 `run` is this project's own id of a run, kept in MLflow as the tag `minivlm.run`: it exists before any server has
 answered. Times are milliseconds. Sending an operation twice changes nothing (a metric keeps its time stamp, a
@@ -28,11 +31,13 @@ import fcntl
 import json
 import os
 import shutil
+import threading
 import time
 from pathlib import Path
 from typing import Any, Self
 
 FORMAT = 1
+JOURNAL_TAG = "minivlm.journal"  # in MLflow: when the journal was begun that took a run up last
 _TYPES: dict[str, Any] = {
     **dict.fromkeys(("op", "run", "stage", "experiment", "server"), str),
     **dict.fromkeys(("seq", "delivered"), int),
@@ -40,6 +45,10 @@ _TYPES: dict[str, Any] = {
 }
 
 Operation = dict[str, Any]
+
+
+class LostFileError(Exception):
+    """A file that an operation names is gone or damaged."""
 
 
 class Journal:
@@ -54,6 +63,7 @@ class Journal:
         self._seq = self._files = 0
         self._stream = stream
         self._is_torn = False
+        self._turn = threading.Lock()  # of a stage's threads
 
     @classmethod
     def create(cls, folder: Path, stage: str, experiment: str = "", server: str = "") -> Self:
@@ -98,9 +108,10 @@ class Journal:
 
     def append(self, operation: Operation) -> int:
         """Write an operation down; its sequence number."""
-        self._seq += 1
-        self._write({"seq": self._seq, **operation})
-        return self._seq
+        with self._turn:
+            self._seq += 1
+            self._write({"seq": self._seq, **operation})
+            return self._seq
 
     def delivered(self, seq: int) -> None:
         """Note that everything up to `seq` is in MLflow."""
@@ -122,15 +133,20 @@ class Journal:
         ends = [{"op": "end", "run": run, "status": "KILLED", "end": end} for run in runs.open]
         return [{"seq": self.append(operation), **operation} for operation in ends]
 
-    def keep(self, source: Any) -> Path:
-        """A copy of a file, a directory or a PIL image beside the journal: the stage's next run replaces it."""
+    def keep(self, source: Any, *, link: bool = False) -> Path:
+        """A copy of a file, a directory or a PIL image beside the journal: the stage's next run replaces it.
+
+        `link`: a directory's files get second names where they can, which takes no room. For what is replaced and
+        never written into; what is sent has to be held against a digest.
+        """
         if not isinstance(source, Path):
             copy = self.new_folder() / "picture.png"
             source.save(copy)
             return copy
         copy = self.new_folder() / source.name
         if source.is_dir():
-            shutil.copytree(source, copy)
+            how = link_or_copy if link else shutil.copy2
+            shutil.copytree(source, copy, copy_function=how)
         else:
             shutil.copy2(source, copy)
         return copy
@@ -183,6 +199,15 @@ class JournalReader:
         self._stream.close()
 
 
+def link_or_copy(source: str, target: str) -> str:
+    """Give a file a second name; copy it where the file system has none, or another one begins."""
+    try:
+        os.link(source, target)
+        return target
+    except OSError:
+        return shutil.copy2(source, target)
+
+
 def read_header(path: Path) -> dict[str, Any]:
     """The first line of a journal; {} when there is none that can be read."""
     try:
@@ -216,5 +241,5 @@ class OpenRuns:
         self.last = operation["seq"]
         if operation["op"] == "end":
             self.open.pop(operation["run"], None)
-        else:
+        elif operation["op"] != "model":  # told of a run that has ended
             self.open[operation["run"]] = None

@@ -11,6 +11,7 @@ import itertools
 import os
 import re
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,9 @@ from minivlm.files import read_json, write_json
 from minivlm.locks import exclusive
 
 _ID = re.compile("[0-9a-f]{16}")
+# Of the curves of reproductions that follow each other, by Okabe and Ito: the colour-blind tell them apart too.
+# The page's own are drawn by chance, and two reproductions often get the same.
+_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#B8A800")
 
 
 @dataclass(frozen=True)
@@ -29,6 +33,11 @@ class Reproduction:
     name: str
     is_new: bool
     file: Path
+
+    @property
+    def colour(self) -> str:
+        """That of its curves in the page, another than of the reproductions around it."""
+        return _COLOURS[len(list(self.file.parent.glob("*.json"))) % len(_COLOURS)]
 
     def add(self, stage: str, figures: dict[str, float]) -> dict[str, float]:
         """Keep a stage's figures and return the sums over the stages so far, e.g. of hours and money.
@@ -45,6 +54,25 @@ class Reproduction:
             for name, value in values.items():
                 totals[name] = totals.get(name, 0.0) + value
         return totals
+
+    def skipped(self, before: Sequence[str]) -> list[str]:
+        """Of the stages `before` this one, those that neither ran in this reproduction nor were taken over yet."""
+        record = _read(self.file)
+        return [stage for stage in before if stage not in record.get("figures", {}) | _reused(record)]
+
+    def take_over(self, outputs: dict[str, str], said: str) -> tuple[dict[str, str], str]:
+        """Keep digests of what skipped stages left, and what the description begins with ("": what it began with).
+
+        Returns all that was kept so far of both.
+        """
+        try:
+            with exclusive(self.file.with_suffix(".lock")):
+                record = _read(self.file)
+                kept, said = _reused(record) | outputs, said or str(record.get("said", ""))
+                write_json(self.file, record | {"reused": kept, "said": said})
+                return kept, said
+        except OSError:  # `add` says so, at the stage's end
+            return outputs, said
 
 
 def _is_dvc(command: list[str]) -> bool:
@@ -109,6 +137,13 @@ def _read(file: Path) -> dict[str, Any]:
     return dict(record) if is_whole else {}
 
 
+def _reused(record: dict[str, Any]) -> dict[str, str]:
+    """What was taken over, by stages; {} where that is damaged."""
+    found = record.get("reused", {})
+    is_whole = isinstance(found, dict) and all(isinstance(digest, str) for digest in found.values())
+    return dict(found) if is_whole else {}
+
+
 def _next_name(folder: Path, commit: str | None) -> str:
     """Counts in a file of its own, so that old reproductions may be deleted."""
     counts_file = folder / "names" / "counts.json"
@@ -116,12 +151,7 @@ def _next_name(folder: Path, commit: str | None) -> str:
     try:
         counts: dict[str, Any] = dict(read_json(counts_file))
         counts[short] = int(counts.get(short, 0)) + 1
-    except (
-        OSError,
-        ValueError,
-        TypeError,
-        RecursionError,
-    ):  # the first one, or damaged: it names runs and no more
-        counts = {short: 1}
+    except (OSError, ValueError, TypeError, RecursionError):
+        counts = {short: 1}  # the first one, or the file is damaged: it names runs and no more
     write_json(counts_file, counts)
     return f"{short} {counts[short]}"

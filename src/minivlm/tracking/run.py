@@ -1,16 +1,18 @@
-"""A run in MLflow as the stages see it: `Run` and its silent twin `NullRun`."""
+"""A run in MLflow as the stages see it."""
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from minivlm.tracking import facts
+from minivlm.tracking.candidate import Candidate
 from minivlm.tracking.courier import Courier
+from minivlm.tracking.pyfunc import copy_code
 from minivlm.tracking.results import Point, Results
+from minivlm.tracking.reused import CURVES
 
 FLUSH_SECONDS = 5.0
 """Metrics reach MLflow this often (or 1,000 at once): soon enough to watch, seldom enough to cost nothing."""
@@ -22,21 +24,24 @@ class Run:
     def __init__(self, courier: Courier, run: str, execution: str = "") -> None:
         """`run`: this project's id of it; `execution`: the one that it is begun in."""
         self._courier, self._run, self._execution = courier, run, execution
+        self._name = ""
+        self.begun = time.time()  # seconds since 1970
         self.parent: Run | None = None
         self._last: dict[str, Point] = {}  # of each metric
         self._flushed, self._buffered = time.monotonic(), 0
-        self._opening: Callable[[str], None] | None = (
-            None  # until it begins: what does, given an earlier execution
-        )
+        # Until it begins: what begins it, given an earlier execution.
+        self._opening: Callable[[str], None] | None = None
         self.figures: dict[str, float] = {}  # what was logged without a step: the run's results
         self.resumes = False  # whether a later process may go on with it
         self.earlier_seconds = 0.0  # of work that an earlier process did for this run
         self._results = Results()
+        self._models: list[dict[str, Any]] = []  # to be told of at the end
 
     @property
     def id(self) -> str:
-        """This project's id of the run and of its execution: `go_on` takes it up in another process."""
-        return f"{self._run}-{self._execution}"
+        """This project's id of the run, that of its execution and when it was begun: `go_on` takes it up in
+        another process."""
+        return f"{self._run}-{self._execution}-{self.begun:.0f}"
 
     @property
     def memory(self) -> Path | None:
@@ -67,16 +72,15 @@ class Run:
         """
         if self._opening is None:
             raise RuntimeError("the run has begun as one of its own")
-        self._run, _, earlier = run.partition("-")
+        self._run, earlier, begun, *_ = [*run.split("-"), "", ""]
+        self.begun = float(begun) if begun.isdecimal() else self.begun
         self.earlier_seconds = seconds
         self.begin(earlier)
         self.set_tags({"error": ""})  # what ended the earlier process is over
 
     def log_params(self, params: dict[str, Any]) -> None:
         """Log parameters; nested mappings become keys with dots."""
-        values = {key: value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-                  for key, value in facts.flatten(params).items()}  # fmt: skip
-        self._submit("params", params=values)
+        self._submit("params", params={k: facts.as_text(v) for k, v in facts.flatten(params).items()})
         self._courier.flush()
 
     def set_tags(self, tags: dict[str, Any]) -> None:
@@ -89,10 +93,12 @@ class Run:
 
         A point that is logged again with the same value and `time_ms` (milliseconds since 1970) is there once.
 
-        Results are also shown on the reproduction's own run, as `<stage>.<name>`. Nested mappings become keys with
-        dots; None (not measured) is left out; anything else that is no number is a TypeError. Sent in batches.
+        Results, and the curves of losses, are also shown on the reproduction's own run, as `<stage>.<name>`.
+        Nested mappings become keys with dots; None (not measured) is left out; anything else that is no number is
+        a TypeError. Sent in batches.
         """
-        now, points = time.time_ns() // 1_000_000, []
+        now = time.time_ns() // 1_000_000
+        points: list[Point] = []
         for key, value in facts.flatten(metrics).items():
             if value is None:
                 continue
@@ -104,10 +110,14 @@ class Run:
                 point = key, float(value), time_ms or self._later(key, now), step
             if point:
                 self._last[key] = point
-                points.append(list(point))
+                points.append(point)
         if points:
             self._submit("metrics", metrics=points)
             self._buffered += len(points)
+        if step is not None and self.parent is not None:
+            for key, value, told, _ in points:
+                if key.rpartition(".")[2] in CURVES:
+                    self.parent.log_metrics({f"{self._name}.{key}": value}, step, told)
         if self._buffered >= 1000 or time.monotonic() - self._flushed >= FLUSH_SECONDS:
             self.flush()
 
@@ -164,6 +174,34 @@ class Run:
                 run._submit("table", columns=cells, file=file)
         self._courier.flush()
 
+    def log_inputs(self, datasets: list[dict[str, Any]]) -> None:
+        """Name the data sets that the run uses, as `datasets.datasets` describes them."""
+        if datasets:
+            self._submit("inputs", datasets=datasets)
+            self._courier.flush()
+
+    def log_reused(self, note: str, stages: dict[str, str]) -> None:
+        """Link the runs that left the outputs of `stages`, by their digests, and describe the run by `note`."""
+        self._submit("reused", note=note, stages=stages, before=round(1000 * self.begun))
+        self._courier.flush()
+
+    def log_model(self, candidate: Candidate) -> None:
+        """Have a model registered as a version, and judged; see `registry`. The same files make no second one.
+
+        Its files are kept now and told of by `tell_models`, when both runs have ended well: they are large, and a
+        server that takes none of that size has the rest then; what a failed stage judged is not served.
+        """
+        model = self._courier.keep(candidate.directory.resolve(), link=True)
+        code = self._courier.keep_made("minivlm", copy_code)
+        if model and code:
+            self._models.append({"model": str(model.resolve()), "code": str(code.resolve()), **candidate.told()})
+
+    def tell_models(self) -> None:
+        """Tell of the models that were logged."""
+        for model in self._models:
+            self._submit("model", **model)
+        self._models.clear()
+
     def flush(self) -> None:
         """Send what is buffered."""
         self._flushed, self._buffered = time.monotonic(), 0
@@ -171,7 +209,7 @@ class Run:
 
     def start(self, name: str, parent: Run | None, tags: dict[str, str]) -> None:
         """Start the run in MLflow, below `parent`."""
-        self.parent = parent
+        self.parent, self._name = parent, name
         above = parent and parent._run
         self._submit("run", name=name, parent=above, start=time.time_ns() // 1_000_000, tags=tags)
 
@@ -187,45 +225,3 @@ class Run:
     def _submit(self, operation: str, **values: Any) -> None:
         self.begin()  # where it is held
         self._courier.submit({"op": operation, "run": self._run, **values})
-
-
-class NullRun(Run):
-    """The run of a disabled tracker: the same methods, no effect."""
-
-    def __init__(self) -> None:
-        self.figures, self.earlier_seconds = {}, 0.0
-
-    @property
-    def id(self) -> str:
-        """None that another process could take up."""
-        return ""
-
-    def remember(self, file: Path) -> None:
-        """Nothing."""
-
-    def begin(self, earlier: str = "") -> None:
-        """Nothing."""
-
-    def go_on(self, run: str, seconds: float = 0.0) -> None:
-        """Nothing."""
-
-    def log_params(self, params: dict[str, Any]) -> None:
-        """Nothing."""
-
-    def set_tags(self, tags: dict[str, Any]) -> None:
-        """Nothing."""
-
-    def log_metrics(self, metrics: dict[str, Any], step: int | None = None, time_ms: int | None = None) -> None:
-        """Nothing."""
-
-    def log_artifact(self, path: Path, folder: str = "") -> None:
-        """Nothing."""
-
-    def log_image(self, image: Any, name: str) -> None:
-        """Nothing."""
-
-    def log_table(self, columns: dict[str, list[Any]], file: str) -> None:
-        """Nothing."""
-
-    def flush(self) -> None:
-        """Nothing."""

@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from minivlm.locks import exclusive
-from minivlm.tracking.journal import Operation
+from minivlm.tracking.journal import JOURNAL_TAG, LostFileError, Operation
+from minivlm.tracking.lineage import reused_tags, send_inputs
+from minivlm.tracking.registry import Registry
 
 RUN_TAG = "minivlm.run"
-JOURNAL_TAG = "minivlm.journal"
 BATCH = 1000  # metrics of one log_batch, the server's limit; a batch costs 0.05 s, a single log_metric 0.003 s
 _SMALL_BATCH = 100  # parameters or tags of one log_batch, the server's limit
 _TABLES_TAG = "mlflow.loggedArtifacts"  # what the page's table view lists
@@ -25,10 +26,6 @@ _TABLES_TAG = "mlflow.loggedArtifacts"  # what the page's table view lists
 
 class MissingRunError(Exception):
     """A run that was begun is not in MLflow: the store is another one than the one it was begun in."""
-
-
-class LostFileError(Exception):
-    """A file that an operation names is gone or damaged."""
 
 
 class Sender:
@@ -66,6 +63,13 @@ class Sender:
                 self._send_image(run_id, operation)
             case "table":
                 self._send_table(run_id, operation)
+            case "inputs":
+                send_inputs(self._client, run_id, operation)
+            case "reused":
+                self._send_tags(run_id, reused_tags(self._client, self._experiment_id, operation))
+            case "model":
+                with exclusive(self._lock.with_name(".models.lock")):  # an upload holds no other run up
+                    Registry(self._client, self._experiment_id, self._created).register(operation, run_id)
             case "end":
                 self._end(operation)
 

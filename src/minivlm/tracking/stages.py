@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import getpass
 import hashlib
-import math
 import os
 import sys
 import time
@@ -17,14 +16,19 @@ from typing import Any
 from minivlm import hardware
 from minivlm.config import Params
 from minivlm.errors import StoppedError, UserError
-from minivlm.files import read_json
 from minivlm.paths import STAGES, Paths
-from minivlm.tracking import facts
+from minivlm.tracking import facts, reused
+from minivlm.tracking.changes import note, since_last
 from minivlm.tracking.courier import Courier
+from minivlm.tracking.datasets import datasets
 from minivlm.tracking.journal import Journal
+from minivlm.tracking.lineage import NOTE_TAG, OUTPUTS_TAG
+from minivlm.tracking.notes import reproduction_note, stage_note
+from minivlm.tracking.null_run import NullRun
 from minivlm.tracking.reproduction import Reproduction, execution_id, execution_key, join
-from minivlm.tracking.run import NullRun, Run
+from minivlm.tracking.run import Run
 from minivlm.tracking.store import server_name
+from minivlm.tracking.system import SystemSampler
 
 
 @contextmanager
@@ -81,6 +85,7 @@ class _Stage:
         self._name, self._params, self._paths = name, params, paths
         self._courier, self._execution = courier, execution
         self._git = facts.git_tags(paths.root)
+        self._sampler: SystemSampler | None = None
         self.run = Run(courier, uuid.uuid4().hex, execution)
 
     def begin(self, earlier: str = "") -> None:
@@ -88,15 +93,19 @@ class _Stage:
         name, params, paths = self._name, self._params, self._paths
         origin = facts.hardware_tags(params.runtime.device) | _origin(name)
         reproduction = self._start_parent(self._git | origin, earlier)
-        self.run.start(
-            name, reproduction, self._git | origin | {"stage": name, "reproduction": self._reproduction.name}
-        )
+        about = {"stage": name, "reproduction": self._reproduction.name, NOTE_TAG: stage_note(name)}
+        self.run.start(name, reproduction, self._git | origin | about)
         self.run.set_tags(facts.version_tags() | facts.input_tags(paths.root, name))
         self.run.log_params({**_general(params), name: params.section(name).model_dump(mode="json")})
+        used = datasets(paths, name)
+        self.run.log_inputs(used)
+        reproduction.log_inputs(used)
+        self._sampler = SystemSampler(self.run.log_metrics, self.run.begun, self._courier.pid)
 
     def _start_parent(self, tags: dict[str, str], earlier: str) -> Run:
-        """Create or take up the reproduction's run; a new one gets all parameters, and skipped stages' figures."""
+        """Create or take up the reproduction's run; a new one gets all parameters and what skipped stages left."""
         values = _all_parameters(self._params)
+        self._made_from = facts.made_from(self._paths.root, values)
         says = hashlib.sha256(repr((values, sorted(self._git.items()))).encode()).hexdigest()
         folder, commit = self._paths.tracking / "reproductions", self._git.get("git.commit")
         try:
@@ -104,22 +113,43 @@ class _Stage:
         except OSError as error:
             print(f"warning: {folder}: {error.strerror}; this stage is a reproduction of its own", file=sys.stderr)
             self._reproduction = Reproduction(uuid.uuid4().hex, self._name, True, folder / "none.json")
-        parent = Run(self._courier, self._reproduction.run)
-        parent.start(self._reproduction.name, None, tags | {"stage": "reproduction"})
+        parent, said = Run(self._courier, self._reproduction.run), ""
+        about = {"stage": "reproduction"}
+        if self._reproduction.is_new:
+            changed, previous = since_last(folder, self._made_from)
+            said = reproduction_note(changed, previous)
+            about |= {"changed": changed, NOTE_TAG: said, "mlflow.runColor": self._reproduction.colour}
+            about |= {"changed.since": previous} if previous else {}
+        parent.start(self._reproduction.name, None, tags | about)
         if self._reproduction.is_new:
             parent.log_params(values)
-            # DVC skipped these because nothing they depend on has changed: their figures are this one's too.
-            if reused := _figures_before(self._name, self._paths):
-                parent.log_metrics(reused)
-                parent.set_tags({"reused": ", ".join(reused)})
         elif earlier:
             parent.set_tags({"error": ""})  # what ended the earlier execution is over
+        self._take_over(parent, said)
         return parent
+
+    def _take_over(self, parent: Run, said: str) -> None:
+        """Show what the stages before this one left that DVC skipped: it is this reproduction's too."""
+        paths, reproduction = self._paths, self._reproduction
+        if not (skipped := reproduction.skipped(STAGES[: STAGES.index(self._name)])):
+            return
+        for step, points in reused.curves(skipped, paths):
+            parent.log_metrics(points, step)
+        figures, outputs = reused.figures(skipped, paths), reused.outputs(skipped, paths)
+        parent.log_metrics(figures)
+        outputs, said = reproduction.take_over(outputs, said)
+        if figures or outputs:
+            parent.set_tags({"reused": ", ".join(each for each in STAGES if each in figures or each in outputs)})
+        if outputs:
+            parent.log_reused(said, outputs)
+            parent.log_inputs(datasets(paths, "reproduction"))
 
     def finish(self, seconds: float, status: str, reason: str) -> None:
         """Say what the stage took, on both runs, and how it ended; `seconds` of this process."""
         child = self.run
         child.begin()  # of a stage that came to nothing
+        if self._sampler:
+            self._sampler.stop()
         parent = child.parent
         if parent is None:  # not even the start could be written down
             return
@@ -134,19 +164,27 @@ class _Stage:
             child.log_metrics({name: value for name, value in spent.items() if name not in child.figures})
         try:
             totals = self._reproduction.add(self._name, spent)
+            if status == "FINISHED" and self._name == STAGES[-1]:
+                note(self._reproduction.file.parent, self._reproduction.name, self._made_from)
         except OSError as error:  # a full disk: the stage has done its work all the same
             print(f"warning: {self._reproduction.file}: {error.strerror or error}", file=sys.stderr)
             totals = {}
         if is_over and child.memory:
             parent.remember(child.memory.with_name("reproduction.jsonl"))
-        parent.log_metrics({**({self._name: child.figures} if is_over else {}), **totals})
+        # The totals first: the page's comparison begins with the metric that was told first.
+        parent.log_metrics(totals)
         if is_over:
+            parent.log_metrics({self._name: _results(child.figures)})
             child.log_metrics({"seconds": seconds})
+        if status == "FINISHED" and (digest := reused.output(self._name, self._paths)):
+            child.set_tags({OUTPUTS_TAG: digest})
         if reason:
             child.set_tags({"error": reason})
             parent.set_tags({"error": f"{self._name}: {reason}"})
         child.end(status)
         parent.end(status)
+        if status == "FINISHED":
+            child.tell_models()
 
 
 def _origin(stage: str) -> dict[str, str]:
@@ -170,18 +208,9 @@ def _all_parameters(params: Params) -> dict[str, Any]:
     return {**_general(params), **sections}
 
 
-def _figures_before(stage: str, paths: Paths) -> dict[str, dict[str, float]]:
-    """The results in reports/ of the stages before `stage`."""
-    found = {}
-    for earlier in STAGES[: STAGES.index(stage)]:
-        file = paths.reports(earlier) / "metrics.json"
-        if file.exists():
-            found[earlier] = {k: v for k, v in facts.flatten(read_json(file)).items() if _is_number(v)}
-    return found
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+def _results(figures: dict[str, float]) -> dict[str, float]:
+    """Those that tell of a reproduction: what other devices would take, and parts of a stage, its own run has."""
+    return {name: value for name, value in figures.items() if not name.startswith(("projected.", "parts."))}
 
 
 def _reason(error: BaseException) -> str:

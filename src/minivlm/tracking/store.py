@@ -1,5 +1,6 @@
 """Where runs go: a local database by default, a server by MLFLOW_TRACKING_URI; quiet and quick to give up."""
 
+import contextlib
 import os
 import re
 import socket
@@ -10,9 +11,10 @@ from urllib.request import getproxies
 
 from minivlm.files import sync
 from minivlm.locks import exclusive
-from minivlm.tracking.page import experiment_tags
+from minivlm.tracking.page import experiment_tags, refresh
 
-_DATABASE = "mlflow.db"
+DATABASE = "mlflow.db"
+"""The local store, below mlruns/."""
 CONNECT_SECONDS = 3.0
 """How long a server may take to accept a connection before it counts as dead."""
 
@@ -41,7 +43,7 @@ def prepare_environment() -> None:
 
 def local_uri(home: Path) -> str:
     """The absolute sqlite URI below `home` (mlruns/): the same from every checkout and working directory."""
-    return f"sqlite:///{home.resolve().as_posix()}/{_DATABASE}"
+    return f"sqlite:///{home.resolve().as_posix()}/{DATABASE}"
 
 
 def tracking_uri(home: Path) -> str:
@@ -84,14 +86,14 @@ def check_reachable(uri: str) -> None:
 
 def _make_database(home: Path) -> None:
     """Make the local database aside where there is none: with half of its tables MLflow never takes it again."""
-    database = home / _DATABASE
+    database = home / DATABASE
     if database.exists():
         return
     from mlflow.tracking import MlflowClient
 
-    for left in home.glob(f".{_DATABASE}.*"):  # of a process that was killed
+    for left in home.glob(f".{DATABASE}.*"):  # of a process that was killed
         left.unlink()
-    aside = home / f".{_DATABASE}.{os.getpid()}"
+    aside = home / f".{DATABASE}.{os.getpid()}"
     MlflowClient(f"sqlite:///{aside.resolve().as_posix()}").search_experiments()  # has it make its tables
     aside.replace(database)
     sync(home)
@@ -124,6 +126,8 @@ def connect(home: Path, experiment: str, uri: str = "") -> tuple[Any, str]:
         if found is not None:
             if found.lifecycle_stage == "deleted":
                 client.restore_experiment(found.experiment_id)
+            with contextlib.suppress(MlflowException):  # on a server where one may write runs and no experiments
+                refresh(client, found)
             return client, found.experiment_id
         try:
             # A server decides for itself where its artifacts lie.

@@ -1,25 +1,26 @@
 """The page of the runs: which port, which store, on loopback alone."""
 
-import socket
 import sqlite3
 from contextlib import closing
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
-from minivlm.cli.ui import HOST, app, free_port, server_command
-from minivlm.errors import UserError
-from minivlm.tracking.page import address, experiment_tags
+from minivlm import paths
+from minivlm.cli import main, ui
+from minivlm.cli.ui import app, server_command
+from minivlm.paths import Paths
+from minivlm.tracking.page import LocalPage, has_model, model_address
+
+ROOT = Path(__file__).resolve().parents[3]
 
 
-def test_a_port_in_use_is_passed_over():
-    with socket.socket() as taken:
-        taken.bind((HOST, 0))
-        taken.listen()
-        port = taken.getsockname()[1]
-        assert free_port(port) > port
-        with pytest.raises(UserError, match="--port"):
-            free_port(port, attempts=1)
+@pytest.mark.parametrize("name", ["ui", "demo"])
+@pytest.mark.parametrize("port", [-5, 0, 70000])
+def test_a_number_that_is_no_port_is_refused(name, port):
+    result = CliRunner().invoke(main.app, [name, "--port", str(port)])
+    assert result.exit_code == 2 and "--port': Input should be" in result.stderr
 
 
 def test_the_server_listens_on_loopback():
@@ -36,15 +37,61 @@ def test_a_server_has_its_own_page(monkeypatch):
     assert "secret" not in result.output
 
 
-def test_the_address_leads_to_the_view_of_the_experiment(tmp_path):
+@pytest.fixture
+def served(monkeypatch, tmp_path):
+    """What `minivlm ui` says in a checkout of its own, and the command that would take its place."""
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.setattr(paths, "Paths", lambda: Paths(tmp_path))
+    (tmp_path / "params.yaml").write_text((ROOT / "params.yaml").read_text())
+    taken = []
+    monkeypatch.setattr(ui.os, "execve", lambda program, command, environment: taken.append(command))
+
+    def run():
+        result = CliRunner().invoke(ui.app)
+        return result, tmp_path, taken
+
+    return run
+
+
+def test_the_registry_is_named_where_there_is_one(tmp_path):
     database = tmp_path / "mlflow.db"
-    assert address("http://here", database, "minivlm") == "http://here"
+    assert not has_model(database, "minivlm"), "no database"
     with closing(sqlite3.connect(database)) as connection:
-        connection.execute("CREATE TABLE experiments (experiment_id, name, lifecycle_stage)")
-        connection.execute("INSERT INTO experiments VALUES (7, 'minivlm', 'active')")
+        assert not has_model(database, "minivlm"), "no tables"
+        connection.execute("CREATE TABLE registered_models (name TEXT)")
+        connection.execute("INSERT INTO registered_models VALUES ('my photos/1')")
         connection.commit()
-    assert address("http://here", database, "other") == "http://here"
-    (view,) = [key for key in experiment_tags() if "sharedViewState" in key]
-    shared = address("http://here", database, "minivlm")
-    assert shared.startswith("http://here/#/experiments/7/runs?")
-    assert f"viewStateShareKey={view.rpartition('.')[2]}&" in shared
+    assert has_model(database, "my photos/1") and not has_model(database, "minivlm")
+    shown = model_address("http://127.0.0.1:5000/", "my photos/1")
+    assert shown == "http://127.0.0.1:5000/#/models/my%20photos%2F1?workflowType=machine_learning"
+
+
+@pytest.mark.slow
+def test_the_address_of_the_models_versions_is_said(served):
+    result, root, _ = served()
+    assert "versions of the model" not in result.output
+    with closing(sqlite3.connect(root / "mlruns" / "mlflow.db")) as connection:
+        connection.execute("INSERT INTO registered_models (name) VALUES ('minivlm')")
+        connection.commit()
+    result, _, _ = served()
+    assert "/#/models/minivlm?workflowType=machine_learning" in result.output.splitlines()[1]
+
+
+@pytest.mark.slow
+def test_without_any_run_the_page_is_ready_and_says_how_to_make_one(served):
+    result, root, taken = served()
+    assert result.exit_code == 0 and "no run is there yet: `dvc repro`" in result.output
+    assert "/#/experiments/1/runs?viewStateShareKey=reproductions&" in result.output
+    assert f"sqlite:///{root}/mlruns/mlflow.db" in taken[0]
+    page = LocalPage.read(root / "mlruns" / "mlflow.db", "minivlm")
+    assert page == LocalPage("1", runs=0, is_fresh=True)
+    assert sorted(file.name for file in (root / "mlruns").iterdir()) == [".lock", "mlflow.db"]  # none half made
+
+
+def test_a_store_that_cannot_be_used_is_one_line(served):
+    _, root, taken = served()
+    taken.clear()
+    (root / "mlruns" / "mlflow.db").write_bytes(b"no database" * 100)
+    result, _, _ = served()
+    assert result.exit_code == 2 and not taken
+    assert result.output.startswith("error: sqlite:///") and result.output.count("\n") == 1

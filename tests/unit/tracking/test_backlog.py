@@ -12,25 +12,33 @@ from PIL import Image
 
 from minivlm.locks import exclusive
 from minivlm.tracking import courier, delivery, stage_run
-from minivlm.tracking.backlog import deliver_left
-from minivlm.tracking.journal import Journal, JournalReader
-from minivlm.tracking.sender import JOURNAL_TAG, Sender
+from minivlm.tracking.journal import JOURNAL_TAG, Journal, JournalReader
+from minivlm.tracking.sender import Sender
 from minivlm.tracking.store import connect
-from tests.unit.tracking.toys import PARAMS, LeftStage, ThreadInsteadOfProcess, by_stage, stored
-
-
-def sync(paths, **options):
-    return deliver_left(paths.journal, paths.tracking, PARAMS.tracking.experiment, **options)
+from tests.unit.tracking.toys import (
+    PARAMS,
+    LeftStage,
+    ThreadInsteadOfProcess,
+    by_stage,
+    calls_that_may_be_cut,
+    cutting,
+    stored,
+    sync,
+)
 
 
 def points(paths, database="mlflow.db"):
-    """How often each (run's own id, metric, step) is in the table itself."""
+    """How often each (run's own id, metric, step) of a stage is in the table itself; its reproduction's are there
+    once."""
     query = (
         "select tags.value, metrics.key, step from metrics join tags using (run_uuid) join runs using (run_uuid) "
         "where tags.key = 'minivlm.run' and lifecycle_stage = 'active'"
     )
     with closing(sqlite3.connect(paths.tracking / database)) as store:
-        return Counter(store.execute(query))
+        counted = Counter(store.execute(query))
+    of_reproductions = {key: counted.pop(key) for key in list(counted) if key[1].startswith("sft.")}
+    assert set(of_reproductions.values()) <= {1}
+    return counted
 
 
 def loss_once(last, run="r" * 32):
@@ -41,12 +49,22 @@ def test_a_killed_stage_is_delivered_once_and_ends_as_killed_when_it_was_last_he
     path = LeftStage(alone).tell(1, 30).die()
     last_written = path.stat().st_mtime_ns // 1_000_000
     left = sync(alone)
-    assert left.line() == "delivered to MLflow what was left: 1 journal (sft), 30 metrics"
+    assert left.line() == "delivered to MLflow what was left: 1 journal (sft), 60 metrics"
     assert points(alone) == loss_once(30)
     for run in by_stage(alone).values():
         assert (run.info.status, run.info.end_time) == ("KILLED", last_written)
     assert list(alone.journal.iterdir()) == []
     assert sync(alone).line() == "no journal waits for MLflow"
+
+
+def test_metrics_of_a_stage_and_of_its_reproduction_are_sent_in_batches(alone, monkeypatch):
+    """They are told in turn, one by one."""
+    LeftStage(alone).tell(1, 700).end().die()
+    batches, send = [], Sender._send_metrics
+    monkeypatch.setattr(Sender, "_send_metrics", lambda *told: (batches.append(len(told[2])), send(*told)))
+    sync(alone)
+    assert batches == [700, 700]
+    assert points(alone) == loss_once(700)
 
 
 def test_a_stage_that_ended_while_the_server_was_away_keeps_its_status(alone):
@@ -160,36 +178,26 @@ def test_a_journal_of_another_version_is_kept(alone):
     assert path.exists()
 
 
-class CuttingClient:
-    """MLflow's client, whose call number `number` is carried out and never answered; nor is any after it."""
-
-    def __init__(self, client, number):
-        self._client, self._left = client, number
-
-    def __getattr__(self, name):
-        def call(*arguments, **options):
-            if self._left < 0:
-                raise ConnectionError("away")
-            self._left -= 1
-            answer = getattr(self._client, name)(*arguments, **options)
-            if self._left < 0:
-                raise ConnectionError("no answer")
-            return answer
-
-        return call
+DATASET = {
+    "name": "sft.parquet",
+    "digest": "0" * 36,
+    "context": "training",
+    "tags": {"sha256": "0" * 64},
+    "source": '{"uri": "artifacts/download/sft.parquet"}',
+    "schema": "{}",
+    "profile": "{}",
+}
 
 
-def calls_that_may_be_cut(number):
-    return [pytest.param(n, marks=[] if n % 4 == 1 else pytest.mark.slow) for n in range(number)]
-
-
-@pytest.mark.parametrize("number", calls_that_may_be_cut(22))
+@pytest.mark.parametrize("number", calls_that_may_be_cut(26))
 def test_a_delivery_that_breaks_off_anywhere_is_gone_on_with_and_doubles_nothing(alone, monkeypatch, number):
     stage = LeftStage(alone)
     stage.run.log_params({"width": 1})
     stage.tell(1, 5)
     stage.run.log_image(picture(), "dot")
     stage.run.log_table({"n": [1, 2]}, "table.json")
+    stage.run.log_inputs([DATASET])
+    stage.parent.log_reused("note", {"base": "sha256:0"})
     stage.end().die()
     cut = {"left": number}
     monkeypatch.setattr(delivery, "connect", lambda *place: cutting(cut, *place))
@@ -205,14 +213,9 @@ def test_a_delivery_that_breaks_off_anywhere_is_gone_on_with_and_doubles_nothing
         assert run.data.tags["mlflow.loggedArtifacts"] == '[{"path": "table.json", "type": "table"}]'
         table = json.loads(Path(client.download_artifacts(run.info.run_id, "table.json")).read_text("utf-8"))
         assert table["data"] == [[1], [2]]
-
-
-def cutting(cut, *place):
-    """The cutting client, once; what connects again finds nobody."""
-    if "left" not in cut:
-        raise ConnectionError("away")
-    client, experiment = connect(*place)
-    return CuttingClient(client, cut.pop("left")), experiment
+    found = {run.data.tags["stage"]: run for run in runs}
+    assert [each.dataset.name for each in found["sft"].inputs.dataset_inputs] == ["sft.parquet"]
+    assert found["reproduction"].data.tags["reused.base"] == "made elsewhere"
 
 
 def picture():
@@ -311,7 +314,7 @@ def test_the_next_stage_delivers_what_was_left_and_says_so(alone, monkeypatch, c
     monkeypatch.setattr(courier, "start", ThreadInsteadOfProcess)
     with stage_run("base", PARAMS, alone):
         pass
-    assert capsys.readouterr().err == "delivered to MLflow what was left: 1 journal (sft), 7 metrics\n"
+    assert capsys.readouterr().err == "delivered to MLflow what was left: 1 journal (sft), 14 metrics\n"
     assert by_stage(alone)["sft"].info.status == "KILLED"
     assert by_stage(alone)["base"].info.status == "FINISHED"
     assert list(alone.journal.iterdir()) == []

@@ -223,7 +223,7 @@ def test_a_full_disk_costs_part_of_the_tracking_and_not_the_run(paths, capsys, t
 
 
 def test_copies_that_find_no_room_cost_no_run(paths, capsys, monkeypatch, tmp_path):
-    def full(*_):
+    def full(*_, **__):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(Journal, "keep", full)

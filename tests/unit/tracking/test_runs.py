@@ -12,6 +12,7 @@ from minivlm.files import write_json
 from minivlm.paths import Paths
 from minivlm.tracking import NullRun, stage_run, stages
 from minivlm.tracking.results import Results
+from minivlm.tracking.run import Run
 from tests.unit.tracking.toys import PARAMS, by_stage, stored
 
 
@@ -144,6 +145,17 @@ def test_a_disabled_tracker_accepts_everything_and_writes_nothing(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("name", [name for name in vars(Run) if not name.startswith("_")])
+def test_a_disabled_tracker_has_whatever_a_run_has(name, tmp_path, monkeypatch):
+    """Also what is not written yet: with any arguments, and without a file."""
+    monkeypatch.chdir(tmp_path)
+    member = getattr(NullRun(), name)
+    for arguments in ((), ("a",), ({"a": 1}, 2)) if callable(member) else ():
+        assert member(*arguments) is None
+    assert callable(member) or not member
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_failure_before_the_stage_starts_ends_its_runs(paths, monkeypatch):
     def fail(root, stage):
         raise OSError("disk")
@@ -182,7 +194,8 @@ def test_results_that_an_earlier_process_has_told_are_told_again_word_for_word(p
         "later": [(0, 1.0)],
     }
     parent = by_stage(paths)["reproduction"].info.run_id
-    assert len(client.get_metric_history(parent, "sft.val_loss")) == 1
+    told = [(point.step, point.value) for point in client.get_metric_history(parent, "sft.val_loss")]
+    assert told == [(10, 2.0), (10, 1.5)]
 
 
 @pytest.mark.parametrize(

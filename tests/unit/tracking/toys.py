@@ -6,8 +6,11 @@ import threading
 import time
 from pathlib import Path
 
+import pytest
+
 from minivlm.config import load_params
-from minivlm.tracking import courier
+from minivlm.tracking import courier, stage_run
+from minivlm.tracking.backlog import deliver_left
 from minivlm.tracking.journal import Journal
 from minivlm.tracking.run import Run
 from minivlm.tracking.store import connect
@@ -18,6 +21,8 @@ PARAMS = load_params(ROOT / "params.yaml")
 
 class ThreadInsteadOfProcess:
     """Delivers as the courier's process does, without the seconds that a process takes to import MLflow."""
+
+    pid = None
 
     def __init__(self, journal, home, experiment):
         pipe, end = os.pipe()
@@ -84,8 +89,51 @@ class LeftStage:
     def end(self, status="FINISHED"):
         self.run.end(status)
         self.parent.end(status)
+        self.run.tell_models()
         return self
 
     def die(self):
         self.journal.close()
         return self.journal.path
+
+
+def started(paths, stage, key, params=PARAMS, does=lambda run: None):
+    """A stage that ran in the execution `key`, and did that."""
+    with stage_run(stage, params, paths, key=key) as run:
+        does(run)
+
+
+def sync(paths, **options):
+    return deliver_left(paths.journal, paths.tracking, PARAMS.tracking.experiment, **options)
+
+
+class CuttingClient:
+    """MLflow's client, whose call number `number` is carried out and never answered; nor is any after it."""
+
+    def __init__(self, client, number):
+        self._client, self._left = client, number
+
+    def __getattr__(self, name):
+        def call(*arguments, **options):
+            if self._left < 0:
+                raise ConnectionError("away")
+            self._left -= 1
+            answer = getattr(self._client, name)(*arguments, **options)
+            if self._left < 0:
+                raise ConnectionError("no answer")
+            return answer
+
+        return call
+
+
+def calls_that_may_be_cut(number, quick=4):
+    """Numbers of calls, of which every `quick`th is tested by default."""
+    return [pytest.param(n, marks=[] if n % quick == 1 else pytest.mark.slow) for n in range(number)]
+
+
+def cutting(cut, *place):
+    """The cutting client, once; what connects again finds nobody."""
+    if "left" not in cut:
+        raise ConnectionError("away")
+    client, experiment = connect(*place)
+    return CuttingClient(client, cut.pop("left")), experiment
