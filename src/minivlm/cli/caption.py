@@ -1,15 +1,26 @@
 """`minivlm caption`: what a model says of pictures, one line for each."""
 
 import json
+import os
+import stat
 import sys
+import time
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from minivlm.cli.encoding import as_typed
+
 
 def command(
-    pictures: Annotated[list[Path], typer.Argument(help="Pictures, and folders of pictures.")],
+    pictures: Annotated[
+        list[Path] | None,
+        typer.Argument(
+            help="Pictures, folders of pictures, patterns, or - for standard input.", show_default=False
+        ),
+    ] = None,
     model: Annotated[Path | None, typer.Option(help="A LLaVA directory; artifacts/sft/model by default.")] = None,
     question: Annotated[
         str | None, typer.Option(help="What is asked; evaluate.question_sft of params.yaml by default.")
@@ -18,28 +29,38 @@ def command(
     batch_size: Annotated[int, typer.Option(min=1, help="Pictures computed at once.")] = 8,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="A JSON object for each picture.")] = False,
+    speed: Annotated[bool, typer.Option(help="At the end, how fast it was, on standard error.")] = True,
 ) -> None:
     """Caption pictures: one line each, path and caption; a picture that cannot be read is named, the rest go on.
 
-    Exit code 2 when a picture could not be read, or when there is no model.
+    By standard input (-) comes one picture, or a list of paths, one a line. Exit code 2 when a picture could not
+    be read, or when there is no model.
     """
-    from minivlm.stage import one_line_errors
+    from minivlm.generation.finding import find_pictures
 
-    for stream in (sys.stdout, sys.stderr):  # Chinese, also under LC_ALL=C
-        stream.reconfigure(encoding="utf-8", errors="backslashreplace")  # type: ignore[union-attr]
-    with one_line_errors():
-        from minivlm.evaluation.caption_files import caption_files, find_pictures
-        from minivlm.evaluation.captions import load_model
-        from minivlm.paths import Paths
+    sources = find_pictures(pictures or [], sys.stdin.buffer.read)
+    from minivlm.generation.caption_files import caption_files
+    from minivlm.generation.loading import load_measured
+    from minivlm.generation.speed import Meter
+    from minivlm.paths import Paths
+    from minivlm.progress import Progress
 
-        paths = find_pictures(pictures)
-        loaded, processor = load_model(model or Paths().model("sft"), device)
-        asked = _default_question() if question is None else _as_typed(question)
-        faults = 0
-        for line in caption_files(
-            loaded, processor, paths, asked, batch_size=batch_size, max_new_tokens=max_new_tokens
-        ):
-            shown = _as_typed(str(line.picture))
+    loaded, processor, loading = load_measured(model or Paths().model("sft"), device)
+    asked = default_question() if question is None else as_typed(question)
+    meter, faults, start = Meter(), 0, time.perf_counter()
+    lines = caption_files(
+        loaded,
+        processor,
+        sources,
+        asked,
+        batch_size=batch_size,
+        max_new_tokens=max_new_tokens,
+        meter=meter,
+    )
+    bar = len(sources) > batch_size and sys.stderr.isatty() and _goes_to_a_file()
+    with Progress("caption", len(sources), "pictures") if bar else nullcontext() as progress:
+        for line in lines:
+            shown = as_typed(str(line.picture))
             if as_json:
                 typer.echo(json.dumps(line._asdict() | {"picture": shown}, ensure_ascii=False))
             elif line.error is None:
@@ -47,17 +68,28 @@ def command(
             else:
                 typer.echo(f"error: {shown}: {line.error}", err=True)
             faults += line.error is not None
+            if progress:
+                progress.advance(1)
+    seconds = time.perf_counter() - start
+    if speed:
+        parts = [f"{_pictures(len(sources))}, {len(sources) / seconds:.3g} a second", meter.shown()]
+        typer.secho(" · ".join(filter(None, [*parts, loading.shown()])), err=True, dim=True)
     if faults:
         raise typer.Exit(2)
 
 
-def _default_question() -> str:
+def default_question() -> str:
+    """What a sft model is asked where nothing else is said."""
     from minivlm.config import load_params
     from minivlm.paths import Paths
 
     return load_params(Paths().params).evaluate.question_sft
 
 
-def _as_typed(argument: str) -> str:
-    """An argument as UTF-8, which Python reads byte by byte under a C locale; what is none becomes U+FFFD."""
-    return argument.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+def _goes_to_a_file() -> bool:
+    """Whether standard output does; in a terminal or a pipe the lines themselves may show how far it is."""
+    return stat.S_ISREG(os.fstat(sys.stdout.fileno()).st_mode)
+
+
+def _pictures(count: int) -> str:
+    return f"{count:,} picture{'' if count == 1 else 's'}"

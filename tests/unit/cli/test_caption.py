@@ -10,7 +10,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from minivlm.cli.main import app
-from minivlm.evaluation.caption_files import printable
+from minivlm.generation.caption_files import printable
 from tests.numeric.original import Variant, write_variant
 from tests.unit.evaluation.toys import picture, write_llava
 
@@ -38,8 +38,9 @@ def run(*arguments):
     return result
 
 
-def caption(*arguments, model):
-    return run("caption", *arguments, "--model", model, "--question", QUESTION, "--max-new-tokens", 6)
+def caption(*arguments, model, speed=False):
+    asked = ("--question", QUESTION, "--max-new-tokens", 6)
+    return run("caption", *arguments, "--model", model, *asked, "--speed" if speed else "--no-speed")
 
 
 def test_one_line_for_each_picture_of_files_and_folders(model, pictures):
@@ -71,6 +72,31 @@ def test_json_has_an_object_for_each_picture(model, pictures):
     assert [line["error"] for line in found] == [None, "not a picture", None]
     assert found[0]["picture"] == str(pictures / "0.png") and isinstance(found[0]["caption"], str)
     assert found[1]["caption"] is None and result.exit_code == 2
+
+
+def test_how_fast_it_was_is_said_beside_the_captions(model, pictures):
+    plain = caption(pictures, model=model)
+    result = caption(pictures, model=model, speed=True)
+    assert result.stdout == plain.stdout and plain.stderr == ""
+    (line,) = result.stderr.splitlines()
+    for said in ("3 pictures, ", " a second", "first token ", "tokens/s", "model loaded in "):
+        assert said in line
+
+
+def test_no_picture_is_told_before_a_model_is_loaded(tmp_path):
+    result = run("caption", "--model", tmp_path / "none")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr.startswith("error: no pictures: name files") and result.stderr.count("\n") == 1
+
+
+def test_paths_and_pictures_come_by_standard_input(model, pictures):
+    files = [str(pictures / f"{i}.png") for i in range(3)]
+    arguments = ["caption", "-", "--json", "--no-speed", "--model", str(model), "--max-new-tokens", "6"]
+    listed = CliRunner().invoke(app, arguments, input="\n".join(files))
+    said = [json.loads(line) for line in listed.stdout.splitlines()]
+    assert [line["picture"] for line in said] == files
+    piped = CliRunner().invoke(app, arguments, input=(pictures / "1.png").read_bytes())
+    assert json.loads(piped.stdout) == said[1] | {"picture": "-"}
 
 
 def test_no_model_and_no_picture_areprintable(model, pictures, tmp_path):
@@ -117,7 +143,7 @@ def test_odd_pictures(model, tmp_path, file):
 
 
 def test_pictures_are_seen_upright(tmp_path):
-    from minivlm.evaluation.caption_files import read_picture
+    from minivlm.generation.caption_files import read_picture
 
     exif = Image.Exif()
     exif[0x0112] = 6  # lies on its left side

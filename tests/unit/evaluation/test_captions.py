@@ -6,8 +6,9 @@ import shutil
 import pytest
 
 from minivlm.errors import UserError
-from minivlm.evaluation.captions import caption_pictures, load_model
-from minivlm.evaluation.prompts import one_question
+from minivlm.generation.captions import caption_pictures
+from minivlm.generation.loading import load_model
+from minivlm.generation.prompts import one_question
 from tests.unit.evaluation.toys import picture
 
 QUESTION = "请详细描述这张图片。"

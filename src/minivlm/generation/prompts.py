@@ -12,9 +12,12 @@ transformers' processor.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 from minivlm.data.encoding import ChatEncoder
 from minivlm.errors import UserError
@@ -22,6 +25,10 @@ from minivlm.errors import UserError
 if TYPE_CHECKING:
     import torch
     from PIL import Image
+
+
+_encoders: WeakKeyDictionary[Any, ChatEncoder] = WeakKeyDictionary()
+"""Of each processor in use: making one takes milliseconds, a third of the time to a small model's first token."""
 
 
 @dataclass(frozen=True)
@@ -44,22 +51,59 @@ def build_prompt(processor: Any, messages: Sequence[Mapping[str, Any]], image_to
     "image"}` and `{"type": "text", "text": …}`. UserError when the template changes or drops a text.
     """
     plain = [{"role": message["role"], "content": _parts(message["content"])} for message in messages]
-    ids, pictures = ChatEncoder.of(processor).encode_prompt(plain, image_tokens)
+    if processor not in _encoders:
+        _encoders[processor] = ChatEncoder.of(processor)
+    ids, pictures = _encoders[processor].encode_prompt(plain, image_tokens)
     return Prompt(ids, pictures)
 
 
-def picture_features(model: Any, processor: Any, pictures: Sequence[Image.Image]) -> torch.Tensor:
-    """What the language model sees of each picture, (pictures, P, D), on the model's device.
+def room(model: Any, prompt_tokens: int, wanted: int = 1) -> int:
+    """How many tokens a prompt leaves an answer, at least the `wanted` ones; UserError when it leaves fewer.
+
+    Beyond its positions a model writes nonsense and says nothing of it.
+    """
+    positions: int | None = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    if positions is None:
+        return sys.maxsize
+    left = positions - prompt_tokens
+    if wanted <= left:
+        return left
+    if wanted > positions:
+        raise UserError(f"an answer of {wanted:,} tokens: the model has {positions:,} positions; take fewer")
+    if left < 1:
+        both, mend = "", "ask a shorter one, or begin anew with fewer pictures"
+    else:
+        both, mend = f", the answer up to {wanted:,}", "ask a shorter one, or take fewer for the answer"
+    raise UserError(
+        f"the question and its pictures take {prompt_tokens:,} tokens{both}, and the model has {positions:,} "
+        f"positions; {mend}"
+    )
+
+
+def picture_pixels(processor: Any, picture: Image.Image) -> torch.Tensor:
+    """A picture of any size as the vision tower takes it, (3, height, width), resized and normalised.
 
     Transparency is dropped first, as in training and in the original; transformers 5 would lay it on white.
     """
+    opaque = picture if picture.mode == "RGB" else picture.convert("RGB")
+    pixels: torch.Tensor = processor.image_processor(images=opaque, return_tensors="pt")["pixel_values"][0]
+    return pixels
+
+
+def picture_features(model: Any, processor: Any, pictures: Iterable[Image.Image]) -> torch.Tensor:
+    """What the language model sees of each picture, (pictures, P, D), on the model's device.
+
+    They are made small one after another: of those that an iterator decodes one is held. Of none: (0, 0, D).
+    """
     import torch
 
-    opaque = [picture.convert("RGB") for picture in pictures]
-    inputs = processor.image_processor(images=opaque, return_tensors="pt")
-    pixels = inputs["pixel_values"].to(model.device, model.dtype)  # (pictures, 3, height, width)
+    # map, and not a loop: nothing here holds a picture while the next one is decoded.
+    pixels = list(map(partial(picture_pixels, processor), pictures))  # (3, height, width) each
+    if not pixels:
+        return torch.empty(0, 0, model.get_input_embeddings().embedding_dim, device=model.device)
     with torch.inference_mode():
-        return torch.stack(list(model.get_image_features(pixel_values=pixels).pooler_output))
+        seen = model.get_image_features(pixel_values=torch.stack(pixels).to(model.device, model.dtype))
+        return torch.stack(list(seen.pooler_output))
 
 
 def embed(model: Any, prompts: Sequence[Prompt], features: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -84,10 +128,11 @@ def embed(model: Any, prompts: Sequence[Prompt], features: torch.Tensor) -> tupl
 
 
 def _parts(content: str | Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """The content as parts: a string is text alone. Half a surrogate pair becomes U+FFFD, as no UTF-8 holds it."""
+    """The content as parts: a string is text alone."""
     parts = [{"type": "text", "text": content}] if isinstance(content, str) else content
-    return [part | {"text": _whole(part["text"])} if part["type"] == "text" else part for part in map(dict, parts)]
+    return [part | {"text": whole(part["text"])} if part["type"] == "text" else part for part in map(dict, parts)]
 
 
-def _whole(text: str) -> str:
+def whole(text: str) -> str:
+    """Half a surrogate pair, which JSON can hold and UTF-8 cannot, as U+FFFD."""
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")

@@ -1,26 +1,61 @@
-"""Pictures to captions, by greedy decoding with a saved LLaVA directory.
-
-Model, processor and chat template are those of the directory. `B` pictures in a batch, `T` tokens of the prompt
-with its image tokens, `P` tokens of a picture, `D` width of the language model.
-"""
+"""A saved LLaVA directory → model and processor, ready to answer; what does not belong together is refused."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import gc
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from minivlm.device import resolve_device, resolve_precision
 from minivlm.errors import UserError
-from minivlm.evaluation.prompts import build_prompt, embed, one_question, picture_features
+from minivlm.generation.captions import caption_pictures
+from minivlm.generation.speed import duration
 from minivlm.token_ids import check_numbers
+
+if TYPE_CHECKING:
+    from minivlm.config.section import Precision
 
 _MOST_RESIZED = 4  # a picture's shorter edge over what the tower takes: 256 of 224 pixels is common
 
-if TYPE_CHECKING:
-    from PIL import Image
 
-    from minivlm.config.section import Precision
+class Loading(NamedTuple):
+    """Seconds until a model could answer: to import torch and transformers, and to read the model's files."""
+
+    imports: float
+    files: float
+
+    def shown(self) -> str:
+        """For people."""
+        return f"model loaded in {duration(self.files)}, after {duration(self.imports)} for torch and transformers"
+
+
+def load_measured(directory: Path, device: str = "cpu") -> tuple[Any, Any, Loading]:
+    """`load_model`, and what it took, for a command that has just begun and imported nothing heavy yet."""
+    start = time.perf_counter()
+    with _uncollected():
+        import torch  # noqa: F401
+        from transformers import AutoModelForImageTextToText, AutoProcessor, LlavaForConditionalGeneration  # noqa: F401
+
+        imported = time.perf_counter()
+        model, processor = load_model(directory, device)
+    return model, processor, Loading(imported - start, time.perf_counter() - imported)
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Without the garbage collector: a fifth of the time for imports is its looking at what they make, and none of
+    that is garbage. Nor is it looked at afterwards."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        if enabled:
+            gc.enable()
 
 
 def load_model(directory: Path, device: str = "cpu", precision: Precision = "fp32") -> tuple[Any, Any]:
@@ -49,7 +84,7 @@ def load_model(directory: Path, device: str = "cpu", precision: Precision = "fp3
 def load_processor(directory: Path, model: Any) -> Any:
     """The processor of a LLaVA directory; UserError when it is damaged, or not one of this model's.
 
-    Where no fingerprint tells, two blank pictures and a question do: they have to give the model what it takes.
+    Where no fingerprint tells, blank pictures and a question do: they have to give the model what it takes.
     """
     from PIL import Image
     from transformers import AutoProcessor
@@ -70,7 +105,8 @@ def load_processor(directory: Path, model: Any) -> Any:
         if len(processor.tokenizer) > known:
             raise ValueError(f"{len(processor.tokenizer)} tokens, and the model knows {known}")
         blank = [Image.new("RGB", (9, 8)), Image.new("RGB", (8, 9))]
-        caption_pictures(model, processor, blank, "?", batch_size=2, max_new_tokens=1)
+        pictures(images=blank, return_tensors="pt")  # the same shape for both, or an error
+        caption_pictures(model, processor, blank[:1], "?", batch_size=1, max_new_tokens=1)
     except Exception as error:
         # Whatever transformers, the tokenizer or the model makes of files that do not belong together.
         said = " ".join(str(error).split())[:300] or type(error).__name__
@@ -83,38 +119,3 @@ def load_processor(directory: Path, model: Any) -> Any:
 def _numbers(size: Any) -> list[int]:
     """The sides in a processor's `size` or `crop_size`."""
     return [int(value) for value in dict(size or {}).values() if value]
-
-
-def caption_pictures(
-    model: Any,
-    processor: Any,
-    pictures: Sequence[Image.Image],
-    question: str,
-    *,
-    batch_size: int,
-    max_new_tokens: int,
-) -> list[str]:
-    """One caption for each picture, in their order: greedy, hence the same on every run.
-
-    The vision tower sees each picture once; every further token costs one step over the key-value cache. A batch
-    stops when all its captions have ended. Special tokens in `question` are text.
-    """
-    import torch
-
-    captions: list[str] = []
-    for start in range(0, len(pictures), batch_size):
-        features = picture_features(model, processor, pictures[start : start + batch_size])  # (B, P, D)
-        # The same question makes prompts of the same length: nothing is padded, neither left nor right.
-        asked = build_prompt(processor, one_question(question), features.shape[1])
-        embeddings, mask = embed(model, [asked] * len(features), features)  # (B, T, D), (B, T)
-        with torch.inference_mode():
-            answers = model.generate(  # (B, new tokens)
-                inputs_embeds=embeddings,
-                attention_mask=mask,
-                do_sample=False,
-                num_beams=1,
-                use_cache=True,
-                max_new_tokens=max_new_tokens,
-            )
-        captions += processor.batch_decode(answers, skip_special_tokens=True)
-    return [caption.strip() for caption in captions]

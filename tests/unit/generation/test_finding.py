@@ -1,0 +1,85 @@
+"""What users name becomes pictures: files, folders, patterns, lists and pictures by standard input."""
+
+import io
+import os
+
+import pytest
+from PIL import Image
+
+from minivlm.data.validation.picture import FORMATS, MAX_PICTURE_BYTES
+from minivlm.errors import UserError
+from minivlm.generation.caption_files import PIPED
+from minivlm.generation.finding import find_pictures, is_picture
+from tests.unit.evaluation.toys import picture
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for name in ("b.png", "a.JPG", "[c].png", "中文 名.png", "notes.txt"):
+        (tmp_path / name).write_bytes(b"x")
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub" / "d.png").write_bytes(b"x")
+    return tmp_path
+
+
+def names(places, data=b""):
+    return [each if isinstance(each, bytes) else each.name for each in find_pictures(places, lambda most: data)]
+
+
+def test_files_stay_in_order_and_folders_and_patterns_go_by_name(folder):
+    assert names([folder / "b.png", folder, folder / "a.JPG"]) == [
+        *("b.png", "[c].png", "a.JPG", "b.png", "中文 名.png", "a.JPG")
+    ]
+    assert names([folder / "*.png"]) == ["[c].png", "b.png", "中文 名.png"]
+    assert names([folder / "**" / "*.png"]) == ["[c].png", "b.png", "d.png", "中文 名.png"]
+    assert names([folder / "[c].png"]) == ["[c].png"]  # a file of that name is no pattern
+
+
+@pytest.mark.parametrize("between", [b"\n", b"\r\n", b"\0"])
+def test_a_list_has_a_path_a_line_or_as_find_print0_writes_it(folder, between):
+    data = between.join(os.fsencode(folder / name) for name in ("b.png", "中文 名.png", "sub")) + between
+    assert names([PIPED], data) == ["b.png", "中文 名.png", "d.png"]
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_a_picture_that_is_piped_in_is_known_by_its_first_bytes(folder, kind):
+    stream = io.BytesIO()
+    picture(0).save(stream, kind)
+    assert names([folder / "b.png", PIPED], stream.getvalue()) == ["b.png", stream.getvalue()]
+
+
+@pytest.mark.parametrize("data", [b"BMW.jpg\nb", b"II.png", b"RIFF.webp", "图.png".encode(), b"a" * 40])
+def test_no_path_is_taken_for_a_picture(data):
+    assert not is_picture(data)
+
+
+@pytest.mark.parametrize(
+    ("places", "data", "said"),
+    [
+        ([], b"", "no pictures: name files, folders or patterns, or - for standard input"),
+        (["-"], b"", "neither a picture nor a path"),
+        (["-"], b" \n\n", "neither a picture nor a path"),
+        (["-", "-"], b"a", "which can be read once"),
+        (["nothing*.png"], b"", "no file matches this pattern"),
+        (["-"], bytes(1) * (MAX_PICTURE_BYTES + 1), "and no picture"),
+    ],
+)
+def test_nothing_found_is_said_in_one_line(folder, places, data, said):
+    from pathlib import Path
+
+    with pytest.raises(UserError, match=said) as error:
+        names([Path(place) for place in places], data)
+    assert "\n" not in str(error.value)
+
+
+def test_a_piped_picture_is_captioned_like_the_file(llava, tmp_path):
+    from minivlm.generation.caption_files import caption_files
+
+    picture(3).save(tmp_path / "a.png")
+    data = (tmp_path / "a.png").read_bytes()
+    lines = list(
+        caption_files(*llava, [tmp_path / "a.png", data, b"\xff\xd8\xff no"], "?", batch_size=3, max_new_tokens=5)
+    )
+    assert lines[0].caption == lines[1].caption and lines[1].picture == PIPED
+    assert lines[2].error == "not a picture"
+    assert Image.open(tmp_path / "a.png").size == (32, 32)
