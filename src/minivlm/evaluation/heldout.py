@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from minivlm.data.pictures import upright
-from minivlm.data.scenes.world import Truth
+from minivlm.data.scenes.world import Scene, Truth
 from minivlm.data.validation.picture import row_pictures
 from minivlm.errors import UserError
 
@@ -36,13 +36,17 @@ class Row:
 
 @dataclass(frozen=True)
 class Picture:
-    """One distinct picture; `id` is `split:number` of its first row, `truth` None where no scene is known."""
+    """One distinct picture; `id` is `split:number` of its first row, `truth` None where no scene is known.
+
+    `scene`: the scene as it was drawn, where the file says how (`minivlm.data.scenes.world.Scene`).
+    """
 
     id: str
     sha256: str
     content: bytes
     references: tuple[str, ...]
     truth: Truth | None
+    scene: Scene | None = None
 
     def decode(self) -> Image.Image:
         """The picture upright, as RGB."""
@@ -97,9 +101,11 @@ def read_heldout(table: Path, split: str, max_pictures: int, accepted: Iterable[
         rows_of[row.picture].append(row)
     pictures = []
     for key, i in position.items():
-        truth = Truth.from_json(json.loads(scenes[i])) if i in scenes else None
+        known = json.loads(scenes[i]) if i in scenes else {}
+        truth = Truth.from_json(known) if known else None
+        scene = _drawn(known) if known else None
         first = rows_of[i][0].number
-        pictures.append(Picture(f"{split}:{first}", key, content[i], references(rows_of[i]), truth))
+        pictures.append(Picture(f"{split}:{first}", key, content[i], references(rows_of[i]), truth, scene))
     return Heldout(split, pictures, rows)
 
 
@@ -114,6 +120,14 @@ def references(rows: list[Row]) -> tuple[str, ...]:
     answers = [(len(turns), turn["content"]) for turns in told for turn in turns[1:2]]
     single = [text for turns, text in answers if turns == 2]
     return tuple(dict.fromkeys(single or [text for _, text in answers]))
+
+
+def _drawn(scene: dict[str, Any]) -> Scene | None:
+    """The scene with the place of everything in it; None where the file tells less."""
+    try:
+        return Scene.from_json(scene)
+    except (LookupError, TypeError, ValueError):
+        return None
 
 
 def _picture(value: Any) -> bytes:

@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from minivlm.config.section import Precision
-from minivlm.evaluation.captions import caption_pictures, load_model
-from minivlm.evaluation.heldout import Heldout
+from minivlm.evaluation.attention import attention_report
+from minivlm.evaluation.heldout import Heldout, Picture
 from minivlm.evaluation.image_gap import image_gap
 from minivlm.evaluation.questions import ShownPicture
 from minivlm.evaluation.row_loss import RowLoss
 from minivlm.evaluation.scores import figures
+from minivlm.generation.captions import caption_pictures
+from minivlm.generation.loading import load_model
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -34,11 +36,13 @@ class Settings:
 
 @dataclass(frozen=True)
 class ModelRun:
-    """What one model wrote and earned: captions in the order of the pictures, figures by split."""
+    """What one model wrote and earned: captions in the order of the pictures, figures by split; `attention`: the
+    content of attention.json where it was asked for."""
 
     shown: list[str]
     captions: dict[str, list[str]]
     figures: dict[str, dict[str, Any]]
+    attention: dict[str, Any] | None = None
 
 
 def run_model(
@@ -49,8 +53,13 @@ def run_model(
     shown: Sequence[ShownPicture],
     settings: Settings,
     say: Callable[[str], None],
+    *,
+    look: bool = False,
 ) -> ModelRun:
-    """Caption and score with the model of `stage`; held-out pictures are all asked `question`."""
+    """Caption and score with the model of `stage`; held-out pictures are all asked `question`.
+
+    `look`: also tell what its words looked at in the shown pictures, and how well in `gap_pictures` of each split.
+    """
     model, processor = load_model(directory, settings.device, settings.precision)
 
     def caption(pictures: Sequence[Image.Image], text: str) -> list[str]:
@@ -69,6 +78,7 @@ def run_model(
         for i, answer in zip(asked, caption([shown[i].decode() for i in asked], text), strict=True):
             shown_captions[i] = answer
     captions, tree = {}, {}
+    sampled: list[tuple[Picture, str]] = []
     for heldout in splits:
         started = time.monotonic()
         images = [picture.decode() for picture in heldout.pictures]
@@ -76,6 +86,8 @@ def run_model(
         said = time.monotonic()
         some = heldout.sample(settings.gap_pictures)
         loss = RowLoss(model, processor, [picture.decode() for picture in some.pictures], settings.batch_size)
+        said_of = dict(zip((picture.id for picture in heldout.pictures), captions[heldout.split], strict=True))
+        sampled += [(picture, said_of[picture.id]) for picture in some.pictures]
         hashes = [picture.sha256 for picture in some.pictures]
         gap = image_gap(some.rows, [row.picture for row in some.rows], hashes, loss, settings.seed)
         tree[heldout.split] = figures(heldout, captions[heldout.split], gap, settings.seed)
@@ -83,4 +95,9 @@ def run_model(
             f"{stage} on {heldout.split}: {len(images)} captions in {said - started:.1f} s, "
             f"loss of {len(some.rows)} rows three times in {time.monotonic() - said:.1f} s"
         )
-    return ModelRun(shown_captions, captions, tree)
+    attention = None
+    if look:
+        started = time.monotonic()
+        attention = attention_report(stage, model, processor, shown, shown_captions, sampled, question)
+        say(f"{stage}: attention of the words of {len(sampled)} captions in {time.monotonic() - started:.1f} s")
+    return ModelRun(shown_captions, captions, tree, attention)

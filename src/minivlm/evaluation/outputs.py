@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from minivlm.evaluation.attention import dump
 from minivlm.evaluation.heldout import Heldout
 from minivlm.evaluation.model_run import ModelRun
 from minivlm.evaluation.questions import ShownPicture
@@ -13,7 +14,7 @@ from minivlm.evaluation.scores import flattened, rounded
 from minivlm.evaluation.tables import attributes_csv, captions_json, captions_markdown, samples_json
 from minivlm.files import read_json, write_json, write_text
 
-FILES = ("metrics.json", "captions.md", "captions.json", "samples.json", "attributes.csv")
+FILES = ("metrics.json", "captions.md", "captions.json", "samples.json", "attributes.csv", "attention.json")
 
 
 def write_outputs(
@@ -27,6 +28,7 @@ def write_outputs(
     write_json(folder / "captions.json", captions_json(shown, captions))
     write_json(folder / "samples.json", samples_json(splits, {stage: run.captions for stage, run in runs.items()}))
     write_text(folder / "attributes.csv", attributes_csv(metrics))
+    write_text(folder / "attention.json", dump(runs["sft"].attention or {}))
 
 
 def write_predictions(file: Path, runs: Mapping[str, ModelRun], splits: Sequence[Heldout]) -> None:
@@ -46,7 +48,7 @@ def log_outputs(tracker: Any, folder: Path, runs: Mapping[str, ModelRun], shown:
     for name in FILES:
         tracker.log_artifact(folder / name, "evaluate")
     for picture in shown:
-        tracker.log_image(picture.path, Path(picture.file).stem)
+        tracker.log_image(picture.path, f"pictures/{Path(picture.file).stem}")
     tracker.log_table(
         {
             "title": [picture.title for picture in shown],

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from minivlm.data.encoding import ChatEncoder
 from minivlm.evaluation.heldout import Row
-from minivlm.evaluation.prompts import picture_features
+from minivlm.generation.prompts import picture_features
 
 if TYPE_CHECKING:
     from PIL import Image

@@ -16,7 +16,8 @@ from minivlm.data.scenes.parse import parse_caption
 from minivlm.data.scenes.world import Truth
 from minivlm.evaluation.attributes import Judgement, judge
 from minivlm.evaluation.heldout import Heldout
-from minivlm.evaluation.questions import ShownPicture
+from minivlm.evaluation.questions import STAGES, ShownPicture
+from minivlm.markdown import cell, image, table
 
 SAMPLES = 20
 HEADER = ("图片", "Pretrain_vlm", "SFT_vlm")
@@ -26,19 +27,12 @@ def captions_markdown(
     pictures: Sequence[ShownPicture], captions: Mapping[str, Sequence[str]], folder: Path
 ) -> str:
     """The original's table, 图片 | Pretrain_vlm | SFT_vlm, with pictures by their path relative to `folder`."""
-    lines = [f"| {' | '.join(HEADER)} |", "| --- | --- | --- |"]
+    rows = []
     for i, picture in enumerate(pictures):
         source = Path(os.path.relpath(picture.path, folder)).as_posix()
-        image = f'<img src="{source}" alt="{_cell(picture.title)}" width="160">'
-        lines.append(f"| {image} | {_cell(captions['pretrain'][i])} | {_cell(captions['sft'][i])} |")
-    return "\n".join(lines) + "\n"
-
-
-def _cell(text: str) -> str:
-    """Text that stays inside one Markdown cell, and is never read as markup."""
-    for character, escaped in (("&", "&amp;"), ("<", "&lt;"), (">", "&gt;"), ('"', "&quot;"), ("|", "&#124;")):
-        text = text.replace(character, escaped)
-    return " ".join(text.split())
+        said = [cell(captions[stage][i]) for stage in STAGES]
+        rows.append([image(source, picture.title, width=160), *said])
+    return table(HEADER, rows, left=3)
 
 
 def captions_json(pictures: Sequence[ShownPicture], captions: Mapping[str, Sequence[str]]) -> list[dict[str, Any]]:

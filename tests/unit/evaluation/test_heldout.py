@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from minivlm.data.scenes.world import Group, Truth
+from minivlm.data.scenes.world import Group, Item, Scene, Truth
 from minivlm.errors import UserError
 from minivlm.evaluation.heldout import read_heldout
 from tests.unit.evaluation.toys import conversation, picture_bytes, write_table
@@ -88,6 +88,14 @@ def test_scenes_are_read_as_truth(tmp_path):
     heldout = read_heldout(path, "heldout", 10)
     assert heldout.has_truth
     assert heldout.pictures[0].truth == SCENE
+    assert heldout.pictures[0].scene is None, "it is not told where everything is"
+
+
+def test_a_scene_that_was_drawn_is_known_with_its_places(tmp_path):
+    item = Item(group=0, x=0.5, y=0.25, size=0.1, flip=False, variant=0.0)
+    drawn = Scene("day", "sea", (Group("bird", 1, "red"),), (item,), 0.5, 0.0, 0.0, 0.5, 0.5, 0.5, 1.0, 1)
+    path = write_table(tmp_path / "h.parquet", [(conversation("?", "x"), A, json.dumps(drawn.to_json()))])
+    assert read_heldout(path, "heldout", 10).pictures[0].scene == drawn
 
 
 def test_pictures_partly_without_scene_are_an_error(tmp_path):

@@ -5,22 +5,16 @@ import io
 import json
 import re
 from html.parser import HTMLParser
-from xml.etree import ElementTree
 
 import pytest
 from PIL import Image
 
-from minivlm.config import Prices
 from minivlm.errors import UserError
-from minivlm.evaluation.page.charts import bar_chart, line_chart, nice_ticks
+from minivlm.evaluation.page.captions import captions
+from minivlm.evaluation.page.document import STYLE
 from minivlm.evaluation.page.figures import attributes, cards, table
-from minivlm.evaluation.page.style import CSS
-from minivlm.evaluation.page.tables import captions, cost, data, duration
 from minivlm.evaluation.report import write_report
 from minivlm.paths import Paths
-from minivlm.training.cost_report import Spent, cost_report
-from minivlm.training.energy import Energy
-from minivlm.training.peaks import Peak
 from tests.unit.evaluation.toys import picture
 
 SCENE_TREE = {
@@ -39,15 +33,36 @@ METRICS = {"pretrain": {"heldout": SCENE_TREE}, "sft": {"heldout": SCENE_TREE, "
 
 
 class Outside(HTMLParser):
-    """Collects what a page loads or runs."""
+    """Collects what a page loads or runs, and what it says of its pictures and tables."""
 
-    def __init__(self):
+    def __init__(self, page):
         super().__init__()
-        self.loads, self.scripts = [], 0
+        self.loads, self.scripts, self.pictures, self.headings, self.ids = [], 0, [], [], []
+        self.feed(page)
 
     def handle_starttag(self, tag, attrs):
+        values = dict(attrs)
         self.loads += [value for name, value in attrs if name in ("src", "href", "srcset")]
         self.scripts += tag == "script"
+        if tag == "img":
+            self.pictures.append(values.get("alt"))
+        if tag == "svg" or values.get("role") == "img":
+            self.pictures.append(values.get("aria-label"))
+        if tag == "th":
+            self.headings.append(values.get("scope"))
+        self.ids += [values["id"]] if "id" in values else []
+
+
+class Tags(HTMLParser):
+    """Every tag of a page with the names of its attributes."""
+
+    def __init__(self, page):
+        super().__init__()
+        self.found = []
+        self.feed(page)
+
+    def handle_starttag(self, tag, attrs):
+        self.found.append((tag, [name for name, _ in attrs]))
 
 
 @pytest.fixture
@@ -73,19 +88,56 @@ def reports(tmp_path):
 
 def test_the_page_loads_nothing_from_outside_and_runs_nothing(reports):
     page = write_report(reports).read_text(encoding="utf-8")
-    outside = Outside()
-    outside.feed(page)
-    assert outside.loads and all(value.startswith("data:image/") for value in outside.loads)
+    outside = Outside(page)
+    assert outside.loads and all(value.startswith(("data:", "#")) for value in outside.loads)
     assert outside.scripts == 0
     assert "@import" not in page and not re.search(r"url\((?!['\"]?data:)", page)
     assert "&lt;script&gt;" in page
 
 
+BAD = '"><script>alert(1)</script><img src=x onerror=alert(2)><b title="'
+
+
+def spoilt(value):
+    """A report with every text in it made hostile; a name of a file, an attribute or a stage stays."""
+    kept = ("file", "attribute", "of", "true", "stated")
+    if isinstance(value, dict):
+        return {name: each if name in kept else spoilt(each) for name, each in value.items()}
+    if isinstance(value, list):
+        return [spoilt(each) for each in value]
+    return value + BAD if isinstance(value, str) else value
+
+
+def test_no_text_of_a_report_becomes_markup(reports):
+    folder = reports.reports("evaluate")
+    wrong = {"attribute": "colour", "true": "red", "stated": "blue", "of": "boat"}
+    entry = {
+        "file": "bird.png",
+        "title": "鸟",
+        "pretrain": {"question": "?", "caption": "蓝船", "mistakes": [wrong]},
+        "sft": {"question": "?", "caption": "一只鸟"},
+    }
+    sample = {"picture": "heldout:1", "references": ["鸟"], "pretrain": entry["pretrain"], "sft": entry["sft"]}
+    seen = {"file": "bird.png", "caption": "一只鸟", "region": [0, 0, 1, 1]}
+    look = {"layer": 1, "layers": 1, "grid": [1, 1], "picture_share": [0.5], "pictures": [seen]}
+    found = []
+    for change in (lambda value: value, spoilt):
+        told = {"captions": change([entry]), "samples": change([sample]), "attention": change(look)}
+        shown = told["attention"]["pictures"][0]
+        shown["words"] = [{"start": 2, "end": len(shown["caption"]), "weights": [0.5]}]  # the last one is chosen
+        for name, value in told.items():
+            (folder / f"{name}.json").write_text(json.dumps(value))
+        page = write_report(reports).read_text(encoding="utf-8")
+        found.append(Tags(page).found)
+    assert found[0] == found[1], "tags and attributes are those of harmless reports"
+    assert page.count("&lt;script&gt;") >= 10 and page.count('class="look"') == 1
+
+
 def test_the_style_sheet_is_sound():
-    assert CSS.count("{") == CSS.count("}")
-    assert all(line.count('"') % 2 == 0 for line in CSS.splitlines()), "a string over two lines voids its rule"
-    used, defined = set(re.findall(r"var\((--[a-z-]+)\)", CSS)), set(re.findall(r"(--[a-z-]+):", CSS))
-    assert used == defined
+    assert STYLE.count("{") == STYLE.count("}")
+    assert all(line.count('"') % 2 == 0 for line in STYLE.splitlines()), "a string over two lines voids its rule"
+    used, defined = set(re.findall(r"var\((--[a-z-]+)\)", STYLE)), set(re.findall(r"(--[a-z-]+):", STYLE))
+    assert used <= defined
 
 
 def test_large_pictures_are_embedded_small(reports):
@@ -129,31 +181,6 @@ def test_the_table_holds_only_figures_that_were_measured():
     assert "Attribute recall" not in shown
 
 
-def test_charts_are_well_formed_and_say_what_they_show():
-    for chart in (
-        line_chart([(1, 2.0), (2, 1.0)], [(2, 1.5)], "sft", 'loss "falls" & ends'),
-        bar_chart({"sky": {"sft": (0.5, 0.25)}}, 'sky "half" & more'),
-    ):
-        root = ElementTree.fromstring(chart)
-        assert root.get("role") == "img" and "&" in root.get("aria-label")
-    assert line_chart([], [(1, float("nan"))], "sft", "") == ""
-
-
-def test_a_bar_is_as_long_as_its_share():
-    bars = ElementTree.fromstring(bar_chart({"sky": {"sft": (0.25, 0.1)}}, "")).findall("rect")
-    track, bar, tick = bars
-    assert float(bar.get("width")) == pytest.approx(0.25 * float(track.get("width")), abs=0.1)
-    assert float(tick.get("x")) == pytest.approx(70 + 0.1 * float(track.get("width")) - 1, abs=0.1)
-
-
-@pytest.mark.parametrize(("low", "high"), [(0, 1), (0.43, 3.7), (2.0, 2.0), (0, 0), (1234, 98765), (-1, 1)])
-def test_ticks_are_few_and_enclose_the_values(low, high):
-    ticks = nice_ticks(low, high)
-    assert ticks[0] <= low and ticks[-1] >= high
-    assert 2 <= len(ticks) <= 8
-    assert ticks == sorted(set(ticks))
-
-
 def test_captions_of_scenes_list_what_is_wrong():
     said = {
         "caption": "两只蓝船",
@@ -169,74 +196,66 @@ def test_captions_of_scenes_list_what_is_wrong():
     }
     right = {"caption": "两只红船", "mistakes": []}
     shown = captions([{"file": "x", "title": "船", "pretrain": said, "sft": right}], {})
-    assert "colour of boat: blue, not red" in shown
-    assert "sky not mentioned: day" in shown and "number of boat not mentioned: 3" in shown
-    assert "house is not there" in shown and "bird not mentioned" in shown
+    assert "✗ colour of the boat: said blue, is red" in shown
+    assert "sky: not mentioned, is day" in shown and "number of boats: not mentioned, is 3" in shown
+    assert "house: not in the picture" in shown and "bird: not mentioned" in shown
+    assert '<mark title="colour of the boat: said blue, is red">蓝船</mark>' in shown
     assert "number of house" not in shown and "colour of bird" not in shown, "said once for the whole thing"
-    assert shown.count("all right") == 1
+    assert shown.count("✓ all facts right") == 1
 
 
-def test_data_are_shown_as_people_read_them():
-    validation = {
-        "pretrain": {"present": True, "rows": 12000, "accepted": 11999, "rejected": 1, "expectations": []}
-    }
-    assert "11,999" in data(validation, {"pretrain.tokens": 812344.0})
-    assert "812,344" in data(validation, {"pretrain.tokens": 812344.0})
+def test_every_picture_has_an_alternative_and_every_heading_of_a_table_a_scope(reports):
+    outside = Outside(write_report(reports).read_text(encoding="utf-8"))
+    assert len(outside.pictures) >= 3 and all(outside.pictures)
+    assert outside.headings and set(outside.headings) == {"row", "col"}
 
 
-def cost_of(**changes):
-    """cost.json of a stage on a CPU without a meter."""
-    energy = Energy(None, None, "no energy meter of the processor: /sys has no RAPL package")
-    spent = Spent(125.2, 10, 500, 9000, 10000, 8 * 10**12, 10**12, 0, 20, "bf16")
-    prices = Prices(currency="CNY", cpu_hour=0.2, gpu_hour={"RTX 4090": 1.88})
-    values = {"device_name": "AMD <EPYC>", "prices": prices, "peak": Peak(2e11, "measured here"), "energy": energy}
-    return cost_report(spent, **(values | {"memory": {"process": 3 << 30}} | changes))
+def test_the_contents_lead_to_every_section_and_no_section_is_empty(reports):
+    page = write_report(reports).read_text(encoding="utf-8")
+    outside = Outside(page)
+    titled = re.findall(r'<section id="([a-z]+)"><h2>', page)
+    assert [value[1:] for value in outside.loads if value.startswith("#")] == titled
+    assert {"captions", "scores", "loss"} <= set(titled)
+    for section in re.findall(r"<section.*?</section>", page, re.DOTALL):
+        bare = re.sub(r"<h2>.*?</h2>(<p class=\"note\">.*?</p>)?", "", section, count=1)
+        assert len(re.sub(r"<[^>]*>", "", bare).strip()) > 10, section[:100]
 
 
-def test_cost_is_shown_with_its_projections_and_why_energy_is_missing():
-    shown = cost({"sft": cost_of()})
-    for text in ("2 min 5 s", "AMD &lt;EPYC&gt;", "0.007 CNY", "not measured", "has no RAPL package", "9 TFLOP",
-                 "10.0%", "3.00 GiB", "measured here", "on an RTX 3090", "on an H200"):  # fmt: skip
-        assert text in shown, text
-    there = cost_of()["projected"]["RTX 4090"]
-    assert f"{duration(there['seconds_low'])} to {duration(there['seconds_high'])}" in shown
-
-
-def test_measured_energy_and_a_gpus_memory_are_shown():
-    memory = {"process": 1 << 30, "gpu_allocated": 2 << 30, "gpu_reserved": 5 << 30}
-    shown = cost(
-        {
-            "sft": cost_of(
-                energy=Energy(12_520.0, "NVML: total energy counter of 1 GPU board", seconds=125.2), memory=memory
-            )
-        }
-    )
-    assert "12.5 kJ<small>100 W on average" in shown and "NVML" in shown and "GPU 5.00 GiB" in shown
-
-
-def test_the_base_shows_both_of_its_trainings():
-    part = {"samples_per_second": 321.0, "tokens_per_second": 4.0, "padding_share": 0.25}
-    base = {key: value for key, value in cost_of().items() if key not in part}
-    shown = cost({"base": base | {"parts": {"vision_tower": part, "llm": part}}, "sft": cost_of()})
-    assert "vision tower 321" in shown and "language model 25.0%" in shown
-    assert shown.index(">Base<") < shown.index(">SFT<")
-
-
-def test_a_cost_of_an_older_version_is_left_out():
-    assert cost({"pretrain": {"device": "CPU", "seconds": 1.0}}) == ""
-    assert ">Pretrain<" not in cost({"pretrain": {"device": "CPU"}, "sft": cost_of()})
+def test_chinese_is_said_to_be_chinese_and_english_english(reports):
+    page = write_report(reports).read_text(encoding="utf-8")
+    assert '<html lang="en">' in page
+    assert re.search(r'<table lang="zh-CN">.*?一只鸟.*?</table>', page, re.DOTALL)
 
 
 @pytest.mark.parametrize(
-    ("seconds", "said"),
+    ("file", "content", "section"),
     [
-        (0.0004, "under 1 ms"),
-        (0.042, "42 ms"),
-        (0.42, "0.4 s"),
-        (48.3, "48 s"),
-        (59.9, "60 s"),
-        (4800, "1 h 20 min"),
+        ("reports/evaluate/captions.json", "[{", "captions"),
+        ("reports/evaluate/captions.json", '[{"file": "bird.png"}]', "captions"),
+        ("reports/evaluate/attention.json", '{"pictures": [{"file": "bird.png"}]}', "attention"),
+        ("reports/evaluate/attention.json", "[]", "attention"),
+        ("reports/sft/loss.csv", "step,loss\nten,3.5\n", "loss"),
+        ("reports/sft/loss.csv", b"\xff\xfe", "loss"),
+        ("reports/validate/sft.json", '{"rows": 9, "expectations": 3}', "data"),
+        ("reports/tokenize/metrics.json", '{"sft": {"rows": 3}}', "data"),
+        ("reports/sft/cost.json", '{"energy": 3, "hours": "1"}', "cost"),
+        ("dvc.yaml", "stages: [", "pipeline"),
+        ("artifacts/download/heldout.parquet", "no Parquet", None),
+        ("data/eval_images/bird.png", b"\x89PNG", None),
     ],
 )
-def test_durations_are_said_in_words(seconds, said):
-    assert duration(seconds) == said
+def test_what_is_damaged_is_left_out_with_a_line_and_the_rest_is_shown(reports, capsys, file, content, section):
+    path = reports.root / file
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    page = write_report(reports).read_text(encoding="utf-8")
+    ids = Outside(page).ids
+    assert section not in ids and {"figures", "scores", "captions", "loss"} - {section} <= set(ids)
+    said = capsys.readouterr().out
+    assert "left out of the page" in said and "Traceback" not in said and "Left out: " in page
+
+
+def test_damaged_metrics_are_one_clear_line(reports):
+    (reports.reports("evaluate") / "metrics.json").write_text("{")
+    with pytest.raises(UserError, match=r"metrics\.json: damaged"):
+        write_report(reports)

@@ -8,7 +8,7 @@ import pytest
 
 from minivlm.evaluation.page import benchmarks
 from minivlm.evaluation.page.style import CSS
-from minivlm.evaluation.report import results, write_report
+from minivlm.evaluation.report import write_report
 from minivlm.paths import Paths
 
 ABOUT = {
@@ -136,7 +136,13 @@ def test_the_page_shows_what_lies_in_results(tmp_path):
 
 @pytest.mark.parametrize("text", ['{"pretrain": {"rat', '{"pretrain": {"ratio": 3}}', "[]", '{"sft": null}'])
 def test_a_damaged_file_is_named_and_left_out_of_the_page(tmp_path, capsys, text):
-    (tmp_path / "step.json").write_text(text)
-    (tmp_path / "step_gpu.json").write_text(json.dumps(STEP))
-    assert results(tmp_path) == {"step_gpu": STEP}
-    assert "step.json: damaged" in capsys.readouterr().out
+    paths, folder = Paths(tmp_path), tmp_path / "benchmarks" / "results"
+    folder.mkdir(parents=True)
+    paths.reports("evaluate").mkdir(parents=True)
+    (paths.reports("evaluate") / "metrics.json").write_text("{}")
+    (folder / "step_gpu.json").write_text(json.dumps(STEP))
+    (folder / "step.json").write_text(text)
+    page = write_report(paths).read_text(encoding="utf-8")
+    assert "<h2>Benchmarks</h2>" in page and page.count("SFT, 12.3x") == 1
+    assert "benchmarks/results/step.json: damaged" in capsys.readouterr().out
+    assert "Left out: benchmarks/results/step.json: damaged" in page

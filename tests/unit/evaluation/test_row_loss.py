@@ -5,10 +5,10 @@ import json
 import pytest
 
 from minivlm.data.encoding import ChatEncoder
-from minivlm.evaluation.captions import load_model
 from minivlm.evaluation.heldout import Row
 from minivlm.evaluation.row_loss import RowLoss, encode
 from minivlm.files import read_json, write_json
+from minivlm.generation.loading import load_model
 from minivlm.paths import project_root
 from tests.unit.evaluation.toys import conversation, picture
 

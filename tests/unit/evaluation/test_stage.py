@@ -7,8 +7,10 @@ import pytest
 
 from minivlm.config import load_params
 from minivlm.errors import UserError
-from minivlm.evaluation.captions import caption_pictures, load_model
+from minivlm.evaluation.outputs import FILES
 from minivlm.files import read_json
+from minivlm.generation.captions import caption_pictures
+from minivlm.generation.loading import load_model
 from minivlm.paths import Paths
 from minivlm.stage import StageRun
 from minivlm.tracking import NullRun
@@ -30,6 +32,9 @@ class Recorder(NullRun):
 
     def log_artifact(self, path, folder=""):
         self.artifacts.append(path.name)
+
+    def log_model(self, candidate):
+        self.artifacts.append(candidate.directory.name)
 
     def log_image(self, image, name):
         self.images.append(name)
@@ -77,7 +82,7 @@ def outputs(paths) -> dict[str, bytes]:
 def test_the_stage_writes_its_files_and_the_same_bytes_again(ready):
     evaluate(ready)
     first = outputs(ready)
-    assert set(first) == {"metrics.json", "captions.md", "captions.json", "samples.json", "attributes.csv"}
+    assert set(first) == set(FILES)
     shutil.rmtree(ready.reports("evaluate"))
     evaluate(ready)
     assert outputs(ready) == first
@@ -98,10 +103,14 @@ def test_figures_follow_the_contract_and_rejected_rows_are_not_scored(ready):
 def test_figures_pictures_and_captions_are_logged(ready):
     tracker = evaluate(ready)
     assert "sft.heldout.image_gap" in tracker.metrics
-    assert tracker.images == ["0", "1", "2"]
+    assert tracker.images == ["pictures/0", "pictures/1", "pictures/2"]
     assert {len(cells) for cells in tracker.table.values()} == {3}
     assert {"pretrain caption", "sft caption"} < set(tracker.table)
-    assert {"metrics.json", "captions.md"} <= set(tracker.artifacts)
+    assert {"metrics.json", "captions.md", "index.html"} <= set(tracker.artifacts)
+
+
+def test_the_model_is_offered_last_when_all_that_may_fail_is_done(ready):
+    assert evaluate(ready).artifacts[-2:] == ["index.html", "model"]
 
 
 def test_each_picture_is_asked_its_own_question(ready):
@@ -115,7 +124,7 @@ def test_each_picture_is_asked_its_own_question(ready):
 def test_the_report_shows_the_captions_of_both_stages(ready):
     tracker = evaluate(ready)
     page = (ready.reports("evaluate").parent / "index.html").read_text(encoding="utf-8")
-    assert page.count("data:image/png;base64,") == 3
+    assert page.count('<figure><img src="data:image/png;base64,') == 3
     assert "CIDEr-D" in page
     table = (ready.reports("evaluate") / "captions.md").read_text(encoding="utf-8")
     assert len(table.splitlines()) == 2 + 3

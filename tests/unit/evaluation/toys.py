@@ -129,3 +129,17 @@ def write_llava(directory: Path, seed: int = 0) -> Path:
     model.save_pretrained(directory)
     processor.save_pretrained(directory)
     return directory
+
+
+def cost_of(**changes):
+    """cost.json of a stage on a CPU without a meter."""
+    from minivlm.config import Prices
+    from minivlm.training.cost_report import Spent, cost_report
+    from minivlm.training.energy import Energy
+    from minivlm.training.peaks import Peak
+
+    energy = Energy(None, None, "no energy meter of the processor: /sys has no RAPL package")
+    spent = Spent(125.2, 10, 500, 9000, 10000, 8 * 10**12, 10**12, 0, 20, "bf16")
+    prices = Prices(currency="CNY", cpu_hour=0.2, gpu_hour={"RTX 4090": 1.88})
+    values = {"device_name": "AMD <EPYC>", "prices": prices, "peak": Peak(2e11, "measured here"), "energy": energy}
+    return cost_report(spent, **(values | {"memory": {"process": 3 << 30}} | changes))

@@ -12,6 +12,8 @@ from typing import Any
 
 from minivlm.evaluation.page.charts import HEIGHT, LEFT, RIGHT, TOP, WIDTH, nice_ticks, svg
 from minivlm.evaluation.page.figures import STAGES
+from minivlm.evaluation.page.html import Row, card, key, panels, table
+from minivlm.evaluation.page.numbers import short
 
 Values = Mapping[str, Any]
 
@@ -24,7 +26,7 @@ PARTS = {
 }
 SERIES = {"validate": "validate", "tokenize": "tokenize", "train": "40 steps of training"}
 SIDES = {"ours": "this project", "reference": "plain reference"}
-_BOTTOM = 40  # units below a line chart, for its axis
+_BOTTOM = 46  # units below a line chart, for its axis
 
 CSS = """
 :root { --part-decode: #8a6d00; --part-tower: #0072b2; --part-llm_forward: #00876a; --part-backward: #c04a00;
@@ -34,15 +36,19 @@ CSS = """
     --part-optimizer: #dd9ac5; }
 }
 i.decode { background: var(--part-decode); } svg rect.decode { fill: var(--part-decode); }
-i.tower, i.validate { background: var(--part-tower); } svg rect.tower { fill: var(--part-tower); }
-i.llm_forward, i.tokenize { background: var(--part-llm_forward); }
+i.tower { background: var(--part-tower); } svg rect.tower { fill: var(--part-tower); }
+i.llm_forward { background: var(--part-llm_forward); }
 svg rect.llm_forward { fill: var(--part-llm_forward); }
-i.backward, i.train { background: var(--part-backward); } svg rect.backward { fill: var(--part-backward); }
+i.backward { background: var(--part-backward); } svg rect.backward { fill: var(--part-backward); }
 i.optimizer { background: var(--part-optimizer); } svg rect.optimizer { fill: var(--part-optimizer); }
 i.reference { background: var(--soft); } svg rect.reference { fill: var(--soft); }
 svg .validate.line, svg .validate.dot { stroke: var(--part-tower); }
 svg .tokenize.line, svg .tokenize.dot { stroke: var(--part-llm_forward); }
 svg .train.line, svg .train.dot { stroke: var(--part-backward); }
+svg .tokenize.line { stroke-dasharray: 9 4; } svg .train.line { stroke-dasharray: 2 4; }
+.key i.validate.line { border-color: var(--part-tower); }
+.key i.tokenize.line { border-color: var(--part-llm_forward); border-top-style: dashed; }
+.key i.train.line { border-color: var(--part-backward); border-top-style: dotted; }
 """
 
 
@@ -51,18 +57,18 @@ def section(results: Mapping[str, Values]) -> str:
     rows = results.get("rows", {})
     # Of a training a few steps are measured, however many rows there are: it has no rows a second.
     read = {name: values for name, values in rows.items() if name != "train"}
-    panels = []
+    shown = []
     for step in (results.get(name, {}) for name in ("step", "step_gpu")):
-        panels.append(_panel("Samples a second", speeds(step), step))
-        panels.append(_panel("Where a step's time goes", parts(step), step))
-    panels += [
+        shown.append(_panel("Samples a second", speeds(step), step))
+        shown.append(_panel("Where a step's time goes", parts(step), step))
+    shown += [
         _panel("Rows a second", lines(read, "rows_per_second", "rows a second", 1), rows),
         _panel("Peak memory, MiB", lines(rows, "peak_memory_bytes", "MiB at the peak", 1 << 20), rows),
         _panel("Rows loaded a second", loader(results.get("loader", {})), results.get("loader", {})),
         _panel("Answers", generation(results.get("generation", {})), results.get("generation", {})),
         _panel("Nothing to do: dvc repro", repro(results.get("repro", {})), results.get("repro", {})),
     ]
-    return f'<div class="panels">{"".join(panels)}</div>' if any(panels) else ""
+    return panels(shown)
 
 
 def speeds(step: Values) -> str:
@@ -79,19 +85,19 @@ def speeds(step: Values) -> str:
         shapes.append(f'<text class="name" x="0" y="{top + bar + 5:.1f}">{name}, {ratio}</text>')
         for kind, value in zip((stage, "reference"), values, strict=True):
             width = max(span * value / max(values), 1.0)
-            title = f"<title>{SIDES.get(kind, SIDES['ours'])}: {_short(value)} samples a second</title>"
+            title = f"<title>{SIDES.get(kind, SIDES['ours'])}: {short(value)} samples a second</title>"
             shapes.append(
                 f'<rect class="{kind}" x="{left}" y="{top}" width="{width:.1f}" height="{bar}" rx="2">'
                 f"{title}</rect>"
-                f'<text class="value" x="{left + width + 8:.1f}" y="{top + 13}">{_short(value)}</text>'
+                f'<text class="value" x="{left + width + 8:.1f}" y="{top + 13}">{short(value)}</text>'
             )
             top += bar + 3
         top += 20
     if not shapes:
         return ""
     ours = {stage: f"{SIDES['ours']}, {name}" for stage, name in STAGES.items() if stage in step}
-    key = _key(ours | {"reference": SIDES["reference"]})
-    return key + svg(WIDTH, top - 18, shapes, f"Samples a second. {'; '.join(said)}.")
+    legend = key(ours | {"reference": SIDES["reference"]})
+    return legend + svg(WIDTH, top - 18, shapes, f"Samples a second. {'; '.join(said)}.")
 
 
 def parts(step: Values) -> str:
@@ -112,12 +118,12 @@ def parts(step: Values) -> str:
                     f"<title>{said}</title></rect>"
                 )
                 x += width
-            shapes.append(f'<text class="value" x="{left + span + 8}" y="{top + 13}">{_short(whole)} ms</text>')
+            shapes.append(f'<text class="value" x="{left + span + 8}" y="{top + 13}">{short(whole)} ms</text>')
             top += bar + 8
         top += 6
     if not shapes:
         return ""
-    return _key(PARTS) + svg(WIDTH, top - 10, shapes, "Share of each part in the time of a sample.")
+    return key(PARTS) + svg(WIDTH, top - 10, shapes, "Share of each part in the time of a sample.")
 
 
 def lines(rows: Values, figure: str, unit: str, divisor: float) -> str:
@@ -142,20 +148,20 @@ def lines(rows: Values, figure: str, unit: str, divisor: float) -> str:
         shapes.append(
             f'<line class="grid" x1="{left}" x2="{WIDTH - RIGHT}" y1="{y(tick):.1f}" y2="{y(tick):.1f}"/>'
         )
-        shapes.append(f'<text x="{left - 8}" y="{y(tick) + 4:.1f}" text-anchor="end">{_short(tick)}</text>')
+        shapes.append(f'<text x="{left - 8}" y="{y(tick) + 4:.1f}" text-anchor="end">{short(tick)}</text>')
     for count in sorted({point[0] for point in everything}):
-        shapes.append(f'<text x="{x(count):.1f}" y="{HEIGHT - 20}" text-anchor="middle">{count:,.0f}</text>')
+        shapes.append(f'<text x="{x(count):.1f}" y="{HEIGHT - 22}" text-anchor="middle">{count:,.0f}</text>')
     shapes.append(f'<text x="{(left + WIDTH) / 2}" y="{HEIGHT - 3}" text-anchor="middle">rows</text>')
     for name, points in series.items():
         path = " ".join(f"{x(a):.1f},{y(b):.1f}" for a, b in points)
         shapes.append(f'<polyline class="line {name}" points="{path}"/>')
         for count, value in points:
-            title = f"<title>{SERIES[name]}, {count:,.0f} rows: {_short(value)} {unit}</title>"
+            title = f"<title>{SERIES[name]}, {count:,.0f} rows: {short(value)} {unit}</title>"
             shapes.append(
                 f'<circle class="dot {name}" cx="{x(count):.1f}" cy="{y(value):.1f}" r="4">{title}</circle>'
             )
-    key = _key({name: label for name, label in SERIES.items() if series[name]})
-    return key + svg(WIDTH, HEIGHT, shapes, f"{unit} over the number of rows.")
+    legend = key({f"{name} line": label for name, label in SERIES.items() if series[name]})
+    return legend + svg(WIDTH, HEIGHT, shapes, f"{unit} over the number of rows.")
 
 
 def loader(values: Values) -> str:
@@ -173,18 +179,18 @@ def loader(values: Values) -> str:
         shapes.append(
             f'<text class="name" x="0" y="{top + 12}">{said}</text>'
             f'<rect class="{row["stage"]}" x="{left}" y="{top}" width="{width:.1f}" height="{bar}" rx="2">'
-            f"<title>{said}: {_short(row['rows_per_second'])} rows a second</title></rect>"
+            f"<title>{said}: {short(row['rows_per_second'])} rows a second</title></rect>"
         )
         if consumed := row["consumed_per_second"]:
             place = left + span * consumed / most - 1
             shapes.append(f'<rect class="tick" x="{place:.1f}" y="{top - 2}" width="2.5" height="{bar + 4}"/>')
         shapes.append(
-            f'<text class="value" x="{left + span + 10}" y="{top + 12}">{_short(row["rows_per_second"])}</text>'
+            f'<text class="value" x="{left + span + 10}" y="{top + 12}">{short(row["rows_per_second"])}</text>'
         )
         top += bar + 6
     ticked = any(row["consumed_per_second"] for row in measured)
-    key = '<div class="key"><span><i class="tick"></i>what a training step consumes</span></div>' if ticked else ""
-    return key + svg(WIDTH, top, shapes, "Rows that the loader makes a second, by worker processes.")
+    legend = key({"tick": "what a training step consumes"}) if ticked else ""
+    return legend + svg(WIDTH, top, shapes, "Rows that the loader makes a second, by worker processes.")
 
 
 def repro(values: Values) -> str:
@@ -193,26 +199,26 @@ def repro(values: Values) -> str:
         return ""
     shares = sorted(values.get("parts", ()), key=lambda row: -row["share"])
     named = ", ".join(f"{escape(row['part'])} {row['share']:.0%}" for row in shares if row["share"] >= 0.01)
-    figure = f'<div class="figure">{_short(values["seconds"])} <small>s</small></div>'
+    figure = f'<div class="figure">{short(values["seconds"])} <small>s</small></div>'
     return figure + (f"<div>{named}</div>" if named else "")
 
 
 def generation(values: Values) -> str:
     """Time to the first token and tokens a second, by model, batch and cache."""
-    cells = [
-        f"<tr><th>{escape(str(row['model']))}</th><td class=number>{row['batch']}</td>"
-        f"<td>{'on' if row['cache'] else 'off'}</td>"
-        f"<td class=number>{_short(1000 * row['first_token_seconds'])}</td>"
-        f"<td class=number>{_short(row['tokens_per_second'])}</td></tr>"
+    rows = [
+        Row(
+            escape(str(row["model"])),
+            [
+                str(row["batch"]),
+                "on" if row["cache"] else "off",
+                short(1000 * row["first_token_seconds"]),
+                short(row["tokens_per_second"]),
+            ],
+        )
         for row in values.get("models", ())
     ]
-    if not cells:
-        return ""
-    head = (
-        '<tr><th>model</th><th class="number">pictures</th><th>cache</th>'
-        '<th class="number">first token, ms</th><th class="number">tokens/s</th></tr>'
-    )
-    return f'<div class="scroll"><table><thead>{head}</thead><tbody>{"".join(cells)}</tbody></table></div>'
+    columns = ("pictures", "cache", "first token, ms", "tokens/s")
+    return table("model", columns, rows, caption="Speed of answers") if rows else ""
 
 
 def machine(values: Values) -> str:
@@ -228,25 +234,9 @@ def machine(values: Values) -> str:
 
 
 def _panel(title: str, content: str, values: Values) -> str:
-    if not content:
-        return ""
-    return (
-        f'<div class="card"><h3>{escape(title)}</h3>{content}<p class="note">{escape(machine(values))}</p></div>'
-    )
+    return card(content, title, escape(machine(values)))
 
 
 def _points(measured: Sequence[Values], figure: str, divisor: float) -> list[tuple[float, float]]:
     found = [(row["rows"], row[figure] / divisor) for row in measured if row.get(figure) is not None]
     return sorted((float(a), b) for a, b in found if a > 0 and math.isfinite(b))
-
-
-def _key(names: Mapping[str, str]) -> str:
-    items = "".join(f'<span><i class="{kind}"></i>{escape(name)}</span>' for kind, name in names.items())
-    return f'<div class="key">{items}</div>'
-
-
-def _short(value: float) -> str:
-    """Three digits: 0.183, 12.4, 4,321."""
-    if value and abs(value) < 0.01:
-        return f"{value:.2g}"
-    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"

@@ -4,22 +4,36 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from html import escape
 
 Points = Sequence[tuple[float, float]]
 
 WIDTH, HEIGHT = 520, 260
-LEFT, RIGHT, TOP, BOTTOM = 42, 12, 12, 38  # margins in units of the viewBox
+LEFT, RIGHT, TOP, BOTTOM = 48, 12, 12, 42  # margins in units of the viewBox
 
 
-def line_chart(training: Points, validation: Points, kind: str, description: str) -> str:
+@dataclass(frozen=True)
+class Curves:
+    """The loss of a run: points (step, loss) of training and of validation."""
+
+    training: Points
+    validation: Points
+
+    def finite(self) -> Curves:
+        """Without the points that no chart can place."""
+        return Curves(_finite(self.training), _finite(self.validation))
+
+
+def line_chart(curves: Curves, kind: str, description: str, earlier: Curves | None = None) -> str:
     """Loss over steps: a line for training, dots on a dotted line for validation. `kind` is the colour class.
 
-    Empty when there are no points. Points that are not finite are left out.
+    `earlier`: another run, dashed and with squares. Empty when there are no points.
     """
-    training, validation = _finite(training), _finite(validation)
-    everything = [*training, *validation]
-    if not everything:
+    curves = curves.finite()
+    runs = {kind: curves} | ({"earlier": earlier.finite()} if earlier else {})
+    everything = [point for run in runs.values() for point in (*run.training, *run.validation)]
+    if not (curves.training or curves.validation):
         return ""
     right = max(x for x, _ in everything) or 1
     ticks = nice_ticks(min(y for _, y in everything), max(y for _, y in everything))
@@ -36,18 +50,25 @@ def line_chart(training: Points, validation: Points, kind: str, description: str
         parts.append(
             f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y(tick):.1f}" y2="{y(tick):.1f}"/>'
         )
-        parts.append(f'<text x="{LEFT - 8}" y="{y(tick) + 4:.1f}" text-anchor="end">{tick:g}</text>')
+        parts.append(f'<text x="{LEFT - 8}" y="{y(tick) + 4:.1f}" text-anchor="end">{tick:,g}</text>')
     for tick in nice_ticks(0, right, 5):
         if tick <= right:
-            parts.append(f'<text x="{x(tick):.1f}" y="{HEIGHT - 18}" text-anchor="middle">{tick:g}</text>')
+            parts.append(f'<text x="{x(tick):.1f}" y="{HEIGHT - 20}" text-anchor="middle">{tick:,g}</text>')
     parts.append(f'<text x="{(LEFT + WIDTH - RIGHT) / 2}" y="{HEIGHT - 2}" text-anchor="middle">step</text>')
-    for points, style in ((training, ""), (validation, " dotted")):
-        path = " ".join(f"{x(a):.1f},{y(b):.1f}" for a, b in points)
-        parts.append(f'<polyline class="line {kind}{style}" points="{path}"/>')
-    for step, value in validation:
-        label = f"<title>validation loss {value:.3f} at step {step:g}</title>"
-        parts.append(f'<circle class="dot {kind}" cx="{x(step):.1f}" cy="{y(value):.1f}" r="4">{label}</circle>')
+    for style, run in reversed(runs.items()):  # this run lies above the other
+        for points, dotted in ((run.training, ""), (run.validation, " dotted")):
+            path = " ".join(f"{x(a):.1f},{y(b):.1f}" for a, b in points)
+            parts.append(f'<polyline class="line {style}{dotted}" points="{path}"/>')
+        for step, value in run.validation:
+            label = f"<title>validation loss {value:.3f} at step {step:,g}</title>"
+            parts.append(_dot(style, x(step), y(value), label))
     return svg(WIDTH, HEIGHT, parts, description)
+
+
+def _dot(style: str, x: float, y: float, label: str) -> str:
+    if style == "earlier":
+        return f'<rect class="dot {style}" x="{x - 3.5:.1f}" y="{y - 3.5:.1f}" width="7" height="7">{label}</rect>'
+    return f'<circle class="dot {style}" cx="{x:.1f}" cy="{y:.1f}" r="4">{label}</circle>'
 
 
 def bar_chart(groups: Mapping[str, Mapping[str, tuple[float, float]]], description: str) -> str:
@@ -55,28 +76,16 @@ def bar_chart(groups: Mapping[str, Mapping[str, tuple[float, float]]], descripti
 
     The series' names are the colour classes. A tick marks what guessing earns.
     """
-    left, right, bar, gap = 70, 46, 13, 16
-    span = WIDTH - left - right
     parts: list[str] = []
-    top = 2.0
     for name, series in groups.items():
-        middle = top + len(series) * (bar + 3) / 2 + 3
-        parts.append(
-            f'<text class="name" x="{left - 10}" y="{middle:.1f}" text-anchor="end">{escape(name)}</text>'
+        bars = "".join(
+            f'<div class="bar" title="{escape(kind)}: {share:.1%}, guessing {guess:.1%}"><span>'
+            f'<i class="{escape(kind)}" style="width:{share:.2%}"></i><b style="left:{guess:.2%}"></b></span>'
+            f"<em>{share:.0%}</em></div>"
+            for kind, (share, guess) in series.items()
         )
-        for kind, (share, guess) in series.items():
-            label = f"<title>{escape(kind)}: {share:.1%}, guessing {guess:.1%}</title>"
-            parts.append(f'<rect class="track" x="{left}" y="{top}" width="{span}" height="{bar}" rx="2"/>')
-            parts.append(
-                f'<rect class="{escape(kind)}" x="{left}" y="{top}" width="{span * share:.1f}" height="{bar}" '
-                f'rx="2">{label}</rect>'
-            )
-            tick = left + span * guess - 1
-            parts.append(f'<rect class="tick" x="{tick:.1f}" y="{top - 1.5}" width="2.5" height="{bar + 3}"/>')
-            parts.append(f'<text class="value" x="{left + span + 8}" y="{top + 11}">{share:.0%}</text>')
-            top += bar + 3
-        top += gap
-    return svg(WIDTH, top - gap + 2, parts, description)
+        parts.append(f"<div><strong>{escape(name)}</strong><div>{bars}</div></div>")
+    return f'<div class="bars" role="img" aria-label="{escape(description)}">{"".join(parts)}</div>'
 
 
 def nice_ticks(low: float, high: float, wanted: int = 5) -> list[float]:

@@ -11,7 +11,9 @@ from dataclasses import dataclass
 from html import escape
 from typing import Any
 
+from minivlm.evaluation.page import html
 from minivlm.evaluation.page.charts import bar_chart
+from minivlm.evaluation.page.html import Row, card, small
 
 Metrics = Mapping[str, Mapping[str, Mapping[str, Any]]]
 
@@ -94,17 +96,13 @@ def table(metrics: Metrics) -> str:
     columns = [(stage, split) for stage in STAGES for split in SPLITS if split in metrics.get(stage, {})]
     if not columns:
         return ""
-    head = "".join(f'<th class="number">{STAGES[a]}<br>{SPLITS[b]}</th>' for a, b in columns)
     rows = []
     for name, figure in FIGURES.items():
         cells = [_cell(figure, name, metrics[stage][split]) for stage, split in columns]
         if any(cells):
-            title = f'<th title="{escape(figure.meaning)}">{figure.label}</th>'
-            rows.append(f"<tr>{title}{''.join(f'<td class=number>{cell}</td>' for cell in cells)}</tr>")
-    return (
-        f'<div class="card scroll"><table><thead><tr><th></th>{head}</tr></thead>'
-        f"<tbody>{''.join(rows)}</tbody></table></div>"
-    )
+            rows.append(Row(f"{figure.label}{small(escape(figure.meaning))}", cells))
+    heads = [f"{STAGES[a]}<br>{SPLITS[b]}" for a, b in columns]
+    return card(html.table("", heads, rows, caption="Scores on held-out pictures"), kind="scores")
 
 
 def _cell(figure: Figure, name: str, tree: Mapping[str, Any]) -> str:
@@ -116,7 +114,7 @@ def _cell(figure: Figure, name: str, tree: Mapping[str, Any]) -> str:
 
 def attributes(metrics: Metrics) -> str:
     """Recall by kind of attribute: one panel for each split, one bar for each stage."""
-    panels = []
+    parts = []
     for split, title in SPLITS.items():
         stages = {s: metrics[s][split] for s in STAGES if "by_attribute" in metrics.get(s, {}).get(split, {})}
         if not stages:
@@ -134,9 +132,6 @@ def attributes(metrics: Metrics) -> str:
             for label, series in groups.items()
         )
         chart = bar_chart(groups, f"Recall by kind of attribute, {title}. {said}")
-        panels.append(f'<div class="card"><h3>{title[0].upper()}{title[1:]}</h3>{chart}</div>')
-    if not panels:
-        return ""
-    key = "".join(f'<span><i class="{stage}"></i>{name}</span>' for stage, name in STAGES.items())
-    key += '<span><i class="tick"></i>what guessing earns</span>'
-    return f'<div class="key">{key}</div><div class="panels">{"".join(panels)}</div>'
+        parts.append(card(chart, title[0].upper() + title[1:]))
+    names = {"pretrain": "Pretrain, the upper bar", "sft": "SFT, the lower bar", "tick": "what guessing earns"}
+    return html.key(names) + html.panels(parts) if parts else ""

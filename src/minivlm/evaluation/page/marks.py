@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from html import escape
+from itertools import groupby
 from typing import Any
 
 from minivlm.data.scenes.world import Truth
@@ -16,19 +17,28 @@ Mistake = Mapping[str, Any]
 LONGEST = 14  # characters of a stretch: a number, a measure word, a colour and a thing fit
 
 
-def marked(caption: str, mistakes: Sequence[Mistake], parse: Callable[[str], Truth]) -> str:
-    """The caption as HTML, with <mark> around what is wrong; what is only missing has no place in it."""
-    wrong = [False] * len(caption)
-    for mistake in mistakes:
+def marked(
+    caption: str,
+    mistakes: Sequence[Mistake],
+    parse: Callable[[str], Truth],
+    say: Callable[[Mistake], str] | None = None,
+) -> str:
+    """The caption as HTML, with <mark> around what is wrong; what is only missing has no place in it.
+
+    A mark's title, which pointing at it shows, is `say` of its mistakes; without `say` it has none.
+    """
+    wrong: list[tuple[int, ...]] = [() for _ in caption]  # of each character, the mistakes that it is part of
+    for number, mistake in enumerate(mistakes):
         if mistake["stated"] is not None:
             for start, end in _places(caption, mistake, parse):
-                wrong[start:end] = [True] * (end - start)
-    parts, start = [], 0
-    for i in range(1, len(caption) + 1):
-        if i == len(caption) or wrong[i] != wrong[start]:
-            text = escape(caption[start:i])
-            parts.append(f"<mark>{text}</mark>" if wrong[start] else text)
-            start = i
+                for place in range(start, end):
+                    wrong[place] += (number,)
+    parts = []
+    for numbers, group in groupby(zip(caption, wrong, strict=True), key=lambda each: each[1]):
+        text = escape("".join(character for character, _ in group))
+        said = "; ".join(say(mistakes[number]) for number in dict.fromkeys(numbers)) if say else ""
+        title = f' title="{escape(said)}"' if said else ""
+        parts.append(f"<mark{title}>{text}</mark>" if numbers else text)
     return "".join(parts)
 
 
