@@ -1,6 +1,7 @@
 """dvc.yaml against the code and the parameters: one name per stage, exact deps, params and outs."""
 
 import ast
+import json
 import re
 import subprocess
 from pathlib import PurePosixPath
@@ -14,7 +15,7 @@ from minivlm.config import Params, load_params
 from tests.contract.imports import ROOT, STAGES, is_source, source_deps, syntax
 
 UNDECLARED = {"runtime", "prices", "tracking"}
-NOT_OUTS = {"cost.json", "index.html", "data_docs"}
+NOT_OUTS = {"cost.json", "index.html", "report.md", "data_docs"}
 
 
 def pipeline() -> dict[str, dict[str, Any]]:
@@ -153,6 +154,25 @@ def test_no_stage_that_trains_depends_on_held_out_rows():
             for folder in held_out:
                 assert dep != folder, f"{name} depends on all of {folder}"
                 assert not dep.startswith((f"{folder}/heldout", f"{folder}/compositional")), f"{name}: {dep}"
+
+
+def plots() -> dict[str, dict[str, Any]]:
+    return {
+        name: plot for entry in YAML(typ="safe").load(ROOT / "dvc.yaml")["plots"] for name, plot in entry.items()
+    }
+
+
+@pytest.mark.parametrize("name", plots())
+def test_a_plot_has_title_axes_a_template_and_columns_that_are_there(name):
+    plot = plots()[name]
+    assert plot["title"] and plot["x_label"] and plot["y_label"]
+    template = json.loads((ROOT / ".dvc" / "plots" / f"{plot['template']}.json").read_text(encoding="utf-8"))
+    assert template["data"] == {"values": "<DVC_METRIC_DATA>"}
+    outs = {out for stage in STAGES for out in entries(pipeline()[stage], "outs")}
+    for file, column in plot["y"].items():
+        assert file in outs
+        with (ROOT / file).open(encoding="utf-8") as rows:
+            assert {plot["x"], column} <= set(next(rows).strip().split(","))
 
 
 def test_data_is_hashed_by_dvc_and_kept_in_git():

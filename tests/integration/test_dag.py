@@ -2,6 +2,7 @@
 
 import json
 import os
+import time
 
 import pytest
 from ruamel.yaml import YAML
@@ -93,6 +94,49 @@ def test_experiments_can_be_compared(checkout, first):
     assert "reports/sft/metrics.json" in differences
     assert "reports/pretrain/metrics.json" not in differences
     checkout.run("dvc", "plots", "diff", "faster", "--out", "../plots")
+
+
+def test_queued_experiments_run_and_are_shown_in_few_columns(checkout, first):
+    runs = checkout.tracked_runs()
+    for name, rate in (("queued-1", "5e-4"), ("queued-2", "2e-3")):
+        checkout.run("dvc", "exp", "run", "--queue", "--name", name, "-S", f"sft.learning_rate={rate}")
+    checkout.run("dvc", "queue", "start")
+    until = time.monotonic() + 600
+    while time.monotonic() < until and checkout.run("dvc", "queue", "status").count("Success") < 2:
+        time.sleep(2)
+    assert checkout.tracked_runs() >= runs + 6, "each is a reproduction with its sft and evaluate"
+    assert {"queued-1", "queued-2"} <= checkout.reproductions()
+    rows = {row["name"]: row for row in json.loads(checkout.minivlm("experiments", "--json"))}
+    assert rows["queued-1"]["changed"] == {"sft.learning_rate": 5e-4}
+    assert rows["queued-2"]["changed"] == {"sft.learning_rate": 2e-3}
+    losses = {rows[name]["figures"]["sft loss"] for name in ("main", "queued-1", "queued-2") if name in rows}
+    assert len(losses) >= 2, "the learning rate changed nothing"
+    header = next(line for line in checkout.minivlm("experiments").splitlines() if "changed" in line)
+    assert header.split() == ["experiment", "changed", "sft", "loss", "recall", "unseen", "gap"]
+
+
+PLOTS = ["pretrain loss", "sft loss", "attribute recall", "row lengths"]
+
+
+def test_plots_are_named_and_hold_both_revisions(checkout, first):
+    drawn = json.loads(checkout.run("dvc", "plots", "diff", "HEAD", "faster", "--json"))
+    assert "errors" not in drawn and list(drawn["data"]) == PLOTS
+    for (plot,) in drawn["data"].values():
+        assert plot["revisions"] == ["HEAD", "faster"]
+        assert {row["rev"] for row in plot["content"]["data"]["values"]} == {"HEAD", "faster"}
+        assert "DVC_METRIC" not in json.dumps(plot), "an anchor of the template was not filled in"
+    rows = drawn["data"]["sft loss"][0]["content"]["data"]["values"]
+    for rev in ("HEAD", "faster"):
+        assert [row for row in rows if row["rev"] == rev and row["val_loss"]], "no validation loss"
+
+
+@pytest.mark.parametrize(
+    "asked", ["exp show --json", "plots diff --json", "data status --json --granular", "params diff --json HEAD"]
+)
+def test_what_the_extension_of_vs_code_asks_is_answered(checkout, first, asked):
+    answer = checkout.run("dvc", *asked.split())
+    json.loads(answer)
+    assert len(answer) < 1_000_000
 
 
 def test_the_same_seed_gives_the_same_bytes_wherever_and_however_it_runs(checkout, first, tmp_path):
