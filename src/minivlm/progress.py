@@ -7,6 +7,8 @@ import threading
 import time
 from typing import Any
 
+from minivlm.terminal import rewrites
+
 _LINE_SECONDS = 10.0
 
 
@@ -24,7 +26,7 @@ class Progress:
         self._task: Any = None
 
     def __enter__(self) -> Progress:
-        if sys.stderr.isatty():
+        if rewrites(sys.stderr):
             from rich import progress
             from rich.console import Console
 

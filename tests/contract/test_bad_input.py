@@ -1,11 +1,15 @@
-"""docs/bad-input.md names the limits that the code has."""
+"""docs/bad-input.md and docs/serving.md name the limits that the code has."""
 
 from minivlm import config
 from minivlm.data import texts
 from minivlm.data.formats import jsonl
 from minivlm.data.validation import picture
-from minivlm.evaluation import caption_files
+from minivlm.generation import caption_files
+from minivlm.serving import request, server
+from minivlm.serving.limits import Limits
 from tests.contract.imports import ROOT
+
+SERVED = Limits()
 
 
 def test_the_limits_in_the_documentation_are_those_of_the_code():
@@ -17,5 +21,31 @@ def test_the_limits_in_the_documentation_are_those_of_the_code():
         f"a file over {picture.MAX_PICTURE_BYTES:,} bytes",
         f"over {caption_files.LARGEST:,} pixels, or more than {caption_files.LONGEST} times",
         f"other formats than {', '.join(picture.FORMATS)};",
+        f"a body over {SERVED.body_bytes:,} bytes or {SERVED.body_seconds:g} seconds",
+        f"more than {SERVED.pictures} pictures, {SERVED.messages} messages or {SERVED.characters:,} characters",
+        f"more than {SERVED.inside} requests at once",
+        f"pictures of over {SERVED.pixels:,} pixels together",
+        f"an answer ends after {SERVED.seconds:g} seconds",
+    ):
+        assert said in text, said
+
+
+def test_the_page_about_serving_names_the_limits_and_fields_of_the_code():
+    text = (ROOT / "docs" / "serving.md").read_text(encoding="utf-8")
+    *first, last = picture.FORMATS
+    for said in (
+        f"{SERVED.body_bytes:,} bytes, a JPEG of {SERVED.body_bytes * 3 // 4 >> 20} MiB; "
+        f"{SERVED.body_seconds:g} seconds to arrive",
+        f"of {', '.join(first)} or {last}; {caption_files.LARGEST:,} pixels; {caption_files.LONGEST} times",
+        f"| {SERVED.pictures}, {SERVED.messages}, {SERVED.characters:,} |",
+        f"{SERVED.stops} strings of {SERVED.stop_characters} characters",
+        f"| {SERVED.seconds:g} seconds |",
+        f"| {SERVED.pixels:,} pixels together",
+        f"| {SERVED.inside}: one is computed",
+        f"| connections | {SERVED.connections} |",
+        f"{SERVED.tokens} by default",
+        f"have {server._GRACE:g} seconds to end",
+        ", ".join(f"`{name}`" for name in request.IGNORED),
+        ", ".join(f"`{name}`" for name in request.UNSUPPORTED),
     ):
         assert said in text, said

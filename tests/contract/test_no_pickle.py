@@ -12,7 +12,7 @@ from minivlm.cli.main import app
 from minivlm.data import features
 from minivlm.data.store import TokenStore
 from minivlm.errors import UserError
-from minivlm.evaluation.captions import load_model
+from minivlm.generation.loading import load_model
 from minivlm.model.checkpoint import load
 from minivlm.model.towers import read_tower
 from tests.contract.imports import ROOT, imported_names, source_files, syntax

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from minivlm.errors import UserError
-from minivlm.parallel import beside, ordered_map
+from minivlm.parallel import beside, ordered_map, tell
 from minivlm.training.result import DivergedError
 
 POWER_OF_THREE = functools.partial(pow, 3)
@@ -56,6 +56,23 @@ def test_a_function_runs_beside_the_body():
     assert result() != here
 
 
+def test_what_the_function_tells_is_heard_here():
+    heard = []
+    with beside(tell, "half done", told=heard.append) as result:
+        assert result() is None
+        until = time.monotonic() + 10
+        while not heard and time.monotonic() < until:
+            time.sleep(0.01)
+    assert heard == ["half done"]
+    tell("to nobody")
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_listener_that_fails_does_not_hold_up_the_function():
+    with beside(tell, "half done", told=lambda message: 1 / 0) as result:
+        assert result() is None
+
+
 def test_what_the_function_raises_is_raised_by_the_waiting():
     with pytest.raises(ZeroDivisionError), beside(divmod, 1, 0) as result:
         result()
@@ -84,7 +101,7 @@ def test_a_process_that_a_stop_ends_at_once_is_no_process_that_was_killed():
      "results = ordered_map(time.sleep, [0, 60, 60], 2); next(results); print(flush=True); next(results)"],
 )  # fmt: skip
 def test_when_the_parent_is_killed_the_processes_end_too(body):
-    code = "import os, time\nfrom minivlm.parallel import beside, ordered_map\n"
+    code = "import os, time\nfrom minivlm.parallel import beside, ordered_map, tell\n"
     code += f"if __name__ == '__main__':\n  {body}\n"
     parent = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
     assert parent.stdout.readline()

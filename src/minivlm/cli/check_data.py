@@ -10,8 +10,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from minivlm.stage import one_line_errors
-
 if TYPE_CHECKING:
     from minivlm.data.validation.verdict import FileVerdict
 
@@ -25,8 +23,7 @@ def command(
     show: Annotated[int, typer.Option(min=0, help="Rows listed for each rule; 0 = all.")] = 20,
 ) -> None:
     """Check a file of rows of your own and say what is wrong in which row."""
-    with one_line_errors():
-        verdict, layout, place = check(file, images, limit)
+    verdict, layout, place = check(file, images, limit)
     faults = _faults(verdict, show, with_lines=layout == "JSON lines")
     lines = [_source(file, layout, place), *faults, *summary(verdict)]
     typer.echo("\n".join(lines))

@@ -1,13 +1,13 @@
 """`minivlm estimate`: hours, money, memory and disk of a run, before anything is spent."""
 
 import json
-import sys
 import textwrap
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any
 
 import typer
 
+from minivlm.cli.complete import profiles, stages, stated
 from minivlm.errors import UserError
 
 _DASH = "?"
@@ -15,14 +15,23 @@ _DASH = "?"
 
 def command(
     profile: Annotated[
-        str, typer.Option(help="A file of profiles/, without .yaml; params.yaml as it is by default.")
+        str,
+        typer.Option(
+            help="A file of profiles/, without .yaml; params.yaml as it is by default.", autocompletion=profiles
+        ),
     ] = "",
-    stage: Annotated[list[str] | None, typer.Option(help="A stage; may be repeated. All by default.")] = None,
+    stage: Annotated[
+        list[str] | None, typer.Option(help="A stage; may be repeated. All by default.", autocompletion=stages)
+    ] = None,
     rows: Annotated[
-        list[str] | None, typer.Option(help="Rows of a stage that cannot be known yet: sft=300000.")
+        list[str] | None,
+        typer.Option(help="Rows of a stage that cannot be known yet: sft=300000.", autocompletion=stated),
     ] = None,
     tokens: Annotated[
-        list[str] | None, typer.Option(help="Tokens of a stage's rows on average, pictures included: sft=400.")
+        list[str] | None,
+        typer.Option(
+            help="Tokens of a stage's rows on average, pictures included: sft=400.", autocompletion=stated
+        ),
     ] = None,
     paper: Annotated[bool, typer.Option("--paper", help="Calculate for --device; run nothing.")] = False,
     device: Annotated[str | None, typer.Option(help="With --paper: a GPU by name; RTX 4090.")] = None,
@@ -34,28 +43,24 @@ def command(
     A short probe trains some steps at the profile's sizes on this machine, with random weights; --paper only
     calculates. No network is asked.
     """
-    from minivlm.stage import one_line_errors
+    from minivlm.paths import STAGES, TRAIN_SPLITS
+    from minivlm.planning.assumptions import Asked
+    from minivlm.planning.estimate import estimate
 
-    sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace")  # type: ignore[union-attr]
-    with one_line_errors():
-        from minivlm.paths import STAGES, TRAIN_SPLITS
-        from minivlm.planning.assumptions import Asked
-        from minivlm.planning.estimate import estimate
-
-        if unknown := [name for name in stage or () if name not in STAGES]:
-            raise UserError(f"no stage {unknown[0]!r}; there are: {', '.join(STAGES)}")
-        if device and not paper:
-            raise UserError("--device needs --paper: a probe runs on the device of this machine")
-        params, present = _parameters(profile)
-        asked = Asked(
-            stages=stage or STAGES,
-            rows={name: int(value) for name, value in _stated("--rows", rows, TRAIN_SPLITS)},
-            tokens=dict(_stated("--tokens", tokens, TRAIN_SPLITS)),
-            paper=paper,
-            device=device or "RTX 4090",
-            seconds=seconds,
-        )
-        found = {"profile": profile or None, **estimate(params, present, asked)}
+    if unknown := [name for name in stage or () if name not in STAGES]:
+        raise UserError(f"no stage '{unknown[0]}'; there are: {', '.join(STAGES)}")
+    if device and not paper:
+        raise UserError("--device needs --paper: a probe runs on the device of this machine")
+    params, present = _parameters(profile)
+    asked = Asked(
+        stages=stage or STAGES,
+        rows={name: int(value) for name, value in _stated("--rows", rows, TRAIN_SPLITS)},
+        tokens=dict(_stated("--tokens", tokens, TRAIN_SPLITS)),
+        paper=paper,
+        device=device or "RTX 4090",
+        seconds=seconds,
+    )
+    found = {"profile": profile or None, **estimate(params, present, asked)}
     if as_json:
         typer.echo(json.dumps(found, ensure_ascii=False, indent=2))
     else:

@@ -22,20 +22,15 @@ def command(
     force: Annotated[bool, typer.Option("--force", help="Replace the model that is in --out.")] = False,
 ) -> None:
     """Turn a checkpoint of the original into a directory that transformers loads."""
-    from minivlm.stage import one_line_errors
+    from minivlm.model.minimind import import_checkpoint
 
-    with one_line_errors():
-        from minivlm.model.minimind import import_checkpoint
-
-        done = import_checkpoint(
-            checkpoint, vision, tokenizer, out, config=config, image_token_id=image_token_id, force=force
-        )
-        parts = ", ".join(f"{name} {count:,}" for name, count in done.parameters.items())
-        typer.echo(f"{done.directory}: {parts} parameters")
-        typer.echo(f"a picture is {done.image_tokens} tokens {done.image_token!r} ({done.image_token_id})")
-        if done.projector == "drawn":
-            typer.echo(
-                "the checkpoint has no projector: one was drawn, untrained; train before you ask it anything"
-            )
-        if done.ignored:
-            typer.echo(f"fields of the configuration without a meaning here: {', '.join(done.ignored)}")
+    done = import_checkpoint(
+        checkpoint, vision, tokenizer, out, config=config, image_token_id=image_token_id, force=force
+    )
+    parts = ", ".join(f"{name} {count:,}" for name, count in done.parameters.items())
+    typer.echo(f"{done.directory}: {parts} parameters")
+    typer.echo(f"a picture is {done.image_tokens} tokens {done.image_token!r} ({done.image_token_id})")
+    if done.projector == "drawn":
+        typer.echo("the checkpoint has no projector: one was drawn, untrained; train before you ask it anything")
+    if done.ignored:
+        typer.echo(f"fields of the configuration without a meaning here: {', '.join(done.ignored)}")

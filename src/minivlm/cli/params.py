@@ -7,11 +7,14 @@ twice.
 import difflib
 import json
 import re
+import textwrap
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from minivlm.cli.complete import parameters
 
 if TYPE_CHECKING:
     from minivlm.config.explain import Group, Parameter
@@ -22,7 +25,7 @@ Every key of `params.yaml`. Written by `minivlm params --write` from the typed s
 and from `dvc.yaml`; a test fails when it is not current. `minivlm params KEY --explain` tells the same of a key or
 a section, with the value it has now; `minivlm params` prints all values in force.
 
-- `required`: the key has to be there. In a key `[]` is a place in a list, `*` any name.
+- `required`: the key has to be there. In a key `[]` is a place in a list, `*` any name, `{a,b}` each of the two.
 - *Stages: base; then tokenize, sft*: when a value there changes, `dvc repro` runs the stage base again, and after
   it those that work with what base has written.
 
@@ -35,7 +38,12 @@ names file, key and value; of an unknown key also the nearest valid name, or the
 
 
 def command(
-    key: Annotated[str, typer.Argument(help="A key or a section: sft.epochs, base.llm; all by default.")] = "",
+    key: Annotated[
+        str,
+        typer.Argument(
+            help="A key or a section: sft.epochs, base.llm; all by default.", autocompletion=parameters
+        ),
+    ] = "",
     explain: Annotated[bool, typer.Option("--explain", help="Type, range, default and meaning of each.")] = False,
     write: Annotated[bool, typer.Option("--write", help="Write docs/parameters.md and stop.")] = False,
 ) -> None:
@@ -43,19 +51,17 @@ def command(
     from minivlm.config import load_params
     from minivlm.config.explain import values
     from minivlm.paths import Paths
-    from minivlm.stage import one_line_errors
 
     paths = Paths()
-    with one_line_errors():
-        stages = Stages.read(paths.root / "dvc.yaml")
-        if write:
-            from minivlm.files import write_text
+    stages = Stages.read(paths.root / "dvc.yaml")
+    if write:
+        from minivlm.files import write_text
 
-            write_text(paths.root / "docs" / "parameters.md", markdown(stages))
-            return
-        now = list(values(load_params(paths.params)))
-        lines = explained(key, now, stages) if explain else shown(key, now)
-        typer.echo("\n".join(lines))  # echo takes what is bold out where nobody looks at a terminal
+        write_text(paths.root / "docs" / "parameters.md", markdown(stages))
+        return
+    now = list(values(load_params(paths.params)))
+    lines = explained(key, now, stages) if explain else shown(key, now)
+    typer.echo("\n".join(lines))  # echo takes what is bold out where nobody looks at a terminal
 
 
 def shown(key: str, now: list[tuple[str, Any, bool]]) -> Iterator[str]:
@@ -116,7 +122,7 @@ def unknown(key: str, names: list[str]) -> Exception:
     same = [name for name in known if name.rpartition(".")[2] == asked.rpartition(".")[2]]
     near = difflib.get_close_matches(asked, same or known, n=1, cutoff=0 if same else 0.5)
     hint = f"did you mean {near[0]!r}?" if near else "`minivlm params --explain` tells all"
-    return UserError(f"no parameter {key!r}; {hint}")
+    return UserError(f"no parameter '{key}'; {hint}")
 
 
 def plain(value: Any) -> str:
@@ -189,20 +195,47 @@ def markdown(stages: Stages) -> str:
 
 
 def _table(rows: list[Any], some: "list[Group]", stages: Stages) -> str:
-    title = ", ".join(f"`{group.key}`" for group in some) if some[0].key else "At the top"
-    about = "; ".join(dict.fromkeys(_lowered(group.about.rstrip(".")) for group in some))
-    runs = {f"`{group.key}`": stages.told(group.parameters[0].key) for group in some}
+    """One mapping, or several that hold the same keys: what each is, what runs again, and the keys."""
+    names = [f"`{group.key}`" for group in some]
+    runs = {name: stages.told(group.parameters[0].key) for name, group in zip(names, some, strict=True)}
     if not some[0].key:  # each of its keys has its own
         runs = {f"`{parameter.key}`": stages.told(parameter.key) for parameter in some[0].parameters}
-    said = list(runs.values()) if len(set(runs.values())) == 1 else list(map(": ".join, runs.items()))
-    told = ". ".join(dict.fromkeys(each[:1].upper() + each[1:] for each in said))
-    about = f"{about[:1].upper()}{about[1:]}. " if about else ""
-    lines = [f"\n## {title}\n", f"{about}{told}.\n"]
+    abouts = dict(zip(names, (group.about.rstrip(".") for group in some), strict=True)) if some[0].key else {}
+    lines = [f"\n## {_title(some)}\n", *_each(abouts), *_each(runs)]
     lines += ["| key | value | default | meaning |", "|---|---|---|---|"]
     for key, value, default, meaning in rows:
         cells = (f"`{key.lstrip('.')}`", value, default if default == "required" else f"`{default}`", meaning)
         lines.append(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |")
     return "\n".join(lines) + "\n"
+
+
+def _title(some: "list[Group]") -> str:
+    """The keys; many of one form as a single one, `base.{llm,tokenizer}.pretrained`."""
+    if not some[0].key:
+        return "At the top"
+    keys = [group.key.split(".") for group in some]
+    differ = [place for place, names in enumerate(zip(*keys, strict=False)) if len(set(names)) > 1]
+    if len(keys) < 3 or len({*map(len, keys)}) > 1 or len(differ) != 1:
+        return ", ".join(f"`{group.key}`" for group in some)
+    (place,) = differ
+    keys[0][place] = f"{{{','.join(key[place] for key in keys)}}}"
+    return f"`{'.'.join(keys[0])}`"
+
+
+def _each(said: Mapping[str, str]) -> Iterator[str]:
+    """What is said of every name: once where it is the same of all, else a line for each."""
+    if len(set(said.values())) == 1:
+        yield _wrapped(f"{_raised(next(iter(said.values())))}.", "") + "\n"
+    elif said:
+        yield "\n".join(_wrapped(f"- {name}: {_lowered(text)}.", "  ") for name, text in said.items()) + "\n"
+
+
+def _wrapped(text: str, indent: str) -> str:
+    return textwrap.fill(text, 115, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
+
+
+def _raised(sentence: str) -> str:
+    return sentence[:1].upper() + sentence[1:]
 
 
 def _lowered(sentence: str) -> str:

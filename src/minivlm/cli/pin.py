@@ -14,11 +14,14 @@ from typing import Annotated, Any
 
 import typer
 
+from minivlm.cli.complete import pinned_sections
 from minivlm.errors import UserError
 
 
 def command(
-    section: Annotated[str | None, typer.Option(help="Only this section: download or base.")] = None,
+    section: Annotated[
+        str | None, typer.Option(help="Only this section: download or base.", autocompletion=pinned_sections)
+    ] = None,
     update: Annotated[bool, typer.Option("--update", help="Take the newest commit of main everywhere.")] = False,
     revision: Annotated[
         list[str] | None,
@@ -32,18 +35,16 @@ def command(
     """
     from minivlm.files import write_text
     from minivlm.paths import Paths
-    from minivlm.stage import one_line_errors
 
     paths = Paths()
-    with one_line_errors():
-        text, changes = pinned(paths.params, section, update, revision or ())
-        for change in changes:
-            typer.echo(change)
-        if not changes:
-            typer.echo("params.yaml: every source that it names is pinned already")
-        elif not show:
-            write_text(paths.params, text)
-            typer.echo(f"params.yaml: {len(changes)} values changed; `git diff params.yaml` shows them")
+    text, changes = pinned(paths.params, section, update, revision or ())
+    for change in changes:
+        typer.echo(change)
+    if not changes:
+        typer.echo("params.yaml: every source that it names is pinned already")
+    elif not show:
+        write_text(paths.params, text)
+        typer.echo(f"params.yaml: {len(changes)} values changed; `git diff params.yaml` shows them")
 
 
 def pinned(

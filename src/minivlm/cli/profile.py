@@ -11,29 +11,28 @@ from typing import Annotated, Any
 
 import typer
 
+from minivlm.cli.complete import profiles
 from minivlm.errors import UserError
 
 
 def command(
-    name: Annotated[str, typer.Argument(help="A file of profiles/, without .yaml.")],
+    name: Annotated[str, typer.Argument(help="A file of profiles/, without .yaml.", autocompletion=profiles)],
     show: Annotated[bool, typer.Option("--show", help="Print what would change and stop.")] = False,
 ) -> None:
     """Merge profiles/NAME.yaml into params.yaml, comments kept."""
     from minivlm.paths import Paths
-    from minivlm.stage import one_line_errors
 
     paths = Paths()
-    with one_line_errors():
-        text, changes = merged(paths.params, profile_path(paths.profiles, name))
-        for change in changes:
-            typer.echo(change)
-        if not changes:
-            typer.echo(f"params.yaml already holds what profile {name} sets")
-        elif not show:
-            from minivlm.files import write_text
+    text, changes = merged(paths.params, profile_path(paths.profiles, name))
+    for change in changes:
+        typer.echo(change)
+    if not changes:
+        typer.echo(f"params.yaml already holds what profile {name} sets")
+    elif not show:
+        from minivlm.files import write_text
 
-            write_text(paths.params, text)
-            typer.echo(f"params.yaml: {len(changes)} values changed; `git restore params.yaml` takes them back")
+        write_text(paths.params, text)
+        typer.echo(f"params.yaml: {len(changes)} values changed; `git restore params.yaml` takes them back")
 
 
 def profile_path(folder: Path, name: str) -> Path:
@@ -43,7 +42,7 @@ def profile_path(folder: Path, name: str) -> Path:
         return folder / f"{name}.yaml"
     near = difflib.get_close_matches(name, names, n=1)
     hint = f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(names)}"
-    raise UserError(f"no profile {name!r}; {hint}")
+    raise UserError(f"no profile '{name}'; {hint}")
 
 
 def merged(params: Path, profile: Path) -> tuple[str, list[str]]:

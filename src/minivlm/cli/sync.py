@@ -7,8 +7,6 @@ from typing import Annotated
 
 import typer
 
-from minivlm.stage import one_line_errors
-
 
 def command(
     to: Annotated[
@@ -19,14 +17,13 @@ def command(
 
     Exit code 1: something still waits, and the line says why.
     """
-    with one_line_errors():
-        from minivlm.config import load_params
-        from minivlm.paths import Paths
-        from minivlm.tracking.backlog import deliver_left
+    from minivlm.config import load_params
+    from minivlm.paths import Paths
+    from minivlm.tracking.backlog import deliver_left
 
-        paths = Paths()
-        experiment = load_params(paths.params).tracking.experiment
-        left = deliver_left(paths.journal, paths.tracking, experiment, wait=True, to=to)
+    paths = Paths()
+    experiment = load_params(paths.params).tracking.experiment
+    left = deliver_left(paths.journal, paths.tracking, experiment, wait=True, to=to)
     typer.echo(left.line())
     if left.waiting:
         raise typer.Exit(1)

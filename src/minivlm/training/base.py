@@ -74,8 +74,9 @@ def train_base(
         tower = partial(make_vision_tower, rows, directory, section, seed, shared, brought, on_spent, keep)
         if spare:
             from minivlm.parallel import beside
+            from minivlm.training.progress import bars
 
-            with beside(train_llm, spare) as result:
+            with bars() as show, beside(train_llm, spare, told=show) as result:
                 torch.set_num_threads(threads - spare)
                 figures["vision_tower"] = tower()
                 torch.set_num_threads(threads)
