@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from benchmarks.record import ROOT
 
-NAMES = ("step", "features", "loader", "rows", "generation", "repro")
+NAMES = ("step", "features", "loader", "rows", "generation", "loading", "serving", "repro")
 """The most telling first, should somebody stop it half-way."""
 
 

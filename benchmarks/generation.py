@@ -42,7 +42,7 @@ def measure(
     `first_token_seconds`: from the pictures to the first token of all captions; `tokens_per_second`: of the tokens
     after it, over the batch. `tokens` (at least 2) are generated for every picture.
     """
-    from minivlm.evaluation.captions import load_model
+    from minivlm.generation.loading import load_model
 
     model, processor = load_model(directory, device)
     rows = []
@@ -82,7 +82,7 @@ def generate(model: Any, processor: Any, pictures: Sequence[Image.Image], tokens
     import torch
 
     from benchmarks.clock import now
-    from minivlm.evaluation.prompts import build_prompt, embed, one_question, picture_features
+    from minivlm.generation.prompts import build_prompt, embed, one_question, picture_features
 
     device = str(model.device)
     times: list[float] = []

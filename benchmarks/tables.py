@@ -1,7 +1,7 @@
-"""The tables of docs/performance.md, from benchmarks/results/: no figure in it is typed by hand.
+"""The tables of docs/performance.md and docs/serving.md, from benchmarks/results/: no figure is typed by hand.
 
 python -m benchmarks.tables            # print them
-python -m benchmarks.tables --write    # put them between the document's markers
+python -m benchmarks.tables --write    # put them between the documents' markers
 """
 
 from __future__ import annotations
@@ -11,13 +11,12 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from benchmarks.loading import PARTS
 from benchmarks.markdown import Values, about, number, table
 from benchmarks.record import RESULTS, ROOT
 from benchmarks.step_tables import features, schedule, speed
 from minivlm.errors import UserError
 from minivlm.files import read_json, write_text
-
-DOCUMENT = ROOT / "docs" / "performance.md"
 
 
 def loader(values: Values) -> str:
@@ -77,6 +76,38 @@ def generation(values: Values) -> str:
     return f"{about(values)}\n\n{shown}"
 
 
+def serving(values: Values) -> str:
+    """Seconds until a server answers, until its first text, and tokens and answers a second."""
+    measured = [
+        (
+            f"`{row['server']}`",
+            row["model"],
+            str(row["at_once"]),
+            number(row["ready_seconds"]),
+            number(1000 * row["first_token_seconds"]),
+            number(row["tokens_per_second"]),
+            number(row["answers_per_second"]),
+        )
+        for row in values["servers"]
+    ]
+    header = ("server", "model", "at once", "ready after, s", "first token, ms", "tokens/s", "answers/s")
+    return f"{about(values)}\n\n{table(header, measured)}"
+
+
+def loading(values: Values) -> str:
+    """Seconds until a model can answer, and what takes them."""
+    measured = [
+        (
+            row["model"],
+            number(row["megabytes"]),
+            *(number(row[f"{part}_seconds"]) for part in ("imports", "files", *PARTS, "ready", "processor_time")),
+        )
+        for row in values["models"]
+    ]
+    header = ("seconds", "MB", "imports", "loading", *PARTS.values(), "since the start", "processor time")
+    return f"{about(values)}\n\n{table(header, measured)}"
+
+
 def repro(values: Values) -> str:
     """Seconds of `dvc repro` with nothing to do, and what takes them."""
     seconds = table(
@@ -95,7 +126,14 @@ BLOCKS: dict[str, tuple[str, Callable[[Values], str]]] = {
     "loader": ("loader", loader),
     "rows": ("rows", rows),
     "generation": ("generation", generation),
+    "loading": ("loading", loading),
+    "serving": ("serving", serving),
     "repro": ("repro", repro),
+}
+# Document → the blocks that stand in it.
+DOCUMENTS = {
+    ROOT / "docs" / "performance.md": tuple(name for name in BLOCKS if name != "serving"),
+    ROOT / "docs" / "serving.md": ("serving",),
 }
 
 
@@ -131,11 +169,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--write", action="store_true", help="write docs/performance.md instead of printing")
+    parser.add_argument("--write", action="store_true", help="write the documents instead of printing")
     given = parser.parse_args(arguments)
     made = blocks(RESULTS)
     if given.write:
-        write_text(DOCUMENT, filled(DOCUMENT.read_text(encoding="utf-8"), made, DOCUMENT.name))
+        for document, names in DOCUMENTS.items():
+            its = {name: made[name] for name in names}
+            write_text(document, filled(document.read_text(encoding="utf-8"), its, document.name))
     else:
         print("\n".join(f"## {name}\n\n{text}" for name, text in made.items()))
 

@@ -13,7 +13,7 @@ def made(tmp_path_factory):
 
 @pytest.mark.parametrize("cache", [True, False])
 def test_answers_have_the_length_asked_for(made, cache):
-    from minivlm.evaluation.captions import load_model
+    from minivlm.generation.loading import load_model
 
     model, processor = load_model(made[0])
     pictures = open_pictures(made[1])[:3]
@@ -23,7 +23,7 @@ def test_answers_have_the_length_asked_for(made, cache):
 
 
 def test_the_cache_changes_no_token(made):
-    from minivlm.evaluation.captions import load_model
+    from minivlm.generation.loading import load_model
 
     model, processor = load_model(made[0])
     pictures = open_pictures(made[1])[:2]

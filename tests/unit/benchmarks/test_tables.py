@@ -5,7 +5,7 @@ import copy
 import pytest
 
 from benchmarks.record import RESULTS, record
-from benchmarks.tables import BLOCKS, DOCUMENT, blocks, filled
+from benchmarks.tables import BLOCKS, DOCUMENTS, blocks, filled
 from minivlm.errors import UserError
 
 ROWS = {
@@ -23,13 +23,20 @@ GENERATION = {
         {"model": "26m-random", "batch": 8, "cache": True, "first_token_seconds": 0.25, "tokens_per_second": 123.4}
     ]
 }
+SERVING = {
+    "servers": [
+        {"server": "minivlm serve", "model": "trained", "ready_seconds": 2.5, "at_once": 4}
+        | {"first_token_seconds": 0.0201, "tokens_per_second": 512.3, "answers_per_second": 12.34}
+    ]
+}
 REPRO = {"commands": [{"command": "dvc repro", "seconds": 2.345}], "parts": [{"part": "imports", "share": 0.5}]}
 
 
 @pytest.fixture
 def results(tmp_path, found):
-    for name, figures in {"rows": ROWS, "loader": LOADER, "generation": GENERATION, "repro": REPRO}.items():
-        record(name, figures, directory=tmp_path)
+    figures = {"rows": ROWS, "loader": LOADER, "generation": GENERATION, "serving": SERVING, "repro": REPRO}
+    for name, values in figures.items():
+        record(name, values, directory=tmp_path)
     record("step", found, repeats=2, directory=tmp_path)
     return tmp_path
 
@@ -40,6 +47,7 @@ def test_every_file_makes_its_tables(results):
     assert "| train | 1,000,000 | 9 |  | 400 |" in made["rows"]  # a few steps are no rows a second
     assert "| sft | 2 | 900 | – | – |" in made["loader"] and "| 224 x 224 | 1.23 | 810 |" in made["loader"]
     assert "| 26m-random | 8 | on | 250 | 123 |" in made["generation"]
+    assert "| `minivlm serve` | trained | 4 | 2.5 | 20.1 | 512 | 12.3 |" in made["serving"]
     assert "| dvc repro | 2.35 |" in made["repro"] and "| imports | 50% |" in made["repro"]
     assert "fp32; the reference in fp32; " in made["step"]
     assert made["step_gpu"] == "Not measured yet: `python -m benchmarks.step --device cuda`.\n"
@@ -93,7 +101,13 @@ def test_only_what_stands_between_the_markers_is_replaced():
         filled(text, {"b": ""}, "x.md")
 
 
-def test_the_committed_document_is_current():
-    text = DOCUMENT.read_text(encoding="utf-8")
-    assert filled(text, blocks(RESULTS), DOCUMENT.name) == text, "run `python -m benchmarks.tables --write`"
-    assert text.count(":begin -->") == len(BLOCKS)
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_the_committed_documents_are_current(document):
+    text = document.read_text(encoding="utf-8")
+    made = {name: block for name, block in blocks(RESULTS).items() if name in DOCUMENTS[document]}
+    assert filled(text, made, document.name) == text, "run `python -m benchmarks.tables --write`"
+    assert text.count(":begin -->") == len(made)
+
+
+def test_every_block_stands_in_one_document():
+    assert sorted(BLOCKS) == sorted(name for names in DOCUMENTS.values() for name in names)
