@@ -41,10 +41,11 @@ $(STAMP): pyproject.toml constraints.txt
 	  "$$python" -m venv --clear $(VENV); \
 	fi
 	@echo "installing the pinned packages into $(VENV) (a few minutes the first time)"
-	@$(BIN)/python -m pip install -qq --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check --constraint constraints.txt --editable '.[demo,serve,dev]'
 	@touch $@
 
 repro: $(STAMP)
+	@echo "running the pipeline of dvc.yaml, about four minutes on two cores the first time; what did not change is skipped"
 	@PATH="$(CURDIR)/$(BIN):$$PATH" dvc repro
 
 test: $(STAMP)
