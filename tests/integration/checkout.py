@@ -98,6 +98,14 @@ class Checkout:
         with closing(sqlite3.connect(next((self.root / "mlruns").glob("*.db")))) as store:
             return int(store.execute("select count(*) from runs").fetchone()[0])
 
+    def reproductions(self) -> set[str]:
+        """Names of the runs that stages' runs lie below."""
+        with closing(sqlite3.connect(next((self.root / "mlruns").glob("*.db")))) as store:
+            asked = (
+                "select name from runs where run_uuid in (select value from tags where key = 'mlflow.parentRunId')"
+            )
+            return {name for (name,) in store.execute(asked)}
+
 
 def stages_run(output: str) -> list[str]:
     return [line.split("'")[1] for line in output.splitlines() if line.startswith("Running stage")]

@@ -12,10 +12,10 @@ from minivlm.config import Prices
 from minivlm.data.encoding import ChatEncoder, image_token_count
 from minivlm.data.store import TokenStore
 from minivlm.data.tokenization import write_stores
-from minivlm.evaluation.captions import load_model
 from minivlm.evaluation.heldout import read_heldout
 from minivlm.evaluation.model_run import Settings, run_model
 from minivlm.files import read_json
+from minivlm.generation.loading import load_model
 from minivlm.model import checkpoint
 from minivlm.tracking import NullRun
 from minivlm.training.places import Machine, Places

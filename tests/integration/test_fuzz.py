@@ -21,7 +21,7 @@ COUNTS = {
     "params.yaml as text": 60, "values of params.yaml": 150, "profiles": 12, "Parquet files": 40,
     "JSON lines and zips": 40, "texts": 150, "pictures": 150, "model directories": 10, "checkpoints (.pth)": 30,
     "training states": 40, "token and picture stores": 30, "tracking journals": 15,
-    "feature caches": 20, "models brought along": 10,
+    "feature caches": 20, "models brought along": 10, "requests": 80,
 }  # fmt: skip
 
 

@@ -11,7 +11,8 @@ from PIL import Image
 
 from minivlm.data.encoding import ChatEncoder
 from minivlm.data.pictures import Preparation, decode
-from minivlm.evaluation.captions import caption_pictures, load_model
+from minivlm.generation.captions import caption_pictures
+from minivlm.generation.loading import load_model
 from minivlm.model import checkpoint
 from minivlm.model.llava import assemble
 from minivlm.model.vision_language import VisionLanguageLoss

@@ -10,9 +10,9 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from minivlm.cli.main import app
-from minivlm.evaluation.caption_files import printable
-from minivlm.evaluation.prompts import Prompt, embed, picture_features
 from minivlm.files import read_json
+from minivlm.generation.caption_files import printable
+from minivlm.generation.prompts import Prompt, embed, picture_features
 from minivlm.model.minimind import export_checkpoint, read_llm
 from tests.numeric.original import (
     original_logits,

@@ -26,7 +26,7 @@ from minivlm.training.feed import Feed
 from tests.integration.toy_stage import Stage, write_toy_inputs
 from tests.reliability.kills import Outcome, compare, make_stage, run_whole
 from tests.reliability.moments import Whole
-from tests.reliability.record import record
+from tests.reliability.record import record, unhandled
 
 LISTED = 20  # rows of a step that a line names
 
@@ -153,9 +153,9 @@ def inject(stage: Stage, whole: Whole, fault: Fault, step: int) -> Outcome:
     """Run the stage with the fault after `step`, then without it; `faults` of the outcome is what went wrong."""
     outcome = Outcome()
     code, _, errors = disturbed(stage, fault.act, step, fault.before)
-    outcome.unhandled += "Traceback" in errors
+    outcome.unhandled += unhandled(errors)
     lines = errors.strip().splitlines()
-    if code != fault.code or not lines or not re.fullmatch(fault.line, lines[-1]) or "Traceback" in errors:
+    if code != fault.code or not lines or not re.fullmatch(fault.line, lines[-1]) or unhandled(errors):
         outcome.faults.append(f"exit code {code}: {errors[-2000:]}")
         return outcome
     outcome.faults += has_written(stage)
@@ -181,7 +181,7 @@ def not_finite(stage: Stage, whole: Whole, step: int) -> Outcome:
         r"rows of the step: (pretrain:\d+(?:, pretrain:\d+)*)( and \d+ more)?(; the weights that .*)?\n"
     )
     for code, _, errors in ended:
-        outcome.unhandled += "Traceback" in errors
+        outcome.unhandled += unhandled(errors)
         found = re.fullmatch(line, errors)
         if code != 2 or not found or found[1].split(", ") != rows_of(stage, step + 2)[:LISTED]:
             outcome.faults.append(f"exit code {code}: {errors[-2000:]}")

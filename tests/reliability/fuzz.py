@@ -2,11 +2,12 @@
 
     python -m tests.reliability.fuzz --inputs 20000 [--seed S] [--seconds S] [--kind NAME]
 
-Kinds of input and what reads them: fuzz_params, fuzz_rows, fuzz_pictures, fuzz_models, fuzz_brought. An input is
-a fault when it ends in any other exception, in a message that is not one line, takes longer than its time (of the
-processor), or makes the process larger by more than LARGEST; the same seed makes the same inputs. Each kind runs
-in a process of its own, which the system keeps from growing further and which is ended where nothing else stops
-it. Faults are kept in the folder that is named; with --record the counts go to docs/reliability.json.
+Kinds of input and what reads them: fuzz_params, fuzz_rows, fuzz_pictures, fuzz_models, fuzz_brought,
+fuzz_journals, fuzz_requests. An input is a fault when it ends in any other exception, in a message that is not one
+line, takes longer than its time (of the processor), or makes the process larger by more than LARGEST; the same
+seed makes the same inputs. Each kind runs in a process of its own, which the system keeps from growing further and
+which is ended where nothing else stops it. Faults are kept in the folder that is named; with --record the counts
+go to docs/reliability.json.
 """
 
 from __future__ import annotations
@@ -31,11 +32,19 @@ from typing import Annotated, Any, NamedTuple
 import typer
 
 from minivlm.errors import UserError
-from tests.reliability import fuzz_brought, fuzz_journals, fuzz_models, fuzz_params, fuzz_pictures, fuzz_rows
+from tests.reliability import (
+    fuzz_brought,
+    fuzz_journals,
+    fuzz_models,
+    fuzz_params,
+    fuzz_pictures,
+    fuzz_requests,
+    fuzz_rows,
+)
 from tests.reliability.fuzz_kind import Kind
 from tests.reliability.record import record
 
-MODULES = (fuzz_params, fuzz_rows, fuzz_pictures, fuzz_models, fuzz_brought, fuzz_journals)
+MODULES = (fuzz_params, fuzz_rows, fuzz_pictures, fuzz_models, fuzz_brought, fuzz_journals, fuzz_requests)
 KINDS = {kind.name: kind for module in MODULES for kind in module.KINDS}
 LARGEST = 1 << 30  # bytes that an input may add to the process
 _BEYOND = 3 << 30  # bytes of addresses after which the system refuses

@@ -48,7 +48,8 @@ def _use_model(folder: Path) -> None:
     """As `minivlm caption`, `evaluate`, the trainings and `minivlm export` take a model."""
     from PIL import Image
 
-    from minivlm.evaluation.captions import caption_pictures, load_model
+    from minivlm.generation.captions import caption_pictures
+    from minivlm.generation.loading import load_model
     from minivlm.model.fingerprint import FILE, check_fingerprint
     from minivlm.model.minimind.exporting import configuration, read_exportable
 
@@ -89,7 +90,7 @@ def _use_checkpoint(folder: Path) -> None:
 
 
 def _states(folder: Path, count: int, seed: int) -> Path:
-    from minivlm.tracking.run import NullRun
+    from minivlm.tracking import NullRun
     from minivlm.training.logbook import Logbook
     from minivlm.training.states import StateFolder
     from tests.unit.training.test_resume import run
@@ -120,7 +121,7 @@ def _make_state(key: Path, random: Random, number: int, folder: Path) -> None:
 
 
 def _use_state(folder: Path) -> None:
-    from minivlm.tracking.run import NullRun
+    from minivlm.tracking import NullRun
     from minivlm.training.logbook import Logbook, take_up
     from minivlm.training.states import StateFolder
 

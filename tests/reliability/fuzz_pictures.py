@@ -53,7 +53,7 @@ def _use_picture(folder: Path) -> None:
     """
     from minivlm.data.pictures import decode
     from minivlm.data.validation.picture import DECODES, RGB_MODES, is_placeholder, picture_facts
-    from minivlm.evaluation.caption_files import read_picture
+    from minivlm.generation.caption_files import read_picture
 
     data = (folder / "picture").read_bytes()
     is_placeholder(data)
@@ -63,4 +63,4 @@ def _use_picture(folder: Path) -> None:
         decode(data, 32)
 
 
-KINDS = (Kind("pictures", 160, nothing, _make_picture, _use_picture),)
+KINDS = (Kind("pictures", 120, nothing, _make_picture, _use_picture),)

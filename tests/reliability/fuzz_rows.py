@@ -220,7 +220,7 @@ def _use_texts(folder: Path) -> None:
 
 
 KINDS = (
-    Kind("Parquet files", 130, _tables, _make_table, _use_table),
-    Kind("JSON lines and zips", 130, _lines, _make_lines, _use_lines),
+    Kind("Parquet files", 110, _tables, _make_table, _use_table),
+    Kind("JSON lines and zips", 110, _lines, _make_lines, _use_lines),
     Kind("texts", 50, nothing, _make_texts, _use_texts),
 )

@@ -29,7 +29,7 @@ from minivlm.files import read_json, sha256_tree, write_text
 from minivlm.tracking.backlog import deliver_left
 from tests.integration.toy_stage import ROOT, Stage, write_toy_inputs
 from tests.reliability.moments import Moment, Whole, drawn, last_saved, reach, wait_for
-from tests.reliability.record import record
+from tests.reliability.record import record, unhandled
 
 OUTPUTS = ("artifacts/pretrain", "reports/pretrain/loss.csv", "reports/pretrain/metrics.json")
 SAVES = (0.0, 0.002, 0.02)  # minutes between two saved states: each step, a few, hardly one
@@ -75,8 +75,9 @@ def run_whole(stage: Stage) -> Whole:
         times.append(time.monotonic())
     _, errors = process.communicate()
     assert process.returncode == 0, errors
-    [(status, points)] = tracked_runs(stage)
+    [status] = tracked_runs(stage)
     assert status == "FINISHED", status
+    points = tracked_points(stage)
     outputs = {name: sha256_tree(stage.root / name) for name in OUTPUTS}
     rows = stage.history()
     trained = read_json(stage.root / "reports/pretrain/cost.json")["seconds"]
@@ -115,7 +116,7 @@ def killed_and_gone_on(stage: Stage, whole: Whole, moments: Sequence[Moment], sa
 
 def fail(outcome: Outcome, code: int, errors: str) -> None:
     """Note a process that ended otherwise than it should."""
-    outcome.unhandled += "Traceback" in errors
+    outcome.unhandled += unhandled(errors)
     outcome.faults.append(f"exit code {code}: {errors.strip().splitlines()[-1:]}")
 
 
@@ -163,10 +164,10 @@ def compare(stage: Stage, whole: Whole, outcome: Outcome) -> None:
     while list(left.glob("*.jsonl")) and time.monotonic() < end:  # of couriers that were killed, or still send
         deliver_left(left, stage.root / "mlruns", "minivlm", wait=True)
     for what, runs in (("pretrain", tracked_runs(stage)), ("reproduction", tracked_runs(stage, "reproduction"))):
-        if [status for status, _ in runs] != ["FINISHED"]:
-            outcome.faults.append(f"{what} in MLflow: {', '.join(status for status, _ in runs)}")
+        if list(runs) != ["FINISHED"]:
+            outcome.faults.append(f"{what} in MLflow: {', '.join(runs)}")
             return
-    [(_, points)] = tracked_runs(stage)
+    points = tracked_points(stage)
     outcome.lost_steps += (whole.points - points).total()
     outcome.doubled_metrics += (points - whole.points).total()
     if outcome.lost_steps or outcome.doubled_metrics:
@@ -175,14 +176,32 @@ def compare(stage: Stage, whole: Whole, outcome: Outcome) -> None:
         outcome.faults.append(f"left behind: {left}")
 
 
-def tracked_runs(stage: Stage, of: str = "pretrain") -> list[tuple[str, Counter[tuple[str, int]]]]:
-    """Status and points, as (metric, step), of each run of a stage or reproduction that MLflow shows."""
-    runs = stage.store(
+def tracked_runs(stage: Stage, of: str = "pretrain") -> list[str]:
+    """The status of each run of a stage or reproduction that MLflow shows."""
+    return [status for _, status in _runs(stage, of)]
+
+
+def tracked_points(stage: Stage) -> Counter[tuple[str, int]]:
+    """How often each (metric, step) is there, of the stage's run and of the curves of its reproduction's.
+
+    Of what the machine did, whose samples depend on time, a point counts from its second occurrence on.
+    """
+    ((training, _),), ((parent, _),) = _runs(stage, "pretrain"), _runs(stage, "reproduction")
+    of_machine = "key like 'system/%'"
+    asked = (
+        f"select key, step from metrics where run_uuid = '{training}' and not {of_machine}",
+        f"select 'reproduction ' || key, step from metrics where run_uuid = '{parent}' and step > 0",
+    )
+    points = Counter(tuple(row) for query in asked for row in stage.store(query))
+    machine = Counter(map(tuple, stage.store(f"select key, step from metrics where {of_machine}")))
+    return points + (machine - Counter(machine.keys()))
+
+
+def _runs(stage: Stage, of: str) -> list[tuple[str, str]]:
+    return stage.store(
         "select run_uuid, status from runs join tags using (run_uuid) "
         f"where key = 'stage' and value = '{of}' and lifecycle_stage = 'active'"
     )
-    points = "select key, step from metrics where run_uuid = '{}'"
-    return [(status, Counter(map(tuple, stage.store(points.format(run))))) for run, status in runs]
 
 
 def main(

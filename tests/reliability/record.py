@@ -16,6 +16,11 @@ FILE = Path(__file__).resolve().parents[2] / "docs" / "reliability.json"
 BEGIN, END = "<!-- reliability:begin -->", "<!-- reliability:end -->"
 
 
+def unhandled(errors: str) -> bool:
+    """Whether a process has met what nobody expected, by what it has written to stderr."""
+    return "Traceback" in errors or "error: unexpected " in errors
+
+
 def record(kind: str, values: dict[str, Any], file: Path = FILE) -> None:
     """Replace the entry of `kind`, those of the others stay; and write the table into the page beside it."""
     found = read_json(file) if file.exists() else {}

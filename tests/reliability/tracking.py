@@ -26,7 +26,7 @@ import typer
 from minivlm.files import read_json
 from tests.integration.mlflow_server import MlflowServer, database, postgres_missing
 from tests.integration.tracked_stage import CURVES, RESULTS, TrackedStage, read_until
-from tests.reliability.record import record
+from tests.reliability.record import record, unhandled
 
 IMPATIENT = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "3"}  # so that a courier gives up while one looks on
 LONG = 0.01  # seconds between two steps, where something is to happen between them
@@ -63,7 +63,7 @@ class Trial:
         """Wait for the stage, note what telling cost it."""
         _, errors = process.communicate(timeout=MOST_SECONDS)
         ended = time.time()
-        self.outcome.unhandled += "Traceback" in errors
+        self.outcome.unhandled += unhandled(errors)
         if process.returncode:
             self.outcome.faults.append(f"exit code {process.returncode}: {errors.strip().splitlines()[-1:]}")
             return
@@ -78,7 +78,7 @@ class Trial:
         while True:
             process = self.stage.sync()
             said, errors = process.communicate(timeout=MOST_SECONDS)
-            self.outcome.unhandled += "Traceback" in errors
+            self.outcome.unhandled += unhandled(errors)
             if not self.stage.journals():
                 return said
             if time.monotonic() > until:
@@ -127,7 +127,7 @@ def down(trial: Trial) -> None:
     both = [trial.stage.sync(), trial.stage.sync()]
     for process in both:
         _, errors = process.communicate(timeout=MOST_SECONDS)
-        trial.outcome.unhandled += "Traceback" in errors
+        trial.outcome.unhandled += unhandled(errors)
     trial.sync()
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from minivlm.data.tokenizer_files import read_tokenizer
 from minivlm.errors import UserError
-from minivlm.evaluation.captions import load_model
+from minivlm.generation.loading import load_model
 from minivlm.model.minimind.processor import read_tokenizer as read_originals
 from minivlm.token_ids import HIGHEST, check_numbers
 from tests.unit.evaluation.toys import write_llava

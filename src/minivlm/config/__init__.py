@@ -24,6 +24,7 @@ from minivlm.config.section import (
     Device,
     Exchanged,
     FreezePolicy,
+    ModelName,
     Name,
     Positive,
     Precision,
@@ -112,6 +113,10 @@ class Tracking(Section):
 
     enabled: bool = Field(description="false: nothing is logged to MLflow")
     experiment: Name = Field(description="name of the MLflow experiment")
+    registered_model: ModelName = Field(
+        default="minivlm",
+        description='name in MLflow\'s model registry that evaluate makes versions of; "": none are made',
+    )
 
 
 class Params(Section):

@@ -20,6 +20,7 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 Price = Annotated[float, Field(ge=0)]
 Text = Annotated[str, Field(min_length=1)]
 Name = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f]+$")]  # without control characters
+ModelName = Annotated[str, Field(pattern=r"^([A-Za-z0-9][A-Za-z0-9_. -]*)?$")]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Revision = Annotated[str, Field(pattern=r"^[0-9a-f]{40}$")]
 Repository = Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?$")]
@@ -38,6 +39,7 @@ PATTERNS = {
     Sha256: "64 hex digits",
     Device: "auto, cpu, cuda or cuda:N",
     Currency: "three capital letters",
+    ModelName: "text of letters, digits, '_', '.', '-' and spaces, or none",
 }
 """The texts that have a form, with the form in words."""
 

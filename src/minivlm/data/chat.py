@@ -77,6 +77,7 @@ class _Frame(NamedTuple):
 # What a template may take off a content, as str.strip has it: nothing, line ends, or all white space; and what is
 # then left of the padding around a stand-in.
 _PADDING = "\n \t\n"
+_KEPT_FRAMES = 256  # sequences of roles; rows have a few
 _STRIPS: tuple[str | None, ...] = ("", "\n", None)
 _LEFT = {strip: _PADDING.lstrip(strip) for strip in _STRIPS}
 _RIGHT = {strip: _PADDING.rstrip(strip) for strip in _STRIPS}
@@ -174,6 +175,8 @@ class ChatTemplate:
             padded = self._gaps(roles, add_generation_prompt, _PADDING)
             strip = self._strips(before, padded)
             answer = tuple(self._written(roles, before, k) for k in range(len(roles)))
+            if len(self._frames) >= _KEPT_FRAMES:  # of a server, whose clients choose the roles
+                self._frames.clear()
             self._frames[key] = _Frame(before, answer, strip)
         return self._frames[key]
 

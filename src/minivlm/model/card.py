@@ -44,6 +44,7 @@ class Card:
     base_models: tuple[str, ...] = ()
     data: tuple[str, ...] = ()
     languages: tuple[str, ...] = ("zh",)
+    metrics: tuple[str, ...] = ()  # by their names on a hub, of those that it was scored with
     license: str = "apache-2.0"
     notes: tuple[str, ...] = field(default=())
 
@@ -67,13 +68,16 @@ def trained_card(model: Any, base_models: Sequence[str], data: Sequence[str]) ->
     own = not base_models and not data
     return Card(
         title="A vision-language model trained by minivlm",
-        summary="Trained by the stages `pretrain` and `sft` on the rows of the stage `download`. What was trained "
-        "on what is in the params.yaml and dvc.lock of the commit that it was made by.",
+        summary="Saved by a training stage: by `pretrain`, by default of the projector alone, or by `sft`, "
+        "then of the language model too. What was trained on what is in the params.yaml and dvc.lock of the "
+        "commit that it was made by; how well both answer, on pictures that neither was trained on, is in "
+        "reports/evaluate/metrics.json there.",
         parameters=parameters_by_part(model),
         image_tokens=model.config.image_seq_length,
         image_token=IMAGE_TOKEN,
         base_models=tuple(base_models),
         data=tuple(data) or (DRAWN,),
+        metrics=("bleu", "chrf"),
         license="apache-2.0" if own else "other",
     )
 
@@ -103,6 +107,7 @@ def _front(card: Card) -> str:
         "language": card.languages,
         "base_model": tuple(name for name in card.base_models if "/" in name),
         "datasets": tuple(name for name in card.data if "/" in name),
+        "metrics": card.metrics,
         "tags": ("llava", "minivlm"),
     }
     for key, values in named.items():
@@ -170,12 +175,16 @@ Or, with this project, `minivlm caption picture.jpg --model DIRECTORY`."""
 
 
 def _use(card: Card) -> str:
+    drawn = (
+        " It has seen drawn pictures alone: of a photograph it speaks in the words of that drawn world, with the "
+        "same assurance. No score of it counts on which side things stand."
+    )
     return (
         "## Use and limits\n\nFor learning, teaching and measuring how such models are trained; it reads and "
         f"writes {', '.join(card.languages)}. It is small: it invents things that are not in the picture, counts "
         "badly and repeats what its data said most. It has no safety training. Do not let it decide about people "
         "or identify anybody, and look yourself where a description matters."
-    )
+    ) + (drawn if DRAWN in card.data and not card.base_models else "")
 
 
 def _terms(card: Card) -> str:

@@ -2,6 +2,7 @@
 
 import pytest
 
+from minivlm.data import chat
 from minivlm.data.chat import CHAT_TEMPLATE, SPECIAL_TOKENS, ChatTemplate
 
 OWN = ChatTemplate(CHAT_TEMPLATE, name="own", special=SPECIAL_TOKENS)
@@ -67,3 +68,12 @@ def test_only_the_templates_own_tokens_are_special_segments():
     ]
     assert "<|im_end|>" in [part.text for part in parts if not part.special]
     assert {part.text for part in parts if part.special} < set(SPECIAL_TOKENS)
+
+
+def test_however_many_sequences_of_roles_are_asked_for_few_are_kept(monkeypatch):
+    monkeypatch.setattr(chat, "_KEPT_FRAMES", 3)
+    template = ChatTemplate(CHAT_TEMPLATE, name="own", special=SPECIAL_TOKENS)
+    for turns in range(1, 9):
+        messages = talk(*map(str, range(turns)))
+        assert text_of(messages, template=template) == text_of(messages)
+    assert len(template._frames) <= 3

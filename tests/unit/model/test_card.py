@@ -26,6 +26,14 @@ def test_the_front_matter_is_yaml_that_hubs_read():
     assert values["datasets"] == ["jingyaogong/minimind-v_dataset"], "the drawn world is no repository of a hub"
 
 
+def test_the_library_of_the_hub_reads_the_front_matter():
+    from huggingface_hub import ModelCard
+
+    data = ModelCard(render(CARD)).data
+    assert data.pipeline_tag == "image-text-to-text" and data.license == "apache-2.0"
+    assert data.language == ["zh"] and data.base_model == ["openai/clip-vit-base-patch16"]
+
+
 def test_sizes_sources_and_their_terms_are_in_it():
     text = render(CARD)
     assert "| language model | 1,234,567 |" in text and "A picture is 196 tokens, written `<image>`." in text
@@ -83,9 +91,11 @@ def test_a_trained_model_is_the_program_s_own_only_where_all_was_drawn_and_made_
     model = assemble(base, seed=0)
     front, text = trained(model)
     assert front["license"] == "apache-2.0" and "| the drawn world of minivlm |" in text
+    assert front["metrics"] == ["bleu", "chrf"] and "drawn pictures alone" in text
     for others in ({"data": ["files of your own"]}, {"base_models": ["a vision tower of your own"]}):
         front, text = trained(model, **others)
         assert front["license"] == "other" and ("drawn world" in text) == ("data" not in others)
+        assert "drawn pictures alone" not in text
         assert all(f"| {name} | " in text for names in others.values() for name in names)
     front, _ = trained(model, ["openai/clip-vit-base-patch16"], ["jingyaogong/minimind-v_dataset"])
     assert front["base_model"] == ["openai/clip-vit-base-patch16"]

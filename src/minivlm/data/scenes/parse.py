@@ -8,6 +8,7 @@ text that names two skies or two grounds claims neither.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
 from minivlm.data.scenes.lexicon import KIND_WORDS
@@ -110,6 +111,14 @@ def parse_caption(text: str) -> Truth:
             at += 1
     sky, ground = (next(iter(found)) if len(found) == 1 else None for found in claims.places.values())
     return Truth(sky, ground, merge_groups(claims.groups))
+
+
+def known_words(text: str) -> Iterator[tuple[int, int, str, str]]:
+    """(start, end, what it speaks of, English key) of every word of sky, ground, kind or colour, in order."""
+    for token in _TOKEN.finditer(text):
+        what, key = _WORDS[token.group()]
+        if what != "neutral":
+            yield token.start(), token.end(), what, key
 
 
 def _read(claims: _Claims, what: str, key: str, text: str, start: int, end: int) -> None:

@@ -56,7 +56,8 @@ td.number, th.number { text-align: right; font-variant-numeric: tabular-nums; }
 .text-danger, .bad { color: var(--bad); } code { font-size: 13px; }
 body.failed-only .ge-section:has(.hide-succeeded-validations-column-section-target-child) { display: none; }
 body.failed-only tr:has(> .hide-succeeded-validation-target-child) { display: none; }
-@media (max-width: 800px) { body > .container-fluid > .row { grid-template-columns: minmax(0, 1fr); } }
+@media (max-width: 800px) { body > .container-fluid > .row { grid-template-columns: minmax(0, 1fr); }
+  main > table { display: block; overflow-x: auto; } .sticky { position: static; } }
 """
 # The two buttons of a validation page call these by name.
 _SCRIPT = """

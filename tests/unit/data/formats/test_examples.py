@@ -1,11 +1,15 @@
 """The example files of the documentation."""
 
 import pytest
+from PIL import Image
+from ruamel.yaml import YAML
 
 from minivlm.cli.check_data import check
 from minivlm.data.formats.examples import ROWS, write_examples
 from minivlm.data.formats.reader import open_rows
 from minivlm.data.validation.picture import row_pictures
+from minivlm.files import sha256_file
+from tests.contract.documents import blocks
 from tests.contract.imports import ROOT
 
 COMMITTED = ROOT / "docs" / "examples"
@@ -25,6 +29,27 @@ def test_every_row_of_an_example_passes_the_gate(name):
     verdict, _, _ = check(COMMITTED / name, None, 0)
     assert verdict.accepted_rows().tolist() == list(range(ROWS)) == list(range(20))
     assert (verdict.pictures, verdict.text_rows) == (22, 2)
+
+
+def test_the_profile_of_own_rows_has_the_hashes_of_the_examples():
+    local = YAML(typ="safe").load(ROOT / "profiles" / "own.yaml")["download"]["local"]
+    assert set(local) == {"pretrain", "sft"}
+    for named in local.values():
+        assert named["sha256"] == sha256_file(ROOT / named["path"])
+        assert named["images_sha256"] == sha256_file(ROOT / named["images"])
+
+
+def test_the_program_of_the_walk_makes_rows_that_pass(tmp_path, monkeypatch):
+    """docs/own-data.md: a table of captions and a folder of pictures become rows."""
+    (tmp_path / "mine_images").mkdir()
+    for name in ("a", "b"):
+        Image.new("RGB", (32, 32), "red" if name == "a" else "blue").save(tmp_path / "mine_images" / f"{name}.jpg")
+    (tmp_path / "captions.tsv").write_text("a.jpg\t一块红色。\nb.jpg\t一块蓝色。\n", encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    (code,) = blocks("docs/own-data.md", "python")
+    exec(compile(code, "own-data", "exec"), {})  # as a reader would
+    verdict, _, _ = check(tmp_path / "mine_data.jsonl", None, 0)
+    assert verdict.rejected == {} and verdict.accepted == 2
 
 
 def test_both_examples_hold_the_same_rows():

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from minivlm.data.scenes.grammar import long_description, question_answers, short_caption
 from minivlm.data.scenes.layout import sample_scene, stream
 from minivlm.data.scenes.lexicon import GROUND_WORDS, SKY_WORDS
-from minivlm.data.scenes.parse import merge_groups, parse_caption
+from minivlm.data.scenes.parse import known_words, merge_groups, parse_caption
 from minivlm.data.scenes.positions import TOP_DOWN, in_reading_order
 from minivlm.data.scenes.world import KINDS, Group, Truth
 
@@ -115,6 +115,12 @@ def test_values_outside_the_world_are_claims_too():
 def test_merging_fills_gaps_in_order_of_first_mention():
     said = [Group("bird", None, "red"), Group("car", 1, None), Group("bird", 2, None)]
     assert merge_groups(said) == (Group("bird", 2, "red"), Group("car", 1, None))
+
+
+def test_known_words_are_found_where_they_stand_and_neutral_ones_are_not():
+    text = "天空中飘着白色的热气球，海面"
+    found = [(text[start:end], what, key) for start, end, what, key in known_words(text)]
+    assert found == [("白", "colour", "white"), ("热气球", "kind", "balloon"), ("海面", "ground", "sea")]
 
 
 @given(st.text(alphabet="一两三只座朵红白色的鸟云山花雪雨海夜草地天空，。是有没和12 \n", max_size=60))
