@@ -1,6 +1,14 @@
 """What all tests share."""
 
+import os
+
 import pytest
+
+# What tells a command how to write is the same on a terminal, in a pipe and on a forge's runner, for each test and
+# every process it starts; a test of one of these sets it.
+for name in ("CI", "GITHUB_ACTIONS", "PY_COLORS", "NO_COLOR", "FORCE_COLOR", "COLUMNS", "LINES"):
+    os.environ.pop(name, None)
+os.environ["TERM"] = "xterm"
 
 
 def pytest_runtest_setup(item):

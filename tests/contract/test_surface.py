@@ -46,7 +46,7 @@ def test_help_fits_80_columns_and_cuts_nothing_off(name):
     asked = [*name.split(), "--help"]
     lines = (
         CliRunner()
-        .invoke(app, asked, prog_name="minivlm", env={"COLUMNS": "80", "FORCE_COLOR": None})
+        .invoke(app, asked, prog_name="minivlm", env={"COLUMNS": "80"})
         .output.splitlines()
     )
     assert lines[0].startswith(f"Usage: minivlm {name}".rstrip())

@@ -44,8 +44,7 @@ def fail(
 @pytest.fixture(autouse=True)
 def quiet(monkeypatch):
     monkeypatch.setenv(VERBOSE, "")  # set, so that what --verbose sets is taken back
-    for name in ("DVC_STAGE", "FORCE_COLOR", "NO_COLOR"):
-        monkeypatch.delenv(name, raising=False)
+    monkeypatch.delenv("DVC_STAGE", raising=False)
 
 
 def run(*arguments: str) -> tuple[int, str]:

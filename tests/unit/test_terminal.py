@@ -55,8 +55,6 @@ class Terminal(io.StringIO):
     ],
 )
 def test_the_environment_says_what_a_terminal_shows(monkeypatch, environment, coloured, rewritten):
-    for name in ("TERM", "NO_COLOR", "FORCE_COLOR", "CI"):
-        monkeypatch.delenv(name, raising=False)
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     assert (colours(), rewrites(Terminal()), rewrites(io.StringIO())) == (coloured, rewritten, False)

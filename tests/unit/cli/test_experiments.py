@@ -76,7 +76,7 @@ def test_rows_without_a_scene_show_cider():
 
 
 def test_the_table_has_few_named_columns_in_80_columns(dvc):
-    result = CliRunner().invoke(app, ["experiments", "--commits", "2"], env={"COLUMNS": "80", "FORCE_COLOR": None})
+    result = CliRunner().invoke(app, ["experiments", "--commits", "2"], env={"COLUMNS": "80"})
     lines = [line.rstrip() for line in result.output.splitlines() if line.strip()]
     assert dvc.asked == [["-m", "dvc", "exp", "show", "--json", "--num", "2"]]
     header = ["experiment", "changed", "sft", "loss", "recall", "unseen", "gap"]

@@ -25,9 +25,6 @@ def clock(monkeypatch):
 
 @pytest.fixture
 def terminal(monkeypatch):
-    for name in ("CI", "NO_COLOR", "FORCE_COLOR"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setenv("COLUMNS", "80")
     return Terminal()
 
