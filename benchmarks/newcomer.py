@@ -1,0 +1,161 @@
+"""From `git clone` to two runs in MLflow's page, by the README's commands alone: how long each takes.
+
+    python -m benchmarks.newcomer
+
+Everything is made anew in a temporary folder, and installed without pip's cache. The last step is done as the page
+itself does it: it asks `minivlm ui` for both runs and for the points of their loss curves. What a person reads,
+types and clicks meanwhile is not counted; downloads depend on the network.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import shlex
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks.record import ROOT, destination, record, run, table
+from minivlm.errors import UserError
+
+COMMANDS = (
+    "make install",
+    "make repro",
+    'git commit --all --allow-empty --message "My run"',
+    "dvc exp run -S sft.learning_rate=2e-3",
+    "minivlm experiments",
+    "minivlm ui",
+)
+"""Of the README, in its order; `make repro` installs by itself, and the installation is timed apart."""
+_CURVE = "sft.loss"
+_PATIENCE = 120  # seconds until the page answers
+_AUTHOR = {f"GIT_{who}_{what}": "newcomer" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
+
+
+def follow(folder: Path) -> list[dict[str, Any]]:
+    """Every command with its seconds, from the clone in `folder` to the page; UserError where one fails."""
+    clone = folder / "minivlm"
+    cloning = shlex.join(["git", "clone", "--quiet", str(ROOT), str(clone)])
+    lines = [_timed("git clone", lambda: _done(cloning, folder))]
+    for command in COMMANDS[:-1]:
+        lines.append(_timed(command, lambda line=command: _done(line, clone)))
+    lines.append(_timed(COMMANDS[-1], lambda: compared(clone)))
+    return lines
+
+
+def compared(clone: Path) -> None:
+    """Start the page, and read from it what it draws of two reproductions: their parameters and curves."""
+    process = subprocess.Popen(
+        ["bash", "-c", f"exec {COMMANDS[-1]}"], cwd=clone, env=environment(clone),
+        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, start_new_session=True,
+    )  # fmt: skip
+    try:
+        assert process.stdout is not None
+        said = process.stdout.readline()
+        found = re.search(r"(http://127\.0\.0\.1:\d+)/#/experiments/(\d+)/", said)
+        if found is None:
+            raise UserError(f"minivlm ui: said no address, but {said!r}")
+        _answers(f"{found[1]}/health")
+        runs = reproductions(found[1], found[2])
+        if len(runs) != 2 or len({_value(each, "params", "sft.learning_rate") for each in runs}) != 2:
+            raise UserError(f"{clone}: the page has {len(runs)} reproductions, and not two that differ")
+        for each in runs:
+            if len(curve(found[1], each["info"]["run_id"])) < 2:
+                raise UserError(f"{clone}: run {each['info']['run_name']} has no curve {_CURVE}")
+    finally:
+        os.killpg(process.pid, signal.SIGTERM)
+        process.communicate()
+
+
+def reproductions(server: str, experiment: str) -> list[dict[str, Any]]:
+    """The runs of an experiment that no other run holds, as MLflow's REST interface gives them."""
+    body = json.dumps({"experiment_ids": [experiment], "max_results": 1000}).encode()
+    asked = urllib.request.Request(
+        f"{server}/ajax-api/2.0/mlflow/runs/search", body, {"Content-Type": "application/json"}
+    )
+    runs: list[dict[str, Any]] = _json(asked).get("runs", [])
+    return [each for each in runs if _value(each, "tags", "mlflow.parentRunId") is None]
+
+
+def curve(server: str, run_id: str) -> list[dict[str, Any]]:
+    """The points of a run's loss curve."""
+    query = f"run_id={run_id}&metric_key={_CURVE}"
+    found: list[dict[str, Any]] = _json(f"{server}/ajax-api/2.0/mlflow/metrics/get-history?{query}")["metrics"]
+    return found
+
+
+def environment(clone: Path) -> dict[str, str]:
+    """The shell's, as after `. .venv/bin/activate`; pip keeps and takes nothing from its cache."""
+    foreign = ("MLFLOW_", "DVC_", "PYTHON", "OMP_", "VIRTUAL_ENV")
+    own = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
+    own["PATH"] = f"{clone / '.venv' / 'bin'}{os.pathsep}{own['PATH']}"
+    return own | _AUTHOR | {"PIP_NO_CACHE_DIR": "1"}
+
+
+def _value(found: dict[str, Any], kind: str, key: str) -> str | None:
+    """Of a run, what it has among its `params` or `tags` by that key."""
+    return next((each["value"] for each in found["data"].get(kind, ()) if each["key"] == key), None)
+
+
+def _json(asked: Any) -> Any:
+    with urllib.request.urlopen(asked, timeout=_PATIENCE) as answer:
+        return json.load(answer)
+
+
+def _answers(address: str) -> None:
+    """Wait until a server answers."""
+    end = time.monotonic() + _PATIENCE
+    while True:
+        try:
+            urllib.request.urlopen(address, timeout=2).close()
+            return
+        except OSError:
+            if time.monotonic() > end:
+                raise UserError(f"{address}: no answer in {_PATIENCE} s") from None
+            time.sleep(0.2)
+
+
+def _done(line: str, folder: Path) -> None:
+    """Run a line of the README; UserError with the end of what it said when it fails."""
+    done = subprocess.run(
+        ["bash", "-c", line], cwd=folder, env=environment(folder), capture_output=True, text=True
+    )
+    if done.returncode:
+        raise UserError(f"{line}: exit code {done.returncode}\n{(done.stdout + done.stderr)[-3000:]}")
+
+
+def _timed(command: str, action: Any) -> dict[str, Any]:
+    print(f"{command} …", file=sys.stderr, flush=True)
+    start = time.monotonic()
+    action()
+    return {"command": command, "seconds": time.monotonic() - start}
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The command."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.newcomer",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--directory", type=Path, help="where newcomer.json goes: benchmarks/results by default")
+    given = parser.parse_args(arguments)
+    results = destination(given.directory, quick=False)
+    with tempfile.TemporaryDirectory(prefix="minivlm-newcomer-") as folder:
+        lines = follow(Path(folder))
+    total = sum(line["seconds"] for line in lines)
+    table([*lines, {"command": "all", "seconds": total}], "A newcomer's commands")
+    print(record("newcomer", {"commands": lines, "seconds": total}, directory=results))
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,37 @@
+"""What a newcomer's commands are, and what counts as two runs that can be compared."""
+
+import pytest
+
+from benchmarks import newcomer
+from minivlm.errors import UserError
+from tests.contract import documents
+
+
+def test_its_commands_are_the_readmes_in_their_order():
+    text, places = documents.read("README.md"), []
+    lines = [line.partition("#")[0].strip() for line in text.splitlines()]
+    places = [lines.index(command) for command in newcomer.COMMANDS if command != "make install"]
+    assert places == sorted(places) and len(places) == 5
+
+
+def test_a_command_that_fails_ends_it_with_what_it_said(tmp_path):
+    with pytest.raises(UserError, match=r"(?s)echo no; exit 3: exit code 3\nno"):
+        newcomer._done("echo no; exit 3", tmp_path)
+
+
+def test_its_commands_take_nothing_from_the_shell_that_measures(tmp_path, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:1")
+    monkeypatch.setenv("PYTHONPATH", "elsewhere")
+    given = newcomer.environment(tmp_path)
+    assert not {"MLFLOW_TRACKING_URI", "PYTHONPATH"} & set(given)
+    assert given["PATH"].startswith(f"{tmp_path}/.venv/bin:") and given["PIP_NO_CACHE_DIR"] == "1"
+
+
+def test_only_runs_that_no_other_holds_are_compared(monkeypatch):
+    def told(name, *tags):
+        return {"info": {"run_name": name}, "data": {"tags": [{"key": key, "value": "x"} for key in tags]}}
+
+    runs = [told("first"), told("sft", "mlflow.parentRunId"), told("second", "mlflow.user")]
+    monkeypatch.setattr(newcomer, "_json", lambda asked: {"runs": runs})
+    found = newcomer.reproductions("http://127.0.0.1:1", "1")
+    assert [each["info"]["run_name"] for each in found] == ["first", "second"]
