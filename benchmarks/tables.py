@@ -117,6 +117,13 @@ def repro(values: Values) -> str:
     return f"{about(values)}\n\n{seconds}\n{parts}"
 
 
+def newcomer(values: Values) -> str:
+    """Seconds of a newcomer's commands, and of all of them."""
+    measured = [(f"`{row['command']}`", number(row["seconds"])) for row in values["commands"]]
+    shown = table(("command", "seconds"), [*measured, ("all", number(values["seconds"]))])
+    return f"{about(values)}\n\n{shown}"
+
+
 # Block → file and what makes the block of it.
 BLOCKS: dict[str, tuple[str, Callable[[Values], str]]] = {
     "step": ("step", speed),
@@ -129,6 +136,7 @@ BLOCKS: dict[str, tuple[str, Callable[[Values], str]]] = {
     "loading": ("loading", loading),
     "serving": ("serving", serving),
     "repro": ("repro", repro),
+    "newcomer": ("newcomer", newcomer),
 }
 # Document → the blocks that stand in it.
 DOCUMENTS = {

@@ -30,11 +30,13 @@ SERVING = {
     ]
 }
 REPRO = {"commands": [{"command": "dvc repro", "seconds": 2.345}], "parts": [{"part": "imports", "share": 0.5}]}
+NEWCOMER = {"commands": [{"command": "make repro", "seconds": 234.5}], "seconds": 345.6}
 
 
 @pytest.fixture
 def results(tmp_path, found):
     figures = {"rows": ROWS, "loader": LOADER, "generation": GENERATION, "serving": SERVING, "repro": REPRO}
+    figures["newcomer"] = NEWCOMER
     for name, values in figures.items():
         record(name, values, directory=tmp_path)
     record("step", found, repeats=2, directory=tmp_path)
@@ -49,6 +51,7 @@ def test_every_file_makes_its_tables(results):
     assert "| 26m-random | 8 | on | 250 | 123 |" in made["generation"]
     assert "| `minivlm serve` | trained | 4 | 2.5 | 20.1 | 512 | 12.3 |" in made["serving"]
     assert "| dvc repro | 2.35 |" in made["repro"] and "| imports | 50% |" in made["repro"]
+    assert "| `make repro` | 234 |" in made["newcomer"] and "| all | 346 |" in made["newcomer"]
     assert "fp32; the reference in fp32; " in made["step"]
     assert made["step_gpu"] == "Not measured yet: `python -m benchmarks.step --device cuda`.\n"
 
