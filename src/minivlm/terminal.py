@@ -62,7 +62,7 @@ def flush_streams() -> None:
 
 
 def silence_unread() -> bool:
-    """Whether a standard stream is a pipe that nobody reads any more; it then leads nowhere, without complaints."""
+    """Whether a standard stream is a pipe that nobody reads any more; it then leads nowhere, quietly."""
     unread = [number for number in (1, 2) if _is_unread(number)]
     for number in unread:
         with open(os.devnull, "w") as nowhere:
@@ -77,10 +77,8 @@ def _is_unread(number: int) -> bool:
 
 
 def escaped(text: str) -> str:
-    """Foreign text on one line, and nothing in it that a terminal would obey: a tab is `\\t`, an escape `\\x1b`."""
-    return "".join(
-        c if c.isprintable() or unicodedata.category(c) in _SHOWN else ascii(c)[1:-1] for c in text
-    )
+    """Foreign text on one line, with nothing that a terminal would obey: a tab is `\\t`, an escape `\\x1b`."""
+    return "".join(c if c.isprintable() or unicodedata.category(c) in _SHOWN else ascii(c)[1:-1] for c in text)
 
 
 def colours() -> bool | None:

@@ -37,7 +37,11 @@ def quiet(monkeypatch):
         (ValueError("a bug\nof two lines"), 1, f"error: unexpected ValueError: a bug of two lines{BY_HAND}"),
         (OSError("of no file"), 1, f"error: unexpected OSError: of no file{BY_HAND}"),
         (AssertionError(), 1, f"error: unexpected AssertionError{BY_HAND}"),
-        (BrokenPipeError(32, "of a server"), 1, f"error: unexpected BrokenPipeError: [Errno 32] of a server{BY_HAND}"),
+        (
+            BrokenPipeError(32, "of a server"),
+            1,
+            f"error: unexpected BrokenPipeError: [Errno 32] of a server{BY_HAND}",
+        ),
         (UserError("a\tb\nc\x1b[31m.png: 夕阳\u3000"), 2, "error: a\\tb\\nc\\x1b[31m.png: 夕阳\u3000"),
     ],
 )
