@@ -94,7 +94,7 @@ def page(address):
 
 
 def caption(directory, path, question):
-    from minivlm.generation.caption_files import read_picture
+    from minivlm.generation.opening import read_picture
 
     shown = [read_picture(path)]
     (said,) = caption_pictures(*load_model(directory), shown, question, batch_size=1, max_new_tokens=MOST)

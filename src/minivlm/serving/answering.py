@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from minivlm.errors import UserError
-from minivlm.generation.caption_files import picture_size, read_picture
+from minivlm.generation.opening import picture_size, read_picture
 from minivlm.generation.prompts import Prompt, build_prompt, picture_features, room
 from minivlm.generation.streaming import Sampling, plain_text, write
 from minivlm.generation.text import TextPieces
