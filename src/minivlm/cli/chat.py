@@ -28,7 +28,7 @@ def command(
     """
     from minivlm.cli.chat_loop import Chat, open_picture, questions
     from minivlm.generation.loading import load_measured
-    from minivlm.generation.streaming import Sampling
+    from minivlm.generation.writing import Sampling
     from minivlm.paths import Paths, short
     from minivlm.terminal import escaped, standard_input
 

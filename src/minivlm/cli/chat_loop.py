@@ -17,7 +17,8 @@ from minivlm.cli.encoding import as_typed
 from minivlm.errors import UserError
 from minivlm.generation.conversation import Conversation
 from minivlm.generation.opening import read_picture
-from minivlm.generation.streaming import Sampling, visible
+from minivlm.generation.streaming import visible
+from minivlm.generation.writing import Sampling
 from minivlm.terminal import escaped
 
 if TYPE_CHECKING:
