@@ -131,6 +131,15 @@ def test_an_example_is_picked_and_each_stage_says_its_caption(page, models, pict
     assert not [url for url in page.asked if url.startswith("failed:")]
 
 
+def test_nothing_covers_the_picture(page):
+    page.locator("#examples button.thumbnail-item").first.click()
+    page.wait_for_selector("#picture img")
+    top = page.locator("#picture img").bounding_box()["y"]
+    for name in ("label", "button[title='Remove Image']"):
+        box = page.locator(f"#picture {name}").bounding_box()
+        assert page.locator("#picture").bounding_box()["y"] <= box["y"] and box["y"] + box["height"] <= top, name
+
+
 def test_a_question_of_ones_own_is_the_next_turn(page):
     page.locator("#examples button.thumbnail-item").first.click()
     page.wait_for_selector("#picture img")
