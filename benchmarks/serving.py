@@ -10,10 +10,7 @@ a model of true size and random weights and with the trained one, and `transform
 from __future__ import annotations
 
 import argparse
-import base64
 import io
-import re
-import socket
 import statistics
 import subprocess
 import sys
@@ -22,9 +19,12 @@ import time
 import urllib.request
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
+
+from minivlm.data.data_uri import data_uri
+from minivlm.ports import HOST, free_port
 
 if TYPE_CHECKING:
     from openai import OpenAI
@@ -32,7 +32,8 @@ if TYPE_CHECKING:
 
 QUESTION = "请详细描述这张图片。"
 RANDOM = "26m-random"
-_READY = 120.0  # seconds that a server may take to begin
+NAME = "minivlm"  # what its own server calls a model
+READY = 120.0  # seconds that a server may take to begin
 
 
 class Server(NamedTuple):
@@ -65,48 +66,41 @@ class Timed(NamedTuple):
         return (self.tokens - 1) / (self.end - self.first) if self.end > self.first else None
 
 
-@contextmanager
-def minivlm_serve(directory: Path, device: str) -> Iterator[Server]:
+def minivlm_serve(directory: Path, device: str) -> AbstractContextManager[Server]:
     """`minivlm serve` on a free port."""
-    command = [sys.executable, "-m", "minivlm.cli.main", "serve", "--port", "0", "--device", device]
-    begun = time.monotonic()
-    with _running([*command, "--model", str(directory)], stdout=subprocess.PIPE, text=True) as process:
-        line = process.stdout.readline() if process.stdout else ""
-        ready = time.monotonic() - begun
-        found = re.match(r"(\S+) \(.*\) at (http://\S+/v1),", line)
-        if found is None:
-            raise RuntimeError(f"minivlm serve did not begin: {line}")
-        yield Server(found[2], found[1], ready)
+    program = [sys.executable, "-m", "minivlm.cli.main", "serve", "--model", str(directory), "--name", NAME]
+    return _serving([*program, "--device", device], NAME)
+
+
+def transformers_serve(directory: Path, device: str) -> AbstractContextManager[Server]:
+    """`transformers serve` with this model alone, on a free port."""
+    program = [sys.executable, "-m", "transformers.cli.transformers", "serve", str(directory)]
+    return _serving([*program, "--device", device], str(directory))
 
 
 @contextmanager
-def transformers_serve(directory: Path, device: str) -> Iterator[Server]:
-    """`transformers serve` with this model alone, on a port that was free."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    command = [sys.executable, "-m", "transformers.cli.transformers", "serve", str(directory), "--device", device]
+def _serving(command: Sequence[str], model: str) -> Iterator[Server]:
+    """A server from the time that it answers on; RuntimeError when it ends or has not begun within READY."""
+    port = free_port()
+    address = f"http://{HOST}:{port}"
     begun = time.monotonic()
-    with _running([*command, "--host", "127.0.0.1", "--port", str(port)], stdout=subprocess.DEVNULL) as process:
-        address = f"http://127.0.0.1:{port}"
-        while True:
-            try:
-                urllib.request.urlopen(f"{address}/health", timeout=5).close()
-                break
-            except OSError:
-                if process.poll() is not None or time.monotonic() - begun > _READY:
-                    raise RuntimeError("transformers serve did not begin") from None
-                time.sleep(0.05)
-        yield Server(f"{address}/v1", str(directory), time.monotonic() - begun)
-
-
-@contextmanager
-def _running(command: Sequence[str], **options: Any) -> Iterator[subprocess.Popen[Any]]:
-    with subprocess.Popen(command, stderr=subprocess.DEVNULL, **options) as process:
+    with subprocess.Popen(
+        [*command, "--host", HOST, "--port", str(port)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    ) as process:
         try:
-            yield process
+            while not _answers(address):
+                if process.poll() is not None or time.monotonic() - begun > READY:
+                    raise RuntimeError(f"{' '.join(command)}: it did not begin within {READY:g} s")
+                time.sleep(0.05)
+            yield Server(f"{address}/v1", model, time.monotonic() - begun)
         finally:
-            process.terminate()
+            process.kill()  # nothing of it is to be kept, and one that hangs ends too
+
+
+def _answers(address: str) -> bool:
+    with suppress(OSError), urllib.request.urlopen(f"{address}/health", timeout=1):
+        return True
+    return False
 
 
 def ask(client: OpenAI, model: str, picture: str, *, tokens: int, temperature: float, seed: int) -> Timed:
@@ -182,11 +176,11 @@ def _row(side: Side, together: int, answers: Sequence[Timed], rounds: Sequence[f
     }
 
 
-def data_uri(picture: Image.Image) -> str:
+def picture_uri(picture: Image.Image) -> str:
     """A picture as clients send it."""
     stream = io.BytesIO()
     picture.save(stream, "PNG")
-    return "data:image/png;base64," + base64.b64encode(stream.getvalue()).decode()
+    return data_uri(stream.getvalue(), "PNG")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -204,7 +198,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     trained = given.model or Paths().model("sft")
     with tempfile.TemporaryDirectory(prefix="minivlm-serving-") as folder, ExitStack() as stack:
         directory, setting = write_random(Path(folder), profile()["base"])
-        pictures = [data_uri(picture) for picture in open_pictures(setting)]
+        pictures = [picture_uri(picture) for picture in open_pictures(setting)]
         # Random weights are drawn from: greedy, they may write one special token for ever.
         random = Side(stack.enter_context(minivlm_serve(directory, device)), 1.0, "minivlm serve", RANDOM)
         sides = [random]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import sys
 import traceback
@@ -15,12 +14,15 @@ from typer.exceptions import TyperException
 from minivlm import launcher
 from minivlm.errors import StoppedError, UserError
 from minivlm.files import full_disk, write_text
+from minivlm.terminal import escaped, flush_streams, silence_unread
 
 EXIT_BUG = 1
 EXIT_USER_ERROR = 2
 EXIT_STOPPED = 75
 """Of a training that was asked to stop and has saved what it goes on from (EX_TEMPFAIL of sysexits.h)."""
 EXIT_INTERRUPTED = 130
+EXIT_NO_READER = 141
+"""Of `minivlm caption … | head -1`, as a shell has it of any command there: 128 + SIGPIPE."""
 
 VERBOSE = "MINIVLM_VERBOSE"
 """Environment variable: not empty and not 0 shows tracebacks. `--verbose` sets it, for other processes too."""
@@ -39,6 +41,12 @@ class one_line_errors:  # noqa: N801  (a context manager, used like a function)
         return None
 
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        try:
+            flush_streams()
+        except OSError as unwritten:
+            error = error or unwritten
+        if isinstance(error, BrokenPipeError) and silence_unread():  # `minivlm params | head`: nobody reads on
+            raise typer.Exit(EXIT_NO_READER) from None
         if error is None or (ending := _ending(error)) is None:
             return
         line, code = ending
@@ -46,6 +54,7 @@ class one_line_errors:  # noqa: N801  (a context manager, used like a function)
             traceback.print_exception(error)
         elif code == EXIT_BUG:
             line += f"; {self._where(error)}"
+        line = escaped(line)  # a name in it may hold anything
         if launcher.is_launched():
             launcher.end_rank(line, code)
         print(line, file=sys.stderr, flush=True)
@@ -80,8 +89,6 @@ def _ending(error: BaseException) -> tuple[str, int] | None:
         return f"stopped: {error}; its state is saved, run it again to go on", EXIT_STOPPED
     if isinstance(error, KeyboardInterrupt | typer.Abort):
         return "interrupted", EXIT_INTERRUPTED
-    if isinstance(error, OSError) and error.errno == errno.EPIPE:  # `minivlm params | head`: nobody reads on
-        return None
     if isinstance(error, Exception) and not isinstance(error, typer.Exit | TyperException):
         said = " ".join(f"{type(error).__name__}: {error}".split())[:400].rstrip(": ")
         return f"error: unexpected {said}", EXIT_BUG

@@ -21,6 +21,12 @@ def home_root() -> Path:
     return Path(os.environ.get("DVC_ROOT") or project_root())
 
 
+def short(path: Path, folder: Path | None = None) -> str:
+    """A path as people read it: from `folder` (the working directory) where it lies inside, otherwise as it is."""
+    folder = folder or Path.cwd()
+    return path.relative_to(folder).as_posix() if path.is_relative_to(folder) else str(path)
+
+
 class Paths:
     """Paths below one checkout (`root`): inputs, outputs in DVC's cache, reports in git, local state."""
 

@@ -1,12 +1,19 @@
-"""What a stream can show: Chinese under any locale, colours, lines that are written over."""
+"""What a stream can show: Chinese under any locale, colours, lines that are written over, no foreign commands."""
 
 from __future__ import annotations
 
 import codecs
 import io
 import os
+import select
 import sys
-from typing import IO, Any
+import unicodedata
+from typing import IO, Any, TextIO
+
+from minivlm.errors import UserError
+
+_SHOWN = ("Zs", "Cs")
+"""Categories that Python calls not printable: spaces, and bytes of a path that are written as they came."""
 
 
 def prepare_streams() -> None:
@@ -38,6 +45,40 @@ def _as_bytes(error: UnicodeError) -> tuple[str | bytes, int]:
         return error.object[error.start : error.end].encode("utf-8", "surrogateescape"), error.end
     except UnicodeEncodeError:
         return codecs.backslashreplace_errors(error)
+
+
+def standard_input() -> TextIO:
+    """sys.stdin; UserError where there is none, as after `<&-`."""
+    if sys.stdin is None:
+        raise UserError("standard input is closed; give a file or a pipe (</dev/null for nothing)")
+    return sys.stdin
+
+
+def flush_streams() -> None:
+    """Write out what waits in the standard streams; BrokenPipeError where nobody reads it."""
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None and not stream.closed:
+            stream.flush()
+
+
+def silence_unread() -> bool:
+    """Whether a standard stream is a pipe that nobody reads any more; it then leads nowhere, quietly."""
+    unread = [number for number in (1, 2) if _is_unread(number)]
+    for number in unread:
+        with open(os.devnull, "w") as nowhere:
+            os.dup2(nowhere.fileno(), number)
+    return bool(unread)
+
+
+def _is_unread(number: int) -> bool:
+    poll = select.poll()
+    poll.register(number, 0)
+    return any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0))
+
+
+def escaped(text: str) -> str:
+    """Foreign text on one line, with nothing that a terminal would obey: a tab is `\\t`, an escape `\\x1b`."""
+    return "".join(c if c.isprintable() or unicodedata.category(c) in _SHOWN else ascii(c)[1:-1] for c in text)
 
 
 def colours() -> bool | None:

@@ -94,7 +94,7 @@ def page(address):
 
 
 def caption(directory, path, question):
-    from minivlm.generation.caption_files import read_picture
+    from minivlm.generation.opening import read_picture
 
     shown = [read_picture(path)]
     (said,) = caption_pictures(*load_model(directory), shown, question, batch_size=1, max_new_tokens=MOST)
@@ -129,6 +129,15 @@ def test_an_example_is_picked_and_each_stage_says_its_caption(page, models, pict
     assert any(same(each, caption(models["pretrain"], pictures[EXAMPLE], PRETRAIN)) for each in texts), texts
     assert {urlsplit(url).hostname for url in page.asked if url.startswith("http")} == {"127.0.0.1"}
     assert not [url for url in page.asked if url.startswith("failed:")]
+
+
+def test_nothing_covers_the_picture(page):
+    page.locator("#examples button.thumbnail-item").first.click()
+    page.wait_for_selector("#picture img")
+    top = page.locator("#picture img").bounding_box()["y"]
+    for name in ("label", "button[title='Remove Image']"):
+        box = page.locator(f"#picture {name}").bounding_box()
+        assert page.locator("#picture").bounding_box()["y"] <= box["y"] and box["y"] + box["height"] <= top, name
 
 
 def test_a_question_of_ones_own_is_the_next_turn(page):

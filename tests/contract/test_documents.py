@@ -6,10 +6,17 @@ from pathlib import Path
 
 import pytest
 
+from minivlm.cli.serve import ready_line
+from minivlm.ports import HOST
+from minivlm.serving.door import CHAT
+from minivlm.serving.server import PORT
+from minivlm.serving.visit import Visit
 from tests.contract import documents
 from tests.contract.command_lines import fault
 from tests.contract.documents import DOCUMENTS, READMES
 from tests.contract.imports import ROOT
+
+DATE = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d  ")  # as the server's log begins a line
 
 
 @pytest.mark.parametrize("name", DOCUMENTS)
@@ -114,6 +121,18 @@ def test_the_answer_of_a_served_version_is_the_models():
     text = documents.read("docs/model-registry.md")
     assert f"data/eval_images/{first['file']}" in text
     assert re.findall(r'"caption": "([^"]+)"', text) == [first["sft"]["caption"]]
+
+
+def test_what_a_server_says_is_shown_as_it_says_it():
+    """docs/serving.md: the line at its beginning, and a line of its log for an answer and for a refusal."""
+    text = documents.read("docs/serving.md")
+    begun = ready_line("minivlm-sft", Path("artifacts/sft/model"), f"http://{HOST}:{PORT}", 2.0)
+    answered = Visit(arrived=10.0, status=200, pictures=1, prompt_tokens=46, tokens=43, reason="stop")
+    answered.begun, answered.first, answered.last = 10.001, 10.014, 10.014 + 42 / 786
+    refused = Visit(status=400, refusal="invalid_image_url")
+    logged = [DATE.sub("", line.strip()) for line in text.splitlines() if DATE.match(line.strip())]
+    assert f"    {begun}\n" in text
+    assert logged == [visit.line("POST", CHAT) for visit in (answered, refused)]
 
 
 def test_the_two_commands_come_first():

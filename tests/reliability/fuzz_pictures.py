@@ -53,7 +53,7 @@ def _use_picture(folder: Path) -> None:
     """
     from minivlm.data.pictures import decode
     from minivlm.data.validation.picture import DECODES, RGB_MODES, is_placeholder, picture_facts
-    from minivlm.generation.caption_files import read_picture
+    from minivlm.generation.opening import read_picture
 
     data = (folder / "picture").read_bytes()
     is_placeholder(data)

@@ -1,10 +1,13 @@
 """How a command ends: one line, one exit code, and the traceback where it is asked for."""
 
+import subprocess
+import sys
+
 import pytest
 import typer
 
 from minivlm.errors import StoppedError, UserError
-from minivlm.exits import VERBOSE, one_line_errors
+from minivlm.exits import EXIT_NO_READER, VERBOSE, one_line_errors
 
 NO_SPACE = "error: No space left on device; make room, and run it again"
 BY_HAND = "; run with --verbose for the traceback"
@@ -34,6 +37,12 @@ def quiet(monkeypatch):
         (ValueError("a bug\nof two lines"), 1, f"error: unexpected ValueError: a bug of two lines{BY_HAND}"),
         (OSError("of no file"), 1, f"error: unexpected OSError: of no file{BY_HAND}"),
         (AssertionError(), 1, f"error: unexpected AssertionError{BY_HAND}"),
+        (
+            BrokenPipeError(32, "of a server"),
+            1,
+            f"error: unexpected BrokenPipeError: [Errno 32] of a server{BY_HAND}",
+        ),
+        (UserError("a\tb\nc\x1b[31m.png: 夕阳\u3000"), 2, "error: a\\tb\\nc\\x1b[31m.png: 夕阳\u3000"),
     ],
 )
 def test_an_error_is_one_line_and_a_code(capsys, error, code, line):
@@ -43,11 +52,20 @@ def test_an_error_is_one_line_and_a_code(capsys, error, code, line):
     assert capsys.readouterr().err == line + "\n"
 
 
-@pytest.mark.parametrize("ending", [typer.Exit(3), SystemExit(4), BrokenPipeError(32, "Broken pipe")])
+@pytest.mark.parametrize("ending", [typer.Exit(3), SystemExit(4)])
 def test_what_is_meant_to_end_a_command_passes(capsys, ending):
     with pytest.raises(type(ending)), one_line_errors():
         raise ending
     assert capsys.readouterr().err == ""
+
+
+def test_a_reader_that_leaves_ends_a_command_quietly_and_with_a_code():
+    program = "from minivlm.command import App\nimport typer\napp = App()\n@app.command()\ndef command():\n"
+    for said in ("[typer.echo('line') for _ in range(100_000)]", "print('buffered to the end')"):
+        command = [sys.executable, "-c", f"{program}    import time; time.sleep(0.3); {said}\napp()"]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+            process.stdout.close()
+            assert (process.stderr.read(), process.wait()) == (b"", EXIT_NO_READER)
 
 
 @pytest.mark.parametrize(("error", "code"), [(UserError("no rows"), 2), (ValueError("a bug"), 1)])

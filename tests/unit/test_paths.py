@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from minivlm.paths import STAGES, Paths, home_root, project_root
+from minivlm.paths import STAGES, Paths, home_root, project_root, short
 
 
 def test_a_stage_name_is_its_folder(tmp_path):
@@ -33,3 +33,11 @@ def test_without_dvc_everything_is_in_the_checkout(monkeypatch):
     monkeypatch.delenv("DVC_ROOT", raising=False)
     assert home_root() == project_root()
     assert Paths(Path("elsewhere")).tracking == Path("elsewhere/mlruns")
+
+
+def test_a_path_is_shown_from_where_it_lies_inside(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert short(tmp_path / "a" / "b") == "a/b"
+    assert short(tmp_path / "a" / "b", tmp_path / "a") == "b"
+    assert short(tmp_path / "b", tmp_path / "a") == str(tmp_path / "b")
+    assert short(Path("models/sft")) == "models/sft"

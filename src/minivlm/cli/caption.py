@@ -2,21 +2,23 @@
 
 import json
 import os
+import re
 import stat
 import sys
 import time
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from minivlm.cli.encoding import as_typed
+from minivlm.terminal import escaped, standard_input
 
 
 def command(
     pictures: Annotated[
-        list[Path] | None,
+        list[str] | None,
         typer.Argument(
             help="Pictures, folders of pictures, patterns, or - for standard input.", show_default=False
         ),
@@ -38,7 +40,7 @@ def command(
     """
     from minivlm.generation.finding import find_pictures
 
-    sources = find_pictures(pictures or [], sys.stdin.buffer.read)
+    sources = find_pictures(pictures or [], lambda most: standard_input().buffer.read(most))
     from minivlm.generation.caption_files import caption_files
     from minivlm.generation.loading import load_measured
     from minivlm.generation.speed import Meter
@@ -57,16 +59,16 @@ def command(
         max_new_tokens=max_new_tokens,
         meter=meter,
     )
-    bar = len(sources) > batch_size and sys.stderr.isatty() and _goes_to_a_file()
+    bar = len(sources) > batch_size and _has_room_for_a_bar()
     with Progress("caption", len(sources), "pictures") if bar else nullcontext() as progress:
         for line in lines:
-            shown = as_typed(str(line.picture))
+            name = as_typed(str(line.picture))
             if as_json:
-                typer.echo(json.dumps(line._asdict() | {"picture": shown}, ensure_ascii=False))
+                typer.echo(_json(line._asdict() | {"picture": name}))
             elif line.error is None:
-                typer.echo(f"{shown}\t{line.caption}")
+                typer.echo(f"{escaped(name)}\t{line.caption}")
             else:
-                typer.echo(f"error: {shown}: {line.error}", err=True)
+                typer.echo(f"error: {escaped(f'{name}: {line.error}')}", err=True)
             faults += line.error is not None
             if progress:
                 progress.advance(1)
@@ -86,9 +88,17 @@ def default_question() -> str:
     return load_params(Paths().params).evaluate.question_sft
 
 
-def _goes_to_a_file() -> bool:
-    """Whether standard output does; in a terminal or a pipe the lines themselves may show how far it is."""
-    return stat.S_ISREG(os.fstat(sys.stdout.fileno()).st_mode)
+def _json(values: dict[str, Any]) -> str:
+    """One line of JSON with Chinese as it is, and with the controls beyond ASCII escaped, which terminals obey."""
+    text = json.dumps(values, ensure_ascii=False)
+    return re.sub("[\x7f-\x9f]", lambda found: f"\\u{ord(found[0]):04x}", text)
+
+
+def _has_room_for_a_bar() -> bool:
+    """Whether the captions go to a file; in a terminal or a pipe they may show themselves how far it is."""
+    if sys.stdout is None or sys.stderr is None:  # closed
+        return False
+    return sys.stderr.isatty() and stat.S_ISREG(os.fstat(sys.stdout.fileno()).st_mode)
 
 
 def _pictures(count: int) -> str:

@@ -1,11 +1,12 @@
 """`minivlm chat`: questions about a picture and answers as they are written, over several turns."""
 
-import os
 import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from minivlm.cli.encoding import as_typed
 
 
 def command(
@@ -27,14 +28,15 @@ def command(
     """
     from minivlm.cli.chat_loop import Chat, open_picture, questions
     from minivlm.generation.loading import load_measured
-    from minivlm.generation.streaming import Sampling
-    from minivlm.paths import Paths
+    from minivlm.generation.writing import Sampling
+    from minivlm.paths import Paths, short
+    from minivlm.terminal import escaped, standard_input
 
     sampling = Sampling(temperature, top_p, seed)
+    terminal = standard_input().isatty()
     shown = open_picture(picture) if picture else None  # first: a wrong path is told at once
     directory = model or Paths().model("sft")
     loaded, processor, loading = load_measured(directory, device)
-    terminal = sys.stdin.isatty()
     chat = Chat(
         loaded,
         processor,
@@ -46,7 +48,7 @@ def command(
     if shown:
         chat.conversation.show(shown)
     if terminal:
-        chat.note(f"{os.path.relpath(directory)}: {loading.shown()}")
+        chat.note(f"{escaped(as_typed(short(directory)))}: {loading.shown()}")
         chat.note("Ask, or /help; Ctrl-C ends an answer, Ctrl-D the chat.")
         if not shown:
             chat.note("No picture yet: /image PATH")

@@ -15,9 +15,11 @@ import typer
 
 from minivlm.cli.encoding import as_typed
 from minivlm.errors import UserError
-from minivlm.generation.caption_files import read_picture
 from minivlm.generation.conversation import Conversation
-from minivlm.generation.streaming import Sampling, visible
+from minivlm.generation.opening import read_picture
+from minivlm.generation.streaming import visible
+from minivlm.generation.writing import Sampling
+from minivlm.terminal import escaped
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -64,7 +66,7 @@ class Chat:
                 self._answer(line)
         except UserError as error:
             self.faults += 1
-            typer.echo(f"error: {error}", err=True)
+            typer.echo(f"error: {escaped(str(error))}", err=True)
         return True
 
     def note(self, text: str) -> None:

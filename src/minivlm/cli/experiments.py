@@ -8,6 +8,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
+from pathlib import PurePosixPath
 from typing import Annotated, Any, NamedTuple
 
 import typer
@@ -81,7 +82,7 @@ def _row(revision: dict[str, Any], parent: str, state: str, base: Mapping[str, A
     changed = {} if is_commit else {key: value for key, value in own.items() if base.get(key, _MISSING) != value}
     metrics = (revision["data"] or {}).get("metrics") or {}
     figures = {
-        f"{file.split('/')[1]}:{name}": value
+        f"{PurePosixPath(file).parent.name}:{name}": value  # reports/<stage>/metrics.json
         for file, entry in metrics.items()
         for name, value in _flat(entry.get("data") or {})
     }

@@ -9,7 +9,8 @@ from typing import Annotated
 
 import typer
 
-from minivlm.paths import Paths
+from minivlm.paths import Paths, short
+from minivlm.terminal import escaped
 
 _NEEDED = ("fastapi", "uvicorn", "openai")  # what transformers' server is built from
 
@@ -47,12 +48,17 @@ def command(
     question = _question(paths)
 
     def ready(served: str, address: str, seconds: float) -> None:
-        typer.echo(f"{served} ({_short(directory)}) at {address}/v1, loaded in {seconds:.1f} s; Ctrl-C ends it")
+        typer.echo(ready_line(served, directory, address, seconds))
         typer.echo(_example(address, served, paths, question))
         sys.stdout.flush()
 
     serve(directory, name=name, host=host, port=port, device=device, ready=ready)
     typer.echo("stopped")
+
+
+def ready_line(served: str, directory: Path, address: str, seconds: float) -> str:
+    """That requests are answered: the model's name, where it comes from, where it is."""
+    return f"{served} ({escaped(short(directory))}) at {address}/v1, loaded in {seconds:.1f} s; Ctrl-C ends it"
 
 
 def _question(paths: Paths) -> str:
@@ -70,7 +76,7 @@ def _question(paths: Paths) -> str:
 def _example(address: str, model: str, paths: Paths, question: str) -> str:
     """A request to paste into a shell, and what a Python program begins with."""
     picture = paths.data / "eval_images" / "01-sunset.jpg"
-    file = shlex.quote(_short(picture)) if picture.is_file() else "photo.jpg"
+    file = shlex.quote(short(picture)) if picture.is_file() else "photo.jpg"
     shown = {"type": "image_url", "image_url": {"url": "data:image/jpeg;base64,@picture@"}}
     asked = {"role": "user", "content": [shown, {"type": "text", "text": question}]}
     body = json.dumps({"model": model, "messages": [asked]}, ensure_ascii=False)
@@ -81,8 +87,3 @@ def _example(address: str, model: str, paths: Paths, question: str) -> str:
         f"    curl -sS {address}/v1/chat/completions -H 'Content-Type: application/json' -d @-\n"
         f'  from openai import OpenAI; client = OpenAI(base_url="{address}/v1", api_key="none")'
     )
-
-
-def _short(path: Path) -> str:
-    """From the working directory, where the path is inside it."""
-    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)

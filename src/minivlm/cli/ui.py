@@ -1,15 +1,23 @@
 """`minivlm ui`: MLflow's web page over the store that the runs go to, on this machine alone."""
 
+import contextlib
 import os
+import signal
+import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from types import FrameType
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from minivlm.command import App
 from minivlm.errors import UserError
 from minivlm.ports import HOST, LAST, free_port
+
+if TYPE_CHECKING:
+    import psutil
 
 SERVER_ENVIRONMENT = {
     # Eight more processes of 240 MB, for jobs over chats and traces that this project has none of.
@@ -61,8 +69,42 @@ def command(
     if not runs:
         typer.echo("no run is there yet: `dvc repro` makes the first, and the page shows it while it runs")
     sys.stdout.flush()
-    # The server takes this process's place, so that Ctrl-C and a supervisor's signal reach it.
-    os.execve(served[0], served, os.environ | SERVER_ENVIRONMENT)
+    raise typer.Exit(run_server(served, os.environ | SERVER_ENVIRONMENT))
+
+
+def run_server(served: list[str], environment: Mapping[str, str]) -> int:
+    """Its exit code, or 0 once Ctrl-C or SIGTERM has ended it and what it started; the second one kills them.
+
+    Its processes are born with SIGINT ignored: uvicorn takes it all the same and ends, and Python, which would end
+    with a traceback, does not. Before uvicorn does, SIGTERM from here ends them.
+    """
+    import psutil
+
+    asked: list[int] = []
+
+    def end(number: int, frame: FrameType | None) -> None:
+        for each in _family(process.pid):
+            with contextlib.suppress(psutil.Error):
+                each.kill() if asked else each.terminate()
+        asked.append(number)
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    with subprocess.Popen(served, env=environment) as process:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, end)
+        code = process.wait()
+    return 0 if asked else code
+
+
+def _family(number: int) -> "list[psutil.Process]":
+    """A process and all that it started, they first."""
+    import psutil
+
+    try:
+        process = psutil.Process(number)
+        return [*process.children(recursive=True), process]
+    except psutil.Error:  # it has ended
+        return []
 
 
 def _experiment(home: Path, name: str, uri: str) -> tuple[str, int]:

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from minivlm.data.data_uri import data_uri
 from minivlm.data.rows import accepted_rows, read_rows
 from minivlm.evaluation.page.data import Sample
-from minivlm.evaluation.page.html import embedded
 from minivlm.paths import SPLITS, Paths
 
 EACH = 6  # pictures of a split
@@ -47,5 +47,5 @@ def _first(paths: Paths, split: str, shown: set[bytes]) -> list[Sample]:
             if row.pictures and row.pictures[0] not in shown:
                 shown.add(row.pictures[0])
                 answer = next(turn.content for turn in row.turns if turn.role == "assistant")
-                samples.append(Sample(row.id, embedded(row.pictures[0], "jpeg"), answer))
+                samples.append(Sample(row.id, data_uri(row.pictures[0], "jpeg"), answer))
     return samples

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from minivlm.data.scenes.world import Truth
 from minivlm.errors import UserError
 from minivlm.files import read_json
-from minivlm.generation.caption_files import read_picture
+from minivlm.generation.opening import read_picture
 
 if TYPE_CHECKING:
     from PIL import Image

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import io
 import json
@@ -10,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from minivlm.data.data_uri import data_uri
 from minivlm.evaluation.heldout import Heldout
 from minivlm.evaluation.model_run import ModelRun
 from minivlm.evaluation.questions import ShownPicture
@@ -42,7 +42,7 @@ def candidate(
         directory=directory,
         question=question,
         max_new_tokens=MAX_NEW_TOKENS,
-        example=data_uri((shown or splits[0].pictures)[0].decode()),
+        example=example_uri((shown or splits[0].pictures)[0].decode()),
         description=_description(figures, run.shown, shown),
         score=_score(figures["heldout"], splits[0]),
     )
@@ -57,12 +57,12 @@ def rows_digest(heldout: Heldout) -> str:
     return hashlib.sha256(json.dumps(told, ensure_ascii=False, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def data_uri(picture: Image.Image) -> str:
+def example_uri(picture: Image.Image) -> str:
     """The picture, made small, as JPEG in a data URI."""
     small, stream = picture.copy(), io.BytesIO()
     small.thumbnail((_EXAMPLE_SIDE, _EXAMPLE_SIDE))
     small.save(stream, "JPEG", quality=85)
-    return "data:image/jpeg;base64," + base64.b64encode(stream.getvalue()).decode()
+    return data_uri(stream.getvalue(), "JPEG")
 
 
 def _score(figures: Mapping[str, Any], heldout: Heldout) -> Score | None:

@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
+from minivlm.data.data_uri import data_uri
 from minivlm.errors import UserError
 from minivlm.evaluation.gallery import read_gallery
 from minivlm.evaluation.last_run import last_loss
@@ -16,11 +17,10 @@ from minivlm.evaluation.page.benchmarks import section
 from minivlm.evaluation.page.cost import COSTED
 from minivlm.evaluation.page.data import Sample
 from minivlm.evaluation.page.figures import STAGES
-from minivlm.evaluation.page.html import embedded
 from minivlm.evaluation.page.loss import Loss, read_curves
 from minivlm.evaluation.pipeline_facts import StageFacts, read_pipeline
 from minivlm.files import read_json
-from minivlm.paths import SPLITS, Paths
+from minivlm.paths import SPLITS, Paths, short
 
 WIDEST = 480  # pixels of an embedded picture
 DAMAGED = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, OSError)
@@ -67,9 +67,9 @@ def read_reports(paths: Paths, running: str | None = None) -> Reports:
 
     def json(path: Path, empty: T) -> T:
         """The file's value; `empty` where it is missing, damaged, or of another type."""
-        value = attempt(_name(path, paths), lambda: read_json(path), empty) if path.exists() else empty
+        value = attempt(short(path, paths.root), lambda: read_json(path), empty) if path.exists() else empty
         if not isinstance(value, type(empty)):
-            left_out.append(f"{_name(path, paths)}: damaged (not a {type(empty).__name__})")
+            left_out.append(f"{short(path, paths.root)}: damaged (not a {type(empty).__name__})")
             return empty
         return value
 
@@ -86,7 +86,7 @@ def read_reports(paths: Paths, running: str | None = None) -> Reports:
     folder = paths.data / "eval_images"
     pictures = {str(e["file"]): folder / str(e["file"]) for e in captions if isinstance(e, dict) and "file" in e}
     images = {
-        file: attempt(f"data/eval_images/{file}", partial(data_uri, path), "")
+        file: attempt(f"data/eval_images/{file}", partial(embedded, path), "")
         for file, path in pictures.items()
         if path.exists()
     }
@@ -116,7 +116,7 @@ def read_reports(paths: Paths, running: str | None = None) -> Reports:
     )
 
 
-def data_uri(path: Path) -> str:
+def embedded(path: Path) -> str:
     """A picture as a data URI, no wider or higher than `WIDEST` pixels; small ones keep their bytes."""
     from PIL import Image
 
@@ -129,7 +129,7 @@ def data_uri(path: Path) -> str:
             stream, kind = io.BytesIO(), "JPEG"
             small.save(stream, kind, quality=88)
             content = stream.getvalue()
-    return embedded(content, kind)
+    return data_uri(content, kind)
 
 
 def _loss(paths: Paths, stage: str) -> Loss | None:
@@ -146,7 +146,3 @@ def _can_be_shown(name: str, values: dict[str, Any]) -> bool:
     """Whether the page has something to say of a file of benchmarks/results; raises where it is damaged."""
     section({name: values})
     return True
-
-
-def _name(path: Path, paths: Paths) -> str:
-    return path.relative_to(paths.root).as_posix()

@@ -10,8 +10,9 @@ from collections.abc import Iterable, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from minivlm.generation.prompts import build_prompt, embed, one_question, picture_features, room
+from minivlm.generation.prompts import build_prompt, one_question, picture_features, room
 from minivlm.generation.speed import Meter
+from minivlm.generation.writing import write
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -34,8 +35,6 @@ def caption_pictures(
     `pictures` that are decoded as they are iterated over are held one at a time. UserError when the model has no
     positions for the question and an answer of `max_new_tokens`.
     """
-    import torch
-
     captions: list[str] = []
     meter = meter or Meter()
     waiting = iter(pictures)
@@ -47,18 +46,8 @@ def caption_pictures(
         # The same question makes prompts of the same length: nothing is padded, neither left nor right.
         asked = build_prompt(processor, one_question(question), features.shape[1])
         room(model, len(asked.ids), max_new_tokens)
-        embeddings, mask = embed(model, [asked] * len(features), features)  # (B, T, D), (B, T)
-        with torch.inference_mode():
-            answers = model.generate(  # (B, new tokens)
-                inputs_embeds=embeddings,
-                attention_mask=mask,
-                do_sample=False,
-                num_beams=1,
-                use_cache=True,
-                max_new_tokens=max_new_tokens,
-                streamer=meter,
-            )
-        meter.finish(_tokens(answers.tolist(), model.generation_config.eos_token_id), len(answers))
+        answers = write(model, [asked] * len(features), features, max_new_tokens=max_new_tokens, meter=meter)
+        meter.finish(_tokens(answers, model.generation_config.eos_token_id), len(answers))
         said = processor.batch_decode(answers, skip_special_tokens=True, clean_up_tokenization_spaces=False)
         captions += [caption.strip() for caption in said]
 

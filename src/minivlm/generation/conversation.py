@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from minivlm.generation.prompts import Prompt, build_prompt, picture_features, room
 from minivlm.generation.speed import Meter
-from minivlm.generation.streaming import Answer, Sampling
+from minivlm.generation.streaming import Answer
+from minivlm.generation.writing import GREEDY, Sampling
 
 if TYPE_CHECKING:
     import torch
@@ -68,7 +69,7 @@ class Conversation:
         question: str,
         *,
         max_new_tokens: int,
-        sampling: Sampling = Sampling(),  # noqa: B008  (frozen)
+        sampling: Sampling = GREEDY,
         meter: Meter | None = None,
     ) -> Answer:
         """The answer to come, to be iterated over within a `with`; what is read of it is the turn's answer.

@@ -4,38 +4,43 @@ from __future__ import annotations
 
 import glob
 import os
+import re
 from collections.abc import Callable, Sequence
+from itertools import chain
 from pathlib import Path
 
 from minivlm.data.validation.picture import MAX_PICTURE_BYTES
 from minivlm.errors import UserError
-from minivlm.generation.caption_files import PIPED
 
+STANDARD_INPUT = "-"  # among the places
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 _BEGINNINGS = (b"\xff\xd8\xff", b"\x89PNG\r\n", b"GIF87a", b"GIF89a", b"II*\0", b"MM\0*")  # JPEG, PNG, GIF, TIFF
 
 
-def find_pictures(places: Sequence[Path], standard_input: Callable[[int], bytes]) -> list[Path | bytes]:
+def find_pictures(places: Sequence[str], standard_input: Callable[[int], bytes]) -> list[Path | bytes]:
     """Files as they are named, folders as the pictures in them by name, patterns as what they match by name.
 
     `-` is what `standard_input` reads (up to so many bytes): a picture, or paths, one a line (or with NUL between
-    them, as `find -print0` writes them). UserError where nothing is found: no place, an empty folder, a pattern
+    them, as `find -print0` writes them); these are names as they are, no patterns. So is a place of which there is
+    one, brackets or not; `./-` is a file. UserError where nothing is found: no place, an empty folder, a pattern
     without a match, an empty input.
     """
     if not places:
         raise UserError("no pictures: name files, folders or patterns, or - for standard input")
-    if places.count(PIPED) > 1:
+    if places.count(STANDARD_INPUT) > 1:
         raise UserError("- stands for standard input, which can be read once")
     found: list[Path | bytes] = []
     for place in places:
-        if place == PIPED:
+        if place == STANDARD_INPUT:
             data = standard_input(MAX_PICTURE_BYTES + 1)
-            if is_picture(data):
+            if is_picture(data) and not _begins_with_a_path(data):
                 found.append(data)
             else:
-                found += _found(listed(data))
+                found += chain.from_iterable(map(_named, listed(data)))
+        elif glob.has_magic(place) and not os.path.lexists(place):
+            found += _matched(place)
         else:
-            found += _found([place])
+            found += _named(Path(place))
     return found
 
 
@@ -50,26 +55,34 @@ def listed(data: bytes) -> list[Path]:
     """Paths of a list; UserError when there is none, or the list is longer than any that is meant."""
     if len(data) > MAX_PICTURE_BYTES:
         raise UserError(f"standard input: more than {MAX_PICTURE_BYTES:,} bytes, and no picture")
-    lines = data.split(b"\0") if b"\0" in data else data.splitlines()
-    paths = [Path(os.fsdecode(line)) for line in lines if line.strip()]
+    paths = [Path(os.fsdecode(line)) for line in _lines(data) if line.strip()]
     if not paths:
         raise UserError("standard input: neither a picture nor a path; it takes one path a line")
     return paths
 
 
-def _found(places: Sequence[Path]) -> list[Path]:
-    found: list[Path] = []
-    for place in places:
-        if place.is_dir():
-            inside = sorted(each for each in place.iterdir() if each.suffix.lower() in SUFFIXES and each.is_file())
-            if not inside:
-                raise UserError(f"{place}: no picture in this folder ({', '.join(SUFFIXES)})")
-            found += inside
-        elif glob.has_magic(str(place)) and not place.exists():
-            matches = sorted(Path(each) for each in glob.glob(str(place), recursive=True) if Path(each).is_file())
-            if not matches:
-                raise UserError(f"{place}: no file matches this pattern")
-            found += matches
-        else:
-            found.append(place)
-    return found
+def _lines(data: bytes) -> list[bytes]:
+    return data.split(b"\0") if b"\0" in data else data.splitlines()
+
+
+def _begins_with_a_path(data: bytes) -> bool:
+    """Whether what could be a picture is a list: its first line is the name of something, GIF89a.png perhaps."""
+    first = re.split(rb"[\0\r\n]", data, maxsplit=1)[0]
+    return os.path.lexists(os.fsdecode(first))
+
+
+def _named(place: Path) -> list[Path]:
+    """A file, or the pictures in a folder."""
+    if not os.path.isdir(place):  # and not is_dir(): it raises where the system takes no such name
+        return [place]
+    inside = sorted(each for each in place.iterdir() if each.suffix.lower() in SUFFIXES and each.is_file())
+    if not inside:
+        raise UserError(f"{place}: no picture in this folder ({', '.join(SUFFIXES)})")
+    return inside
+
+
+def _matched(pattern: str) -> list[Path]:
+    matches = sorted(Path(each) for each in glob.glob(pattern, recursive=True) if os.path.isfile(each))
+    if not matches:
+        raise UserError(f"{pattern}: no file matches this pattern")
+    return matches

@@ -8,100 +8,18 @@ language model.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from functools import partial
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, Self
 
-from minivlm.errors import UserError
-from minivlm.generation.prompts import Prompt, embed
+from minivlm.generation.prompts import Prompt
 from minivlm.generation.speed import Meter
 from minivlm.generation.text import TextPieces
+from minivlm.generation.writing import GREEDY, Sampling, write
 
 if TYPE_CHECKING:
     import torch
-
-COLDEST = 0.01  # temperature below which logits divided by it may be no numbers any more
-
-
-@dataclass(frozen=True)
-class Sampling:
-    """How tokens are chosen. `temperature` below 0.01: always the most probable one. Above it one is drawn from
-    the most probable ones that together have the probability `top_p`; the same `seed` draws the same."""
-
-    temperature: float = 0.0
-    top_p: float = 1.0
-    seed: int | None = None
-
-    def __post_init__(self) -> None:
-        """UserError for what is no temperature, share or seed."""
-        if not 0 <= self.temperature <= 100:
-            raise UserError(f"temperature {self.temperature:g}: give 0 (the most probable token) to 100")
-        if not 0 < self.top_p <= 1:
-            raise UserError(f"top_p {self.top_p:g}: give a share of probability, above 0 and at most 1")
-        if self.seed is not None and not 0 <= self.seed < 1 << 63:
-            raise UserError(f"seed {self.seed}: give a whole number from 0 to 2^63 - 1")
-
-    @property
-    def greedy(self) -> bool:
-        """Whether nothing is drawn."""
-        return self.temperature < COLDEST
-
-    def options(self) -> dict[str, Any]:
-        """The same for `generate`; `top_k` is spelt out, or transformers would cut at 50."""
-        if self.greedy:
-            return {"do_sample": False}
-        return {"do_sample": True, "temperature": self.temperature, "top_p": self.top_p, "top_k": 0}
-
-    @contextmanager
-    def seeded(self, device: Any) -> Iterator[None]:
-        """Within it torch draws from `seed`, or from a fresh one; after it, as if nothing had been drawn."""
-        import torch
-
-        if self.greedy:
-            yield
-            return
-        with torch.random.fork_rng([device] if device.type == "cuda" else []):
-            if self.seed is None:
-                torch.seed()
-            else:
-                torch.manual_seed(self.seed)
-            yield
-
-
-def write(
-    model: Any,
-    prompt: Prompt,
-    features: torch.Tensor,
-    *,
-    max_new_tokens: int,
-    sampling: Sampling,
-    more: Callable[[torch.Tensor], bool],
-) -> list[int]:
-    """The ids of an answer. `more` is told all of them, (N,), after each one, and whether to go on.
-
-    `features`: (pictures, P, D), as picture_features returns them.
-    """
-    import torch
-
-    def stop(ids: torch.Tensor, scores: Any, **_: Any) -> torch.Tensor:
-        return torch.full((1,), not more(ids[0]), dtype=torch.bool, device=ids.device)
-
-    embeddings, mask = embed(model, [prompt], features)  # (1, T, D), (1, T)
-    with torch.inference_mode(), sampling.seeded(model.device):
-        answers = model.generate(  # (1, new tokens)
-            inputs_embeds=embeddings,
-            attention_mask=mask,
-            num_beams=1,
-            use_cache=True,
-            max_new_tokens=max_new_tokens,
-            stopping_criteria=[stop],
-            **sampling.options(),
-        )
-    ids: list[int] = answers[0].tolist()
-    return ids
 
 
 def plain_text(processor: Any, ids: Sequence[int]) -> str:
@@ -129,7 +47,7 @@ class Answer:
         features: torch.Tensor,
         *,
         max_new_tokens: int,
-        sampling: Sampling = Sampling(),
+        sampling: Sampling = GREEDY,
         meter: Meter | None = None,
     ) -> None:
         """`features`: (pictures, P, D), as picture_features returns them; `meter`: started where time began."""
@@ -173,7 +91,7 @@ class Answer:
         try:
             write(
                 self._model,
-                self._prompt,
+                [self._prompt],
                 self._features,
                 max_new_tokens=self._longest,
                 sampling=self._sampling,

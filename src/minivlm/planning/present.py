@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from minivlm.errors import UserError
-from minivlm.paths import STAGES, Paths
+from minivlm.paths import STAGES, Paths, short
 
 AFTER = {
     "download": (),
@@ -58,8 +58,7 @@ class Present:
 
     def name(self, path: Path) -> str:
         """A path as a plan names it: from the checkout's root where it lies inside."""
-        root = self.paths.root
-        return path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path)
+        return short(path, self.paths.root)
 
     def _before(self, stage: str) -> list[str]:
         found: list[str] = []

@@ -12,10 +12,11 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from minivlm.errors import UserError
-from minivlm.generation.caption_files import picture_size, read_picture
+from minivlm.generation.opening import picture_size, read_picture
 from minivlm.generation.prompts import Prompt, build_prompt, picture_features, room
-from minivlm.generation.streaming import Sampling, plain_text, write
+from minivlm.generation.streaming import plain_text
 from minivlm.generation.text import TextPieces
+from minivlm.generation.writing import Sampling, write
 from minivlm.serving.errors import RequestError, stopping
 from minivlm.serving.limits import Limits
 from minivlm.serving.listening import Begun, Ended, Listener
@@ -70,7 +71,7 @@ class Answerer:
             wanted = not (visit.over.is_set() or self.closing.is_set())
             return wanted and not pieces.stopped and visit.last <= until
 
-        ids = write(self.model, prompt, features, max_new_tokens=tokens, sampling=_sampling(asked), more=more)
+        [ids] = write(self.model, [prompt], features, max_new_tokens=tokens, sampling=_sampling(asked), more=more)
         if left := pieces.end(ids):
             listener.tell(left)
         visit.reason = "stop" if pieces.stopped or ids[-1] in self._ends else "length"

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from minivlm.errors import UserError
-from minivlm.generation.streaming import Sampling
+from minivlm.generation.writing import Sampling
 from minivlm.ports import free_port
 from minivlm.serving.demo_answers import Answers, Choice, DroppedError, opened
 from minivlm.serving.demo_look import CSS, EXAMPLES, HEADER, PLACEHOLDER, TITLE, theme

@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from minivlm.errors import UserError
-from minivlm.generation.caption_files import read_picture
 from minivlm.generation.conversation import Conversation
 from minivlm.generation.loading import load_model
+from minivlm.generation.opening import read_picture
 from minivlm.generation.speed import Meter, duration
-from minivlm.generation.streaming import Answer, Sampling
+from minivlm.generation.streaming import Answer
+from minivlm.generation.writing import Sampling
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,9 @@ CSS = """
 .top p i { font-style: normal; color: inherit; margin-left: 8px; }
 h2.part { font-size: 14px; font-weight: 600; margin: 0 2px; color: var(--block-title-text-color); }
 .empty { text-align: center; color: var(--body-text-color-subdued); line-height: 1.9; }
+/* The label and the button that removes the picture stand above it: Gradio lays both over its corners. */
+#picture { padding-top: 40px; }
+#picture .image-container { position: static; }
 #examples-title { margin: 0 0 -12px; }
 #examples { padding: 0; min-height: 0; }
 #examples .grid-wrap { min-height: 0; height: auto !important; max-height: none; padding: 10px; }

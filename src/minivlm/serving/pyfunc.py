@@ -7,19 +7,18 @@ gets the caption that `minivlm caption` gives it: both ask `minivlm.generation`.
 
 from __future__ import annotations
 
-import base64
-import binascii
-import re
 import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
+from minivlm.data.data_uri import from_base64, is_data_uri, picture_bytes
 from minivlm.data.validation.picture import MAX_PICTURE_BYTES
 from minivlm.errors import UserError
-from minivlm.generation.caption_files import check_length, picture_size, printable, read_picture
+from minivlm.generation.caption_files import check_length, printable
 from minivlm.generation.captions import caption_pictures
 from minivlm.generation.loading import load_model
+from minivlm.generation.opening import picture_size, read_picture
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -27,7 +26,6 @@ if TYPE_CHECKING:
 _T = TypeVar("_T")
 
 BATCH_SIZE = 8  # pictures computed at once, as many as `minivlm caption` takes
-_DATA_URI = re.compile(r"data:[^,]{0,200};base64,", re.IGNORECASE)
 _NAMED_FAULTS = 5  # rows whose faults are told, of a table with many
 
 
@@ -110,10 +108,9 @@ def _encoded(value: Any) -> bytes | str:
         return "missing"
     if isinstance(value, str):
         text = "".join(value.split())
-        start = _DATA_URI.match(text)
         try:
-            value = base64.b64decode(text[start.end() if start else 0 :], validate=True)
-        except (binascii.Error, ValueError):  # not ASCII
+            value = picture_bytes(text) if is_data_uri(text) else from_base64(text)
+        except ValueError:
             return "neither base64 nor a data URI (data:image/jpeg;base64,…); send the picture's bytes so"
     if not isinstance(value, bytes | bytearray | memoryview):
         return f"{type(value).__name__}, not a picture's bytes or base64 of them"

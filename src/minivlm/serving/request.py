@@ -7,15 +7,13 @@ aside.
 
 from __future__ import annotations
 
-import base64
-import binascii
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
+from minivlm.data.data_uri import picture_bytes
 from minivlm.data.strict_json import shown
 from minivlm.generation.prompts import whole
 from minivlm.serving.errors import RequestError
@@ -43,8 +41,6 @@ IGNORED = (
     *("user", "metadata", "store", "service_tier", "safety_identifier", "prompt_cache_key"),
     *("prompt_cache_retention", "parallel_tool_calls", "reasoning_effort", "verbosity"),
 )
-_DATA_URI = re.compile(r"data:image/[\w.+-]+(;[\w.+-]+=[\w.+-]*)*;base64", re.IGNORECASE)
-_LONGEST_HEADER = 200  # characters before the comma of a data: URI
 
 
 @dataclass(frozen=True)
@@ -92,19 +88,12 @@ def read_request(body: Mapping[str, Any], model: str, limits: Limits) -> Asked:
     )
 
 
-def picture_bytes(url: str, place: str) -> bytes:
+def _picture_bytes(url: str, place: str) -> bytes:
     """The bytes of a picture's data: URI; RequestError for every other address."""
-    header, comma, data = url.partition(",")
-    if header[:5].lower() != "data:":
-        said = "a picture is sent as a data: URI (data:image/png;base64,…); no address and no file is opened"
-        raise RequestError(400, f"{place}: {said}", code="invalid_image_url", param=place)
-    if not comma or len(header) > _LONGEST_HEADER or not _DATA_URI.fullmatch(header):
-        said = "a data: URI of a picture begins with data:image/<format>;base64,"
-        raise RequestError(400, f"{place}: {said}", code="invalid_image_url", param=place)
     try:
-        return base64.b64decode(data, validate=True)
-    except (binascii.Error, ValueError):  # ValueError: other characters than ASCII
-        raise RequestError(400, f"{place}: not base64", code="invalid_image_url", param=place) from None
+        return picture_bytes(url)
+    except ValueError as error:
+        raise RequestError(400, f"{place}: {error}", code="invalid_image_url", param=place) from None
 
 
 def _whole(text: Any) -> Any:
@@ -192,7 +181,7 @@ def _contents(messages: list[_Message], limits: Limits) -> tuple[list[dict[str, 
                 raise RequestError(400, f"{place}: only users show pictures", code="invalid_value", param=place)
             if len(pictures) == limits.pictures:
                 raise _too_much("messages", f"more than {limits.pictures} pictures")
-            pictures.append((place, picture_bytes(part.image_url.url, place)))
+            pictures.append((place, _picture_bytes(part.image_url.url, place)))
             parts.append({"type": "image"})
         # What OpenAI's newer models call a developer is a system message.
         plain.append({"role": "system" if message.role == "developer" else message.role, "content": parts})

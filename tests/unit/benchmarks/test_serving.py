@@ -1,17 +1,18 @@
 """Serving is measured on real streams, as OpenAI's client hears them."""
 
+import sys
 import threading
 from pathlib import Path
 
 import pytest
 from openai import OpenAI
 
-from benchmarks.serving import Server, Side, Timed, ask, data_uri, measure
+from benchmarks.serving import Server, Side, Timed, ask, measure, picture_uri
 from minivlm.serving import server as serving
 from minivlm.serving.answering import Answerer
 from tests.unit.evaluation.toys import picture
 
-PICTURES = [data_uri(picture(seed)) for seed in range(2)]
+PICTURES = [picture_uri(picture(seed)) for seed in range(2)]
 
 
 @pytest.fixture(scope="module")
@@ -57,3 +58,12 @@ def test_both_servers_begin_and_answer(llava_directory: Path, serve):
     with getattr(benchmarks.serving, serve)(llava_directory, "cpu") as server:
         [row] = measure([Side(server)], PICTURES, tokens=3, repeats=1, at_once=(1,))
         assert server.ready > 0 and row["tokens_of_an_answer"] <= 3
+
+
+@pytest.mark.parametrize(("program", "most"), [("raise SystemExit(3)", 60), ("import time; time.sleep(60)", 0.2)])
+def test_a_server_that_ends_or_hangs_is_not_waited_for(monkeypatch, program, most):
+    import benchmarks.serving
+
+    monkeypatch.setattr(benchmarks.serving, "READY", most)
+    with pytest.raises(RuntimeError, match="did not begin"):
+        benchmarks.serving._serving([sys.executable, "-c", program], "none").__enter__()

@@ -51,6 +51,27 @@ def test_one_line_for_each_picture_of_files_and_folders(model, pictures):
     assert lines[1][1] == lines[3][1] and all(len(line) == 2 for line in lines)
 
 
+@pytest.mark.parametrize("batch_size", [1, 2, 8])
+def test_each_picture_has_the_caption_that_it_has_alone(model, pictures, batch_size):
+    alone = [caption(pictures / f"{i}.png", model=model).stdout for i in range(3)]
+    assert len({line.split("\t")[1] for line in alone}) == 3, "they can be told apart"
+    (pictures / "0b.png").write_text("not a picture")
+    assert caption(pictures, "--batch-size", batch_size, model=model).stdout == "".join(alone)
+
+
+def test_another_question_has_another_answer(model, pictures):
+    asked = ("caption", pictures / "1.png", "--model", model, "--max-new-tokens", 6, "--no-speed", "--question")
+    assert run(*asked, QUESTION).stdout == caption(pictures / "1.png", model=model).stdout
+    assert run(*asked, "几只？").stdout != run(*asked, QUESTION).stdout
+
+
+def test_the_bar_ends_at_the_last_picture_faults_among_them(model, pictures, monkeypatch):
+    (pictures / "1.png").write_text("not a picture")
+    monkeypatch.setattr("minivlm.cli.caption._has_room_for_a_bar", lambda: True)
+    result = caption(pictures, "--batch-size", 2, model=model)  # without a terminal the bar is a line at its end
+    assert result.stderr.splitlines()[-1].startswith("caption: 3 of 3 pictures, ")
+
+
 def test_a_picture_that_cannot_be_read_costs_its_own_line(model, pictures):
     (pictures / "0.png").write_bytes((pictures / "0.png").read_bytes()[:300])
     (pictures / "1.png").write_text("not a picture")
@@ -99,6 +120,31 @@ def test_paths_and_pictures_come_by_standard_input(model, pictures):
     assert json.loads(piped.stdout) == said[1] | {"picture": "-"}
 
 
+def test_a_name_is_shown_without_what_a_terminal_obeys_and_json_has_it_as_it_is(model, tmp_path):
+    names = ["tab\there\nline\x1b[31m.png", "c1\x9b31m.png", "图\u3000一.png"]
+    for number, name in enumerate(names):
+        picture(number).save(tmp_path / name)
+    (tmp_path / "no\x1bpicture\n.png").touch()
+    shown = ["c1\\x9b31m.png", "tab\\there\\nline\\x1b[31m.png", "图\u3000一.png"]
+    result = caption(tmp_path, model=model)
+    assert [line.split("\t")[0] for line in result.stdout.splitlines()] == [f"{tmp_path}/{each}" for each in shown]
+    assert result.stderr == f"error: {tmp_path}/no\\x1bpicture\\n.png: not a picture\n"
+    result = caption(tmp_path / "c1\x9b31m.png", tmp_path / names[0], "--json", model=model)
+    assert "\x9b" not in result.stdout and "\x1b" not in result.stdout
+    found = [json.loads(line)["picture"] for line in result.stdout.splitlines()]
+    assert found == [str(tmp_path / names[1]), str(tmp_path / names[0])]
+    result = run("caption", f"{tmp_path}/\x1b[2J*.gif")
+    assert result.stderr == f"error: {tmp_path}/\\x1b[2J*.gif: no file matches this pattern\n"
+
+
+@pytest.mark.parametrize("arguments", [("caption", "-"), ("chat",)])
+def test_a_standard_input_that_is_closed_is_bad_input(model, arguments):
+    command = [sys.executable, "-m", "minivlm.cli.main", *arguments, "--model", str(model)]
+    done = subprocess.run(["sh", "-c", '"$@" <&-', "sh", *command], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("error: standard input is closed; ") and done.stderr.count("\n") == 1
+
+
 def test_no_model_and_no_picture_areprintable(model, pictures, tmp_path):
     for result in (caption(pictures, model=tmp_path / "none"), caption(tmp_path / "照片" / "..", model=model)):
         assert result.exit_code == 2
@@ -137,13 +183,13 @@ def test_odd_pictures(model, tmp_path, file):
         picture(0).rotate(180).save(path, quality=100, subsampling=0, exif=exif)
     result = caption(path, model=model)
     if file == "long.png":
-        assert result.exit_code == 2 and "20000 x 10 pixels: too large or too long" in result.stderr
+        assert result.exit_code == 2 and "20000 x 10 pixels: more than 100 times as long as wide" in result.stderr
     else:
         assert result.exit_code == 0 and len(result.stdout.splitlines()) == 1
 
 
 def test_pictures_are_seen_upright(tmp_path):
-    from minivlm.generation.caption_files import read_picture
+    from minivlm.generation.opening import read_picture
 
     exif = Image.Exif()
     exif[0x0112] = 6  # lies on its left side

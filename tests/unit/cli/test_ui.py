@@ -1,6 +1,10 @@
 """The page of the runs: which port, which store, on loopback alone."""
 
+import os
+import signal
 import sqlite3
+import subprocess
+import sys
 from contextlib import closing
 from pathlib import Path
 
@@ -39,12 +43,12 @@ def test_a_server_has_its_own_page(monkeypatch):
 
 @pytest.fixture
 def served(monkeypatch, tmp_path):
-    """What `minivlm ui` says in a checkout of its own, and the command that would take its place."""
+    """What `minivlm ui` says in a checkout of its own, and the server's command."""
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     monkeypatch.setattr(paths, "Paths", lambda: Paths(tmp_path))
     (tmp_path / "params.yaml").write_text((ROOT / "params.yaml").read_text())
     taken = []
-    monkeypatch.setattr(ui.os, "execve", lambda program, command, environment: taken.append(command))
+    monkeypatch.setattr(ui, "run_server", lambda command, environment: taken.append(command) or 0)
 
     def run():
         result = CliRunner().invoke(ui.app)
@@ -64,6 +68,37 @@ def test_the_registry_is_named_where_there_is_one(tmp_path):
     assert has_model(database, "my photos/1") and not has_model(database, "minivlm")
     shown = model_address("http://127.0.0.1:5000/", "my photos/1")
     assert shown == "http://127.0.0.1:5000/#/models/my%20photos%2F1?workflowType=machine_learning"
+
+
+SERVER = """
+import subprocess, sys
+child = subprocess.Popen([sys.executable, "-c", "import time; print('up', flush=True); time.sleep(60)"])
+sys.exit(child.wait())
+"""
+
+
+@pytest.mark.parametrize("signals", [[signal.SIGINT], [signal.SIGINT] * 2, [signal.SIGTERM]])
+def test_ctrl_c_ends_the_server_and_what_it_started_without_a_word(signals):
+    called = f"run_server([{sys.executable!r}, '-c', {SERVER!r}], {{}})"
+    program = f"import sys; from minivlm.cli.ui import run_server; sys.exit({called})"
+    process = subprocess.Popen(
+        [sys.executable, "-c", program],
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True, text=True,
+    )  # fmt: skip
+    assert process.stdout.readline() == "up\n"
+    for number in signals:  # to all of the terminal's processes, as Ctrl-C goes
+        os.killpg(process.pid, number)
+    assert process.communicate(timeout=30)[0] == ""  # ends with the last of them
+    assert process.returncode == 0
+
+
+def test_a_server_that_ends_by_itself_ends_the_command_with_its_code():
+    before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    try:
+        assert ui.run_server([sys.executable, "-c", "raise SystemExit(7)"], {}) == 7
+    finally:
+        signal.signal(signal.SIGINT, before[0])
+        signal.signal(signal.SIGTERM, before[1])
 
 
 @pytest.mark.slow

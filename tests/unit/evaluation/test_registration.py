@@ -11,7 +11,7 @@ from minivlm.data.scenes.world import Group, Truth
 from minivlm.evaluation.heldout import Heldout, Picture
 from minivlm.evaluation.model_run import ModelRun
 from minivlm.evaluation.questions import ShownPicture
-from minivlm.evaluation.registration import candidate, data_uri, rows_digest
+from minivlm.evaluation.registration import candidate, example_uri, rows_digest
 from tests.unit.evaluation.toys import picture, picture_bytes, write_llava
 
 
@@ -56,7 +56,7 @@ def test_rows_are_the_same_in_any_order_and_others_when_pictures_references_or_t
 
 
 def test_the_example_is_the_picture_made_small():
-    uri = data_uri(picture(1, size=400))
+    uri = example_uri(picture(1, size=400))
     head, _, text = uri.partition(",")
     image = Image.open(io.BytesIO(base64.b64decode(text)))
     assert head == "data:image/jpeg;base64" and image.size == (224, 224) and image.format == "JPEG"
@@ -65,7 +65,7 @@ def test_the_example_is_the_picture_made_small():
 def test_without_evaluation_pictures_the_example_is_a_held_out_one():
     run = ModelRun([], {}, {"heldout": {"pictures": 2, "cider": 1.0}})
     found = candidate("minivlm", "sft", Path("model"), "?", run, [heldout(1, 2)], [])
-    assert found.example == data_uri(picture(1))
+    assert found.example == example_uri(picture(1))
     assert found.description == "heldout: cider 1 (2 pictures)"
 
 

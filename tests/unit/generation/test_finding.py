@@ -2,6 +2,7 @@
 
 import io
 import os
+from pathlib import Path
 
 import pytest
 from PIL import Image
@@ -9,7 +10,7 @@ from PIL import Image
 from minivlm.data.validation.picture import FORMATS, MAX_PICTURE_BYTES
 from minivlm.errors import UserError
 from minivlm.generation.caption_files import PIPED
-from minivlm.generation.finding import find_pictures, is_picture
+from minivlm.generation.finding import STANDARD_INPUT, find_pictures, is_picture
 from tests.unit.evaluation.toys import picture
 
 
@@ -23,7 +24,8 @@ def folder(tmp_path):
 
 
 def names(places, data=b""):
-    return [each if isinstance(each, bytes) else each.name for each in find_pictures(places, lambda most: data)]
+    found = find_pictures([str(place) for place in places], lambda most: data)
+    return [each if isinstance(each, bytes) else each.name for each in found]
 
 
 def test_files_stay_in_order_and_folders_and_patterns_go_by_name(folder):
@@ -38,14 +40,46 @@ def test_files_stay_in_order_and_folders_and_patterns_go_by_name(folder):
 @pytest.mark.parametrize("between", [b"\n", b"\r\n", b"\0"])
 def test_a_list_has_a_path_a_line_or_as_find_print0_writes_it(folder, between):
     data = between.join(os.fsencode(folder / name) for name in ("b.png", "中文 名.png", "sub")) + between
-    assert names([PIPED], data) == ["b.png", "中文 名.png", "d.png"]
+    assert names([STANDARD_INPUT], data) == ["b.png", "中文 名.png", "d.png"]
 
 
 @pytest.mark.parametrize("kind", FORMATS)
 def test_a_picture_that_is_piped_in_is_known_by_its_first_bytes(folder, kind):
     stream = io.BytesIO()
     picture(0).save(stream, kind)
-    assert names([folder / "b.png", PIPED], stream.getvalue()) == ["b.png", stream.getvalue()]
+    assert names([folder / "b.png", STANDARD_INPUT], stream.getvalue()) == ["b.png", stream.getvalue()]
+
+
+def test_names_of_a_list_are_no_patterns(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    (folder / "c.png").write_bytes(b"x")
+    assert names(["[c].png"]) == names([STANDARD_INPUT], b"[c].png\n") == ["[c].png"]
+    (folder / "[c].png").unlink()
+    assert names(["[c].png"]) == ["c.png"]
+    assert names([STANDARD_INPUT], b"[c].png\n") == ["[c].png"], "that one is missing, and no other stands for it"
+
+
+def test_a_link_that_leads_nowhere_is_a_name_and_no_pattern(folder):
+    (folder / "[z].png").symlink_to("gone.png")
+    assert names([folder / "[z].png"]) == ["[z].png"]
+
+
+def test_a_file_may_be_called_a_dash(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    (folder / "-").write_bytes(b"x")
+    assert find_pictures(["./-", "-"], lambda most: b"./-\n-") == [Path("-")] * 3
+
+
+@pytest.mark.parametrize("between", [b"\n", b"\0"])
+@pytest.mark.parametrize("name", ["GIF89a.png", "II*", "RIFF1234WEBP.webp", "\udcff\udcd8\udcff.jpg"])
+def test_a_list_may_begin_with_a_name_that_begins_like_a_picture(folder, monkeypatch, name, between):
+    monkeypatch.chdir(folder)
+    (folder / name).write_bytes(b"x")
+    assert names([STANDARD_INPUT], between.join([os.fsencode(name), b"b.png", b""])) == [name, "b.png"]
+
+
+def test_a_name_that_no_system_takes_is_one_of_the_list(folder):
+    assert names([STANDARD_INPUT], b"a" * 5000) == ["a" * 5000]
 
 
 @pytest.mark.parametrize("data", [b"BMW.jpg\nb", b"II.png", b"RIFF.webp", "图.png".encode(), b"a" * 40])
@@ -65,10 +99,8 @@ def test_no_path_is_taken_for_a_picture(data):
     ],
 )
 def test_nothing_found_is_said_in_one_line(folder, places, data, said):
-    from pathlib import Path
-
     with pytest.raises(UserError, match=said) as error:
-        names([Path(place) for place in places], data)
+        names(places, data)
     assert "\n" not in str(error.value)
 
 

@@ -8,9 +8,10 @@ import pytest
 from PIL import Image
 
 from minivlm.errors import UserError
-from minivlm.generation import caption_files as module
-from minivlm.generation.caption_files import caption_files, picture_size, read_picture
+from minivlm.generation import opening
+from minivlm.generation.caption_files import caption_files, printable
 from minivlm.generation.captions import caption_pictures
+from minivlm.generation.opening import picture_size, read_picture
 from minivlm.generation.prompts import build_prompt, one_question, picture_features, room
 from tests.unit.evaluation.toys import picture
 
@@ -40,7 +41,7 @@ def test_a_model_without_positions_has_room_for_everything(llava, monkeypatch):
 def alive(monkeypatch):
     """How many decoded pictures there were each time that another one was about to be decoded."""
     counts, decoded = [], []
-    original = module.upright
+    original = opening.upright
 
     def decode(image):
         counts.append(sum(each() is not None for each in decoded))
@@ -48,7 +49,7 @@ def alive(monkeypatch):
         decoded.append(weakref.ref(whole))
         return whole
 
-    monkeypatch.setattr(module, "upright", decode)
+    monkeypatch.setattr(opening, "upright", decode)
     return counts
 
 
@@ -65,7 +66,7 @@ def test_one_picture_is_decoded_at_a_time_and_captions_are_those_of_all_at_once(
     assert alive == [0] * 6
     pictures = [picture(i, 40 + 9 * i) for i in range(7) if i != 4]
     assert [line.caption for line in lines if line.caption is not None] == [
-        module.printable(each)
+        printable(each)
         for each in caption_pictures(*llava, pictures, "几只？", batch_size=batch_size, max_new_tokens=6)
     ]
 

@@ -11,8 +11,9 @@ from minivlm.errors import UserError
 from minivlm.generation.captions import caption_pictures
 from minivlm.generation.conversation import Conversation
 from minivlm.generation.speed import Meter
-from minivlm.generation.streaming import Answer, Sampling, visible
+from minivlm.generation.streaming import Answer, visible
 from minivlm.generation.text import TextPieces
+from minivlm.generation.writing import Sampling
 from tests.unit.evaluation.toys import picture
 
 QUESTION = "请详细描述这张图片。"

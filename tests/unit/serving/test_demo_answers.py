@@ -6,7 +6,7 @@ import pytest
 
 from minivlm.errors import UserError
 from minivlm.generation.captions import caption_pictures
-from minivlm.generation.streaming import Sampling
+from minivlm.generation.writing import Sampling
 from minivlm.serving.demo_answers import Answers, Choice, DroppedError
 from tests.unit.evaluation.toys import picture
 

@@ -15,8 +15,9 @@ from PIL import Image
 from minivlm.cli.caption import command
 from minivlm.errors import UserError
 from minivlm.evaluation.registration import MAX_NEW_TOKENS
-from minivlm.generation.caption_files import caption_files, read_picture
+from minivlm.generation.caption_files import caption_files
 from minivlm.generation.loading import load_model
+from minivlm.generation.opening import read_picture
 from minivlm.serving import pyfunc
 from minivlm.serving.pyfunc import BATCH_SIZE, _load_pyfunc
 from tests.unit.evaluation.toys import picture, picture_bytes
@@ -112,7 +113,7 @@ def test_of_many_bad_rows_some_are_named(captioner):
 def test_large_pictures_are_refused_before_they_are_decoded(captioner, monkeypatch):
     stream = io.BytesIO()
     Image.new("1", (20_000, 10)).save(stream, "PNG")
-    assert "20000 x 10 pixels: too large or too long" in refusal(captioner, image=[stream.getvalue()])
+    assert "20000 x 10 pixels: more than 100 times as long" in refusal(captioner, image=[stream.getvalue()])
     monkeypatch.setattr("minivlm.serving.pyfunc.MAX_PICTURE_BYTES", 100)
     assert f"{len(picture_bytes(0)):,} bytes, over 100" in refusal(captioner, image=[picture_bytes(0)])
 

@@ -12,7 +12,7 @@ from PIL import Image
 from starlette.testclient import TestClient
 
 from minivlm.cli import serve as cli
-from minivlm.generation import caption_files
+from minivlm.generation import opening
 from minivlm.paths import Paths
 from minivlm.serving import answering, server
 from minivlm.serving.answering import Answerer
@@ -35,7 +35,7 @@ def asking(pictures, **settings):
 def decoded(monkeypatch):
     """Decoded pictures; `wait` is called before each."""
     seen = []
-    original = caption_files.upright
+    original = opening.upright
 
     def decode(image):
         seen.append(image.size)
@@ -43,7 +43,7 @@ def decoded(monkeypatch):
         return original(image)
 
     decode.wait, decode.seen = (lambda: None), seen
-    monkeypatch.setattr(caption_files, "upright", decode)
+    monkeypatch.setattr(opening, "upright", decode)
     return decode
 
 

@@ -11,7 +11,8 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
-from minivlm.evaluation.page.html import card, embedded, panels
+from minivlm.data.data_uri import data_uri
+from minivlm.evaluation.page.html import card, panels
 
 DARKEST = 0.86  # opacity over a patch that gets nothing
 WORDS = 24  # that the style sheet knows
@@ -114,4 +115,4 @@ def alpha(weights: Sequence[float], grid: Sequence[int]) -> str:
     image = Image.merge("LA", (Image.new("L", dark.size), dark))
     stream = io.BytesIO()
     image.save(stream, "PNG", optimize=True)
-    return embedded(stream.getvalue(), "png")
+    return data_uri(stream.getvalue(), "png")

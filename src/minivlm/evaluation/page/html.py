@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import re
 from collections.abc import Mapping, Sequence
 from html import escape
@@ -66,11 +65,6 @@ def key(names: Mapping[str, str]) -> str:
 def small(text: str) -> str:
     """What stands below a figure in small print; empty without text."""
     return f"<small>{text}</small>" if text else ""
-
-
-def embedded(content: bytes, kind: str) -> str:
-    """A picture's bytes as an address that holds them; `kind`: png, jpeg, ..."""
-    return f"data:image/{kind.lower()};base64,{base64.b64encode(content).decode()}"
 
 
 def _plain(html: str) -> str:
