@@ -5,7 +5,7 @@ import re
 import pytest
 from PIL import Image
 
-from minivlm.files import write_text
+from minivlm.files import write_json, write_text
 from minivlm.paths import Paths
 from minivlm.tracking import courier, stage_run, system
 from tests.browser.mlflow_page import CHROMIUM, looked_at, open_view, served
@@ -26,10 +26,11 @@ def reproduce(paths, key, rate):
     with stage_run("sft", params, paths, key=key) as run:
         for step in range(1, 11):
             run.log_metrics({"loss": 2.0 / step + 100 * rate}, step)
-        run.log_metrics({"val_loss": 0.2 + 100 * rate})
+        write_json(paths.reports("sft") / "metrics.json", {"val_loss": 0.2 + 100 * rate})
         wait_for(lambda: len([key for key in run._last if key.startswith("system/")]) > 3)
     with stage_run("evaluate", params, paths, key=key) as run:
-        run.log_metrics({"sft": {"heldout": {"attribute_recall": 0.9 - rate, "image_gap": 1.0}}})
+        scores = {"sft": {"heldout": {"attribute_recall": 0.9 - rate, "image_gap": 1.0}}}
+        write_json(paths.reports("evaluate") / "metrics.json", scores)
         run.log_image(Image.new("RGB", (64, 64), "orange"), "pictures/sunset")
         picture = Image.new("RGB", (64, 64), "orange")
         run.log_table(

@@ -135,6 +135,26 @@ def test_what_a_server_says_is_shown_as_it_says_it():
     assert logged == [visit.line("POST", CHAT) for visit in (answered, refused)]
 
 
+def test_waits_that_documents_name_are_those_of_the_code():
+    from minivlm.tracking import courier, delivery, store, system
+
+    answer = store.ENVIRONMENT["MLFLOW_HTTP_REQUEST_TIMEOUT"]
+    said = {
+        "docs/comparing.md": (f"A sample every {system.pause(0):.0f} seconds",),
+        "docs/tracking.md": (
+            f"a sample every {system.pause(0):.0f} seconds",
+            f"tries again after {delivery._FIRST_PAUSE:.0f} seconds",
+            f"pauses that double, up to {delivery._LONGEST_PAUSE / 60:.0f} minutes",
+            f"given up after {answer} seconds without an answer",
+            f"a connection after {store.CONNECT_SECONDS:.0f}.",
+            f"at most **{courier.PATIENCE:.0f} seconds**, and {courier.PATIENCE_STOPPED:.0f} when it was asked",
+        ),
+    }
+    for name, sentences in said.items():
+        text = " ".join(documents.read(name).split())
+        assert [sentence for sentence in sentences if sentence not in text] == []
+
+
 def test_the_two_commands_come_first():
     for name in READMES:
         assert documents.command_lines(name)[:2] == ["make repro", "make test"]

@@ -2,12 +2,13 @@
 
 import copy
 import re
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from ruamel.yaml import YAML
 
-from minivlm.config import load_params, parse_params
+from minivlm.config import FreezePolicy, load_params, parse_params
+from minivlm.config.section import TRAINED
 from minivlm.errors import UserError
 from minivlm.paths import Paths
 
@@ -405,3 +406,8 @@ def test_a_file_of_any_size_is_not_read_whole(tmp_path):
         stream.truncate(1 << 40)
     with pytest.raises(UserError, match="larger than 262,144 bytes"):
         load_params(path)
+
+
+def test_every_freeze_policy_says_what_it_trains():
+    """Its name alone reads as what it freezes."""
+    assert set(TRAINED) == set(get_args(FreezePolicy))

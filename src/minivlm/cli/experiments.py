@@ -20,6 +20,10 @@ COLUMNS = {
     "unseen": ("evaluate:sft.compositional.attribute_recall", "evaluate:sft.compositional.cider"),
     "gap": ("evaluate:sft.heldout.image_gap",),
 }
+NOTE = """\
+sft loss: on the rows that sft keeps for validation; lower is better.
+recall, unseen, gap: on held-out pictures; higher is better.
+These are other rows, so a run may be better by one and worse by another."""
 UNFINISHED = ("queued", "running")  # their files are still those of the commit
 _MISSING = object()
 
@@ -41,8 +45,9 @@ def command(
 ) -> None:
     """Show DVC's experiments: what each changed, and what came of it.
 
-    sft loss: validation loss of sft. recall and unseen: attributes of new pictures, and of combinations that no
-    training picture has, that sft's answers name (rows without a scene: CIDEr). gap: image gap in nats.
+    sft loss: validation loss of sft (lower is better). recall and unseen: attributes of new pictures, and of
+    combinations that no training picture has, that sft's answers name (rows without a scene: CIDEr). gap: image
+    gap in nats (of all three, higher is better).
     `dvc exp show --only-changed` has every metric.
     """
     from minivlm.paths import Paths
@@ -135,3 +140,4 @@ def show(rows: list[Row]) -> None:
         ]
         table.add_row(f"{name}{state}", changed, *figures)
     console.print(table)
+    console.print(NOTE)

@@ -27,6 +27,13 @@ Repository = Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.
 Device = Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")]
 Currency = Annotated[str, Field(pattern=r"^[A-Z]{3}$")]
 FreezePolicy = Literal["projector", "projector+last_layer", "first_last", "llm"]
+TRAINED: dict[FreezePolicy, str] = {
+    "projector": "the projector",
+    "projector+last_layer": "the projector and the language model's last layer",
+    "first_last": "the projector and the language model's first and last layer",
+    "llm": "the projector and all of the language model",
+}
+"""What a policy trains, in words; it is named after that, and freezes all else."""
 Precision = Literal["auto", "fp32", "bf16"]
 Origin = Literal["train", "hub", "local", "random"]
 MADE_HERE = ("train", "random")  # of the origins: from the sizes in params.yaml

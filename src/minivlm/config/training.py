@@ -24,7 +24,9 @@ class Optimization(Section):
 class Training(Optimization):
     """One training stage."""
 
-    freeze: FreezePolicy = Field(description="what is trained beside the projector; see docs/training.md")
+    freeze: FreezePolicy = Field(
+        description="named after what is trained beside the projector; all else is frozen; see docs/training.md"
+    )
     batch_tokens: Positive = Field(description="tokens in a micro-batch, padding included")
     accumulation: Positive = Field(default=1, description="micro-batches in an optimizer step")
     validations: Positive = Field(description="how often the validation loss is computed")

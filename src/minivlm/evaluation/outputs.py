@@ -53,7 +53,8 @@ def log_outputs(tracker: Any, folder: Path, runs: Mapping[str, ModelRun], shown:
         {
             "title": [picture.title for picture in shown],
             "picture": [picture.decode() for picture in shown],
-            **{f"{stage} caption": run.shown for stage, run in runs.items()},
+            # The last stage's first: the page opens the table with it.
+            **{f"{stage} caption": runs[stage].shown for stage in reversed(list(runs))},
         },
         "captions.json",
     )

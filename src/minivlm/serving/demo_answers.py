@@ -132,8 +132,8 @@ def _notes(answer: Answer, forgotten: int) -> Iterator[str]:
 
 def _speed(meter: Meter) -> Iterator[str]:
     if meter.first_token_seconds is not None:
-        yield f"首个 token first token {duration(meter.first_token_seconds)}"
-        yield f"共 {meter.tokens:,} tokens"
+        yield f"首词 first token {duration(meter.first_token_seconds)}"
+        yield f"{meter.tokens:,} token{'' if meter.tokens == 1 else 's'}"
     if meter.tokens_per_second is not None:
         yield f"{meter.tokens_per_second:,.0f} tokens/s"
 

@@ -1,6 +1,8 @@
-"""What a reproduction takes over from the stages that DVC skipped: their figures, curves and outputs.
+"""What a reproduction shows of its stages: of those that ran, and of those that DVC skipped.
 
-Nothing that these stages depend on has changed, so what they left is this reproduction's too.
+Nothing that the skipped ones depend on has changed, so what they left is this reproduction's too. Of both kinds it
+is what is in reports/, so that two reproductions have the same figures to be compared by; what a stage took, and
+how fast it was, its own run has, since that differs from run to run.
 """
 
 from __future__ import annotations
@@ -17,12 +19,13 @@ from minivlm.tracking.facts import content_digest, flatten
 
 CURVES = ("loss", "val_loss")
 """Of what a training tells step by step, that which its reproduction shows too."""
+_DIGITS = 6  # of figures in reports/
 
 _UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError)  # not there, or not as it was written
 
 
 def figures(stages: Sequence[str], paths: Paths) -> dict[str, dict[str, float]]:
-    """The results of stages in reports/, the last stage first: what readers look for."""
+    """The results of stages in reports/<stage>/metrics.json, the last stage first: what readers look for."""
     found = {}
     for stage in reversed(stages):
         with contextlib.suppress(*_UNREADABLE):
@@ -38,6 +41,11 @@ def curves(stages: Sequence[str], paths: Paths) -> Iterator[tuple[int, dict[str,
         with contextlib.suppress(*_UNREADABLE), file.open(encoding="utf-8", newline="") as stream:
             for row in csv.DictReader(stream):
                 yield int(row["step"]), {f"{stage}.{key}": float(row[key]) for key in CURVES if row.get(key)}
+
+
+def as_reported(figure: float) -> float:
+    """With the digits that loss.csv has: a curve is then the same whether its stage ran or was skipped."""
+    return float(f"{figure:.{_DIGITS}g}")
 
 
 def outputs(stages: Sequence[str], paths: Paths) -> dict[str, str]:

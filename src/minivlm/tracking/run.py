@@ -12,7 +12,7 @@ from minivlm.tracking.candidate import Candidate
 from minivlm.tracking.courier import Courier
 from minivlm.tracking.pyfunc import copy_code
 from minivlm.tracking.results import Point, Results
-from minivlm.tracking.reused import CURVES
+from minivlm.tracking.reused import CURVES, as_reported
 
 FLUSH_SECONDS = 5.0
 """Metrics reach MLflow this often (or 1,000 at once): soon enough to watch, seldom enough to cost nothing."""
@@ -93,7 +93,7 @@ class Run:
 
         A point that is logged again with the same value and `time_ms` (milliseconds since 1970) is there once.
 
-        Results, and the curves of losses, are also shown on the reproduction's own run, as `<stage>.<name>`.
+        The curves of losses are also shown on the reproduction's own run, as `<stage>.<name>`.
         Nested mappings become keys with dots; None (not measured) is left out; anything else that is no number is
         a TypeError. Sent in batches.
         """
@@ -116,8 +116,8 @@ class Run:
             self._buffered += len(points)
         if step is not None and self.parent is not None:
             for key, value, told, _ in points:
-                if key.rpartition(".")[2] in CURVES:
-                    self.parent.log_metrics({f"{self._name}.{key}": value}, step, told)
+                if key in CURVES:
+                    self.parent.log_metrics({f"{self._name}.{key}": as_reported(value)}, step, told)
         if self._buffered >= 1000 or time.monotonic() - self._flushed >= FLUSH_SECONDS:
             self.flush()
 

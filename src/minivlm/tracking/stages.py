@@ -171,13 +171,16 @@ class _Stage:
             totals = {}
         if is_over and child.memory:
             parent.remember(child.memory.with_name("reproduction.jsonl"))
-        # The totals first: the page's comparison begins with the metric that was told first.
-        parent.log_metrics(totals)
+        # The totals first: the page's comparison begins with the metric that was told first. With few digits, or
+        # its columns cut them off.
+        parent.log_metrics({name: reused.as_reported(total) for name, total in totals.items()})
         if is_over:
-            parent.log_metrics({self._name: _results(child.figures)})
             child.log_metrics({"seconds": seconds})
-        if status == "FINISHED" and (digest := reused.output(self._name, self._paths)):
-            child.set_tags({OUTPUTS_TAG: digest})
+        if status == "FINISHED":
+            # As of a stage that was skipped, so that two reproductions have the same figures to be compared by.
+            parent.log_metrics(reused.figures([self._name], self._paths))
+            if digest := reused.output(self._name, self._paths):
+                child.set_tags({OUTPUTS_TAG: digest})
         if reason:
             child.set_tags({"error": reason})
             parent.set_tags({"error": f"{self._name}: {reason}"})
@@ -206,11 +209,6 @@ def _all_parameters(params: Params) -> dict[str, Any]:
     for source in {"scenes", "local", "hub"} - {params.download.source}:
         sections["download"].pop(source)
     return {**_general(params), **sections}
-
-
-def _results(figures: dict[str, float]) -> dict[str, float]:
-    """Those that tell of a reproduction: what other devices would take, and parts of a stage, its own run has."""
-    return {name: value for name, value in figures.items() if not name.startswith(("projected.", "parts."))}
 
 
 def _reason(error: BaseException) -> str:

@@ -1,8 +1,8 @@
 """What the machine does while a stage runs: processor, memory, GPUs, as curves of the stage's run.
 
-The names are MLflow's own for such metrics, so its page has a tab for them. A sample takes a few milliseconds, on
-a thread that sleeps between: two seconds at first, longer the longer the run lasts, so that ten hours make about
-a thousand points. Each tells the mean since the one before. No sample waits for a server: it goes to the journal.
+The names are MLflow's own for such metrics, so its page has a tab for them. Samples are taken on a thread that
+sleeps between them, the longer the longer the run lasts (`pause`). Each tells the mean since the one before. No
+sample waits for a server: it goes to the journal.
 """
 
 from __future__ import annotations

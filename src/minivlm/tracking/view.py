@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-VERSION = 6
+VERSION = 7
 """Of what follows: a store that was given an earlier one gets this one."""
 VERSION_TAG = "minivlm.views"
 _CREATED = 1_767_225_600_000  # ms; the page wants a time, and the same views are the same bytes
@@ -100,7 +100,7 @@ def _quoted(column: str) -> str:
     return f"{kind}.`{key}`"
 
 
-_WIDE = {"tags.changed": 240, "tags.reused": 160, "tags.git.dirty": 80}
+_WIDE = {"tags.changed": 200, "tags.reused": 160, "tags.git.dirty": 80}
 
 
 def _width(column: str) -> int:

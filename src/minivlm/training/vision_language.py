@@ -8,6 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from minivlm import hardware
+from minivlm.config.section import TRAINED
 from minivlm.device import resolve_precision
 from minivlm.files import write_json
 from minivlm.training import report
@@ -120,7 +121,7 @@ def train_vision_language(
         if processes.is_main:
             weights = sum(p.numel() for p in model.parameters())
             print(
-                f"{stage}: trains {sum(trained.values()):,} of {weights:,} weights (freeze: {freeze}) in "
+                f"{stage}: trains {sum(trained.values()):,} of {weights:,} weights ({TRAINED[freeze]}) in "
                 f"{len(feed.steps):,} steps over {len(feed.rows):,} rows, on {name}"
                 + (f", {processes.size} processes" if processes.size > 1 else "")
                 + (f"; goes on after step {before.steps:,}, from {states.path}" if before.steps else ""),

@@ -85,6 +85,7 @@ def test_the_table_has_few_named_columns_in_80_columns(dvc):
     assert lines[4].split() == ["faster", "sft.learning_rate", "=", "0.002", "0.200", "0.750", "–", "–"]
     assert lines[3].split()[-1] == "0.000", "a gap that rounds to nothing has no sign"
     assert lines[5].split()[:2] == ["waiting", "queued"]
+    assert "\n".join(lines[-3:]) == experiments.NOTE, "what each is over, and which way is better"
 
 
 def test_json_holds_the_same(dvc):

@@ -32,6 +32,8 @@ def test_an_answer_grows_to_the_caption(llava, answers, shown):
     replies = list(ask(answers, shown))
     (caption,) = caption_pictures(*llava, [picture(0)], QUESTION, batch_size=1, max_new_tokens=8)
     assert replies[-1].text == caption and "first token" in replies[-1].note and "tokens" in replies[-1].note
+    first, _, _ = replies[-1].note.partition(" · ")
+    assert first.split().count("token") == 1, "no word stands there twice"
     texts = [reply.text for reply in replies]
     assert all(later.startswith(earlier) for earlier, later in itertools.pairwise(texts))
 

@@ -7,7 +7,7 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from minivlm.files import sha256_file, write_text
+from minivlm.files import sha256_file, write_json, write_text
 from minivlm.tracking import facts, reused
 from minivlm.tracking.datasets import USED, datasets
 from minivlm.tracking.lineage import reused_tags
@@ -154,10 +154,43 @@ def test_figures_that_are_no_numbers_are_left_out(paths):
     assert reused.figures(["sft"], paths) == {"sft": {"a": 1, "f": 1.5}}
 
 
-def test_the_projections_to_other_devices_are_on_the_stage_alone(paths):
-    figures = {"mfu": 0.5, "projected": {"h200": {"hours": 1.0}}}
-    started(paths, "sft", key="a", does=lambda run: run.log_metrics(figures))
+def train(paths):
+    """What base and pretrain tell and leave: losses, and how fast it went."""
+
+    def base(run):
+        run.log_metrics({"llm.loss": 2.5}, step=1)
+        run.log_metrics({"llm": {"val_loss": 2.0}, "mfu": 0.5, "projected": {"h200": {"hours": 1.0}}})
+        write_json(paths.reports("base") / "metrics.json", {"llm": {"val_loss": 2.0}})
+        make(paths, "base")
+
+    def pretrain(run):
+        run.log_metrics({"loss": 3.123456789, "grad_norm": 1.0}, step=1)
+        run.log_metrics({"val_loss": 3.0, "samples_per_second": 100.0})
+        write_text(paths.reports("pretrain") / "loss.csv", "step,loss,val_loss\n1,3.12346,\n")
+        write_json(paths.reports("pretrain") / "metrics.json", {"val_loss": 3.0})
+        make(paths, "pretrain")
+
+    return {"base": base, "pretrain": pretrain}
+
+
+def test_reproductions_have_the_same_figures_of_a_stage_whether_it_ran_or_was_skipped(paths):
+    """Else the page's comparison begins with what one of the two has alone."""
+    for stage, does in train(paths).items():
+        started(paths, stage, key="ran", does=does)
+    for key in ("ran", "skipped"):
+        started(paths, "sft", key=key)
+    of_stages = [
+        {name: value for name, value in run.data.metrics.items() if "." in name}
+        for run in stored(paths)[1]
+        if run.data.tags["stage"] == "reproduction"
+    ]
+    assert of_stages == 2 * [{"base.llm.val_loss": 2.0, "pretrain.loss": 3.12346, "pretrain.val_loss": 3.0}]
+
+
+def test_what_a_stage_took_and_how_fast_it_was_is_on_its_own_run(paths):
+    for stage, does in train(paths).items():
+        started(paths, stage, key="a", does=does)
     found = by_stage(paths)
-    assert found["sft"].data.metrics["projected.h200.hours"] == 1.0
-    assert found["reproduction"].data.metrics["sft.mfu"] == 0.5
-    assert "sft.projected.h200.hours" not in found["reproduction"].data.metrics
+    assert found["base"].data.metrics.items() >= {"mfu": 0.5, "projected.h200.hours": 1.0, "llm.loss": 2.5}.items()
+    assert found["pretrain"].data.metrics["samples_per_second"] == 100
+    assert found["reproduction"].data.metrics["hours"] > 0

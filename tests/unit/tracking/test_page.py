@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from minivlm.files import write_json
 from minivlm.tracking.page import LocalPage, address, experiment_tags, stale_tags
 from minivlm.tracking.store import connect
 from minivlm.tracking.view import REFERENCES, SCENES, STAGES, VERSION_TAG, VIEWS, view_for
@@ -42,6 +43,7 @@ def test_columns_are_of_what_runs_have(paths):
     """Those of scores, which evaluate tells, aside."""
     reports = {"val_loss": 1.0, "train_loss": 1.0, "samples_per_second": 1.0, "mfu": 0.1}
     for stage in ("pretrain", "sft"):
+        write_json(paths.reports(stage) / "metrics.json", {"val_loss": 1.0})
         started(paths, stage, key="a", does=lambda run: run.log_metrics(reports))
     client, experiment = connect(paths.tracking, PARAMS.tracking.experiment)
     runs = client.search_runs([experiment])

@@ -165,26 +165,21 @@ def parts_table(sizes: tuple[Size, Size]) -> str:
 
 def policies_table(sizes: tuple[Size, Size], reports: Callable[[str], Path]) -> str:
     """docs/training.md: what each freeze policy trains, counted, and what the last run has trained."""
+    from minivlm.config.section import TRAINED
     from minivlm.files import read_json
 
-    beside = {
-        "projector": "nothing",
-        "projector+last_layer": "the language model's last layer",
-        "first_last": "its first and its last layer",
-        "llm": "all of it, embeddings included",
-    }
     rows = []
-    for policy, what in beside.items():
+    for policy, what in TRAINED.items():
         used = [stage for stage in STAGES if sizes[0].policies[stage] == policy]
         counts = [f"{sum(s.weights[policy].trained.values()):,}" for s in sizes]
         rows.append((f"`{policy}`", what, ", ".join(used), *counts))
-    header = ("`freeze`", "trained beside the projector", "used by", *(f"weights, {s.name}" for s in sizes))
+    header = ("`freeze`", "trains", "used by", *(f"weights, {s.name}" for s in sizes))
     lines = []
     for stage in STAGES:
         told: Mapping[str, Any] = read_json(reports(stage) / "trained_parameters.json")
         saved = sizes[0].parts().saved
         lines.append(
-            f"- {stage} (`{told['freeze']}`): {told['weights']:,} of {saved:,} weights, in "
+            f"- {stage} (`freeze: {told['freeze']}`): {told['weights']:,} of {saved:,} weights, in "
             f"{len(told['parameters']):,} tensor{'s' * (len(told['parameters']) > 1)}\n"
         )
     return f"{table(header, rows, left=3)}\nWhat the committed run has trained:\n\n{''.join(lines)}"

@@ -42,7 +42,7 @@ def captions(entries: Sequence[Entry], images: Mapping[str, str]) -> str:
         rows.append(Row(heading, [_caption(entry[stage]) for stage in STAGES]))
     if not rows:
         return ""
-    shown = table("图片", COLUMNS, rows, caption="Captions of both stages", numbers=False, lang="zh-CN")
+    shown = table("picture", COLUMNS, rows, caption="Captions of both stages", numbers=False, lang="zh-CN")
     return card(shown, kind="captions")
 
 

@@ -54,7 +54,9 @@ def against_the_original(reports: Mapping[str, Entry], schedule: Entry) -> str:
     if all(there.values()):
         rows.append(_this_run_there(list(there.values()), shown["sft"]["currency"]))
     columns = ("Pretrain_vlm", "SFT_vlm", "both", "cost")
-    return card(table("", columns, rows, caption="Time and cost beside the original's"), "Beside the original")
+    return card(
+        table("where", columns, rows, caption="Time and cost beside the original's"), "Beside the original"
+    )
 
 
 def _full_schedule(schedule: Entry, price: float | None, currency: str) -> Row:
@@ -127,7 +129,7 @@ def cost(reports: Mapping[str, Entry]) -> str:
         "by side."
     )
     columns = [COSTED[stage] for stage in shown]
-    return card(table("", columns, rows, caption="Each training in detail"), "Each training", note)
+    return card(table("figure", columns, rows, caption="Each training in detail"), "Each training", note)
 
 
 def _each(report: Entry, show: Callable[[Entry], str]) -> str:

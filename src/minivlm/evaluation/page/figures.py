@@ -102,7 +102,7 @@ def table(metrics: Metrics) -> str:
         if any(cells):
             rows.append(Row(f"{figure.label}{small(escape(figure.meaning))}", cells))
     heads = [f"{STAGES[a]}<br>{SPLITS[b]}" for a, b in columns]
-    return card(html.table("", heads, rows, caption="Scores on held-out pictures"), kind="scores")
+    return card(html.table("figure", heads, rows, caption="Scores on held-out pictures"), kind="scores")
 
 
 def _cell(figure: Figure, name: str, tree: Mapping[str, Any]) -> str:
