@@ -15,7 +15,6 @@ import typer
 from typer.core import TyperArgument, TyperCommand, TyperGroup
 from typer.exceptions import TyperException
 
-from minivlm.device import share_cores
 from minivlm.exits import EXIT_USER_ERROR, VERBOSE, one_line_errors
 from minivlm.terminal import colours, prepare_streams
 
@@ -46,7 +45,6 @@ class _Manners:
     def main(self, *arguments: Any, standalone_mode: bool = True, **options: Any) -> Any:
         """Run, and end this process with the exit code; with standalone_mode=False, as typer does."""
         prepare_streams()
-        share_cores()
         try:
             ended = super().main(*arguments, standalone_mode=False, **options)  # type: ignore[misc]
         except TyperException as error:  # of the command line itself

@@ -18,6 +18,7 @@ import typer
 from minivlm import hardware, launcher
 from minivlm.command import App, Verbose
 from minivlm.config import Params, load_params
+from minivlm.device import share_cores
 from minivlm.exits import one_line_errors
 from minivlm.files import remove_unfinished
 from minivlm.locks import alone
@@ -84,6 +85,8 @@ def stage_app(
                 report = {name: section, "plan": _plan(name, params, paths)}
                 typer.echo(json.dumps(report, ensure_ascii=False, indent=2))
                 return
+            if resumes:  # it trains, for hours maybe, beside whatever else the machine is used for
+                share_cores()
             if launches and params.runtime.launcher and not launcher.is_launched():
                 raise typer.Exit(launcher.launch(params.runtime.launcher, f"pipelines.{name}", params.threads))
             if not launcher.rank():

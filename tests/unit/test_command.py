@@ -1,6 +1,5 @@
 """The manners that all commands share: usage errors in a line, plain help of 80 columns, --verbose anywhere."""
 
-import os
 import re
 from typing import Annotated
 
@@ -110,11 +109,3 @@ def test_the_list_of_commands_cuts_no_sentence():
     assert said == (
         "fail Fail in a way that is long to describe, so long that the list of the commands has to break the line."
     )
-
-
-def test_a_commands_threads_do_not_wait_long(monkeypatch):
-    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
-    monkeypatch.setenv("GOMP_SPINCOUNT", "")  # set, so that what the command sets is taken back
-    monkeypatch.delenv("GOMP_SPINCOUNT")
-    run("fail", "nothing")
-    assert os.environ["GOMP_SPINCOUNT"] == "1000"

@@ -6,6 +6,7 @@ import sys
 from contextlib import nullcontext
 from types import SimpleNamespace
 
+import pytest
 from typer.testing import CliRunner
 
 from minivlm import stage
@@ -88,3 +89,17 @@ def test_the_traceback_of_a_bug_is_kept_beside_the_states(tmp_path, monkeypatch)
         f"error: unexpected ZeroDivisionError: of no rows; traceback: {kept}\n",
     )
     assert kept.read_text().startswith("Traceback") and "in run\n" in kept.read_text()
+
+
+@pytest.mark.parametrize(("trains", "turns"), [(True, "1000"), (False, None)])
+def test_the_threads_of_a_training_leave_their_cores_soon(tmp_path, monkeypatch, trains, turns):
+    monkeypatch.setattr(stage, "Paths", lambda: Paths(tmp_path))
+    monkeypatch.setattr(stage, "load_params", lambda path: SimpleNamespace(runtime=SimpleNamespace(launcher="")))
+    monkeypatch.setattr(stage, "_tracker", lambda *arguments: nullcontext())
+    monkeypatch.setenv("GOMP_SPINCOUNT", "")  # set, so that what the stage sets is taken back
+    monkeypatch.delenv("GOMP_SPINCOUNT")
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    seen = []
+    app = stage_app("sft", "", lambda of: seen.append(os.environ.get("GOMP_SPINCOUNT")), resumes=trains)
+    assert CliRunner().invoke(app).exit_code == 0
+    assert seen == [turns]
