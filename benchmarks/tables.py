@@ -118,10 +118,11 @@ def repro(values: Values) -> str:
 
 
 def newcomer(values: Values) -> str:
-    """Seconds of a newcomer's commands, and of all of them."""
+    """Seconds of a newcomer's commands, and of all of them; the environment that they ran in was their own."""
     measured = [(f"`{row['command']}`", number(row["seconds"])) for row in values["commands"]]
     shown = table(("command", "seconds"), [*measured, ("all", number(values["seconds"]))])
-    return f"{about(values)}\n\n{shown}"
+    there = {**values, "versions": {**values["versions"], "torch": None}}
+    return f"{about(there)}\n\n{shown}"
 
 
 # Block → file and what makes the block of it.

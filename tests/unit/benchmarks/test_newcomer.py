@@ -3,7 +3,9 @@
 import pytest
 
 from benchmarks import newcomer
+from benchmarks.record import RESULTS
 from minivlm.errors import UserError
+from minivlm.files import read_json
 from tests.contract import documents
 
 
@@ -35,3 +37,12 @@ def test_only_runs_that_no_other_holds_are_compared(monkeypatch):
     monkeypatch.setattr(newcomer, "_json", lambda asked: {"runs": runs})
     found = newcomer.reproductions("http://127.0.0.1:1", "1")
     assert [each["info"]["run_name"] for each in found] == ["first", "second"]
+
+
+def test_the_readme_says_the_minutes_that_were_measured():
+    measured = read_json(RESULTS / "newcomer.json")
+    minutes = {line["command"]: round(line["seconds"] / 60) for line in measured["commands"]}
+    assert (minutes["make repro"], minutes["make install"], round(measured["seconds"] / 60)) == (6, 3, 11)
+    english, chinese = documents.read("README.md"), documents.read("README.zh-CN.md")
+    assert "to [six minutes]" in english and "[eleven minutes]" in english and "three of them installation" in english
+    assert "到[六分钟]" in chinese and "[十一分钟]" in chinese and "其中安装三分钟" in chinese
