@@ -49,7 +49,7 @@ repro: $(STAMP)
 	@PATH="$(CURDIR)/$(BIN):$$PATH" dvc repro
 
 test: $(STAMP)
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -n logical --maxprocesses 8 --dist loadfile
 
 bench: $(STAMP)
 	@PATH="$(CURDIR)/$(BIN):$$PATH" python -m benchmarks $(if $(QUICK),--quick)
