@@ -96,20 +96,18 @@ def test_experiments_can_be_compared(checkout, first):
     checkout.run("dvc", "plots", "diff", "faster", "--out", "../plots")
 
 
-def test_queued_experiments_run_and_are_shown_in_few_columns(checkout, first):
+def test_a_queued_experiment_runs_and_is_shown_in_few_columns(checkout, first):
     runs = checkout.tracked_runs()
-    for name, rate in (("queued-1", "5e-4"), ("queued-2", "2e-3")):
-        checkout.run("dvc", "exp", "run", "--queue", "--name", name, "-S", f"sft.learning_rate={rate}")
+    checkout.run("dvc", "exp", "run", "--queue", "--name", "queued", "-S", "sft.learning_rate=5e-4")
     checkout.run("dvc", "queue", "start")
     until = time.monotonic() + 600
-    while time.monotonic() < until and checkout.run("dvc", "queue", "status").count("Success") < 2:
+    while time.monotonic() < until and checkout.run("dvc", "queue", "status").count("Success") < 1:
         time.sleep(2)
-    assert checkout.tracked_runs() >= runs + 6, "each is a reproduction with its sft and evaluate"
-    assert {"queued-1", "queued-2"} <= checkout.reproductions()
+    assert checkout.tracked_runs() >= runs + 3, "a reproduction with its sft and evaluate"
+    assert "queued" in checkout.reproductions()
     rows = {row["name"]: row for row in json.loads(checkout.minivlm("experiments", "--json"))}
-    assert rows["queued-1"]["changed"] == {"sft.learning_rate": 5e-4}
-    assert rows["queued-2"]["changed"] == {"sft.learning_rate": 2e-3}
-    losses = {rows[name]["figures"]["sft loss"] for name in ("main", "queued-1", "queued-2") if name in rows}
+    assert rows["queued"]["changed"] == {"sft.learning_rate": 5e-4}
+    losses = {rows[name]["figures"]["sft loss"] for name in ("main", "faster", "queued") if name in rows}
     assert len(losses) >= 2, "the learning rate changed nothing"
     header = next(line for line in checkout.minivlm("experiments").splitlines() if "changed" in line)
     assert header.split() == ["experiment", "changed", "sft", "loss", "recall", "unseen", "gap"]

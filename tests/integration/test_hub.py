@@ -112,6 +112,7 @@ def assert_resumed(hub: Path, log: Path, arrived: dict[str, int]) -> None:
         assert sum(each["sent"] for each in bodies) == file.stat().st_size - there, file
 
 
+@pytest.mark.long
 def test_a_killed_download_goes_on_and_ends_as_an_uninterrupted_one(hub, uninterrupted, tmp_path):
     with serving(hub, tmp_path, "--slow", str(SLOW)) as endpoint:
         checkout = fresh(tmp_path, endpoint)

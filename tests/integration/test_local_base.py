@@ -9,7 +9,7 @@ from minivlm.paths import STAGES
 from tests.families import FAMILIES
 from tests.integration.checkout import Checkout, stages_run
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.long]
 
 
 def test_siglip2_and_qwen3_go_through_all_seven_stages(tmp_path):

@@ -11,6 +11,7 @@ from tests.unit.model.tiny import MEAN, STD, collate, rows
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_compiled_layers_say_the_same_and_are_compiled_once_for_all_shapes(base, tmp_path):
     from torch._dynamo.utils import counters
 

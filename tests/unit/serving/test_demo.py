@@ -82,6 +82,7 @@ def test_what_was_uploaded_is_removed_when_the_demo_is_ended(llava_directory, tm
 
 @pytest.mark.slow
 def test_the_page_is_silent_and_names_no_endpoint(llava_directory, tmp_path):
+    demo.import_gradio()
     choices = [Choice("sft", llava_directory, "?")]
     page = demo.build_page(Answers(choices, "cpu"), choices, [], max_new_tokens=4)
     assert os.environ["GRADIO_ANALYTICS_ENABLED"] == "False" and page.analytics_enabled is False
