@@ -45,7 +45,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@touch $@
 
 repro: $(STAMP)
-	@echo "running the pipeline of dvc.yaml, four to six minutes on two cores the first time; what did not change is skipped"
+	@echo "running the pipeline of dvc.yaml, about six minutes on two cores the first time; what did not change is skipped"
 	@PATH="$(CURDIR)/$(BIN):$$PATH" dvc repro
 
 test: $(STAMP)

@@ -1,10 +1,8 @@
-"""Where, in what precision and how greedily a model computes: what `runtime.device` and `--device` mean here."""
+"""Where and in what precision a model computes: what `runtime.device` and `--device` mean on this machine."""
 
 from __future__ import annotations
 
-import os
 import re
-from collections.abc import MutableMapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -15,19 +13,6 @@ if TYPE_CHECKING:
 
 _DEVICES = r"auto|cpu|cuda(:[0-9]+)?"
 _BF16_FLAGS = ("avx512_bf16", "amx_bf16")
-
-_SPINS = "1000"  # libgomp's own number where it knows of more threads than cores
-
-
-def share_cores(environment: MutableMapping[str, str] = os.environ) -> None:
-    """Have threads on a CPU that wait for each other leave their cores soon; call it before torch is imported.
-
-    OpenMP has them ask 300,000 times whether the others are there. Where another program has a core, they ask on
-    the one that the last of them needs. A wait that the user has chosen stays. For training: what writes answers,
-    whose parts are far shorter, loses more by it.
-    """
-    if "OMP_WAIT_POLICY" not in environment:
-        environment.setdefault("GOMP_SPINCOUNT", _SPINS)
 
 
 def resolve_device(device: str) -> str:

@@ -18,11 +18,11 @@ import typer
 from minivlm import hardware, launcher
 from minivlm.command import App, Verbose
 from minivlm.config import Params, load_params
-from minivlm.device import share_cores
 from minivlm.exits import one_line_errors
 from minivlm.files import remove_unfinished
 from minivlm.locks import alone
 from minivlm.paths import Paths
+from minivlm.threads import share_cores
 
 if TYPE_CHECKING:
     from minivlm.tracking import Run

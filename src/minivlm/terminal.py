@@ -91,3 +91,14 @@ def colours() -> bool | None:
 def rewrites(stream: IO[Any]) -> bool:
     """Whether a line on the stream can be written over, as a bar is: not in a pipe, a file, or the log of a CI."""
     return stream.isatty() and os.environ.get("TERM") != "dumb" and not os.environ.get("CI")
+
+
+def rich_console(**options: Any) -> Any:
+    """A rich console that raises BrokenPipeError as `print` does; rich's own ends the process with 1."""
+    from rich.console import Console
+
+    class Raising(Console):
+        def on_broken_pipe(self) -> None:
+            raise  # what is being handled where rich calls this
+
+    return Raising(**options)

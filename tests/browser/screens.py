@@ -24,7 +24,7 @@ EXAMPLE, QUESTION = 7, "天气怎么样？"
 _WITHOUT = """folder => {
   const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT)
   while (walker.nextNode())
-    walker.currentNode.data = walker.currentNode.data.replaceAll(folder, "/home/you/minivlm")
+    walker.currentNode.data = walker.currentNode.data.replaceAll(folder, "/minivlm")
 }"""
 
 

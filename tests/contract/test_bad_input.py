@@ -26,8 +26,8 @@ def test_the_limits_in_the_documentation_are_those_of_the_code():
         f"a line over {texts.LONGEST_LINE:,} bytes, also of a gzipped file",
         f"a file over {picture.MAX_PICTURE_BYTES:,} bytes",
         f"over {opening.LARGEST:,} pixels, or more than {opening.LONGEST} times",
-        f"a WEBP of over {opening.LARGEST_WEBP:,} pixels",
-        f"(a WEBP: {opening.LARGEST_WEBP:,})",
+        f"a WEBP, TIFF or progressive JPEG of over {opening.LARGEST_BUFFERED:,} pixels",
+        f"(a WEBP, TIFF or progressive JPEG: {opening.LARGEST_BUFFERED:,})",
         f"other formats than {', '.join(picture.FORMATS)};",
         f"a body over {SERVED.body_bytes:,} bytes or {SERVED.body_seconds:g} seconds",
         f"more than {SERVED.pictures} pictures, {SERVED.messages} messages or {SERVED.characters:,} characters",
@@ -43,7 +43,7 @@ def test_the_page_about_using_a_model_names_the_limits_of_the_code():
     for said in (
         f"has\nover {opening.LARGEST:,} pixels",
         f"Up to {opening.LARGE:,} pixels",
-        f"A WEBP may have {opening.LARGEST_WEBP:,} pixels",
+        f"A WEBP, TIFF or progressive JPEG may have {opening.LARGEST_BUFFERED:,} pixels",
     ):
         assert said in text, said
 
@@ -64,7 +64,7 @@ def test_the_page_about_serving_names_the_limits_and_fields_of_the_code():
         f"{SERVED.body_bytes:,} bytes, a JPEG of {SERVED.body_bytes * 3 // 4 >> 20} MiB; "
         f"{SERVED.body_seconds:g} seconds to arrive",
         f"of {', '.join(first)} or {last}; {opening.LARGEST:,} pixels; {opening.LONGEST} times "
-        f"as long as wide; a WEBP has {opening.LARGEST_WEBP:,}",
+        f"as long as wide; a WEBP, TIFF or progressive JPEG has {opening.LARGEST_BUFFERED:,}",
         f"| {SERVED.pictures}, {SERVED.messages}, {SERVED.characters:,} |",
         f"{SERVED.stops} strings of {SERVED.stop_characters} characters",
         f"| {SERVED.seconds:g} seconds |",

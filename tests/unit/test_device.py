@@ -46,14 +46,3 @@ def test_gpus_are_named_by_their_numbers(monkeypatch):
 def test_what_names_no_device_is_one_line(named):
     with pytest.raises(UserError, match="is none of auto, cpu, cuda and cuda:N"):
         device.resolve_device(named)
-
-
-@pytest.mark.parametrize(
-    ("chosen", "given"),
-    [({}, "1000"), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "active"}, None)],
-)
-def test_threads_wait_as_the_user_chose_and_otherwise_not_long(chosen, given):
-    environment = dict(chosen)
-    device.share_cores(environment)
-    assert environment.get("GOMP_SPINCOUNT") == given
-    assert {**environment, **chosen} == environment

@@ -61,7 +61,8 @@ def test_what_is_meant_to_end_a_command_passes(capsys, ending):
 
 def test_a_reader_that_leaves_ends_a_command_quietly_and_with_a_code():
     program = "from minivlm.command import App\nimport typer\napp = App()\n@app.command()\ndef command():\n"
-    for said in ("[typer.echo('line') for _ in range(100_000)]", "print('buffered to the end')"):
+    table = "from minivlm.terminal import rich_console; [rich_console().print('line') for _ in range(3)]"
+    for said in ("[typer.echo('line') for _ in range(100_000)]", "print('buffered to the end')", table):
         command = [sys.executable, "-c", f"{program}    import time; time.sleep(0.3); {said}\napp()"]
         with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
             process.stdout.close()

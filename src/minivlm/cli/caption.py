@@ -74,7 +74,9 @@ def command(
                 progress.advance(1)
     seconds = time.perf_counter() - start
     if speed:
-        parts = [f"{_pictures(len(sources))}, {len(sources) / seconds:.3g} a second", meter.shown()]
+        captioned = len(sources) - faults
+        rate = f", {captioned / seconds:,.1f} a second" if captioned else ""
+        parts = [f"{_pictures(captioned)}{rate}", meter.shown()]
         typer.secho(" · ".join(filter(None, [*parts, loading.shown()])), err=True, dim=True)
     if faults:
         raise typer.Exit(2)

@@ -9,6 +9,7 @@ import typer
 
 from minivlm.cli.complete import profiles, stages, stated
 from minivlm.errors import UserError
+from minivlm.terminal import rich_console
 
 _DASH = "?"
 
@@ -102,11 +103,10 @@ def _stated(option: str, given: list[str] | None, stages: tuple[str, ...]) -> It
 def show(found: Mapping[str, Any]) -> None:
     """A table of the stages, and below it what each figure rests on."""
     from rich import box
-    from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
 
-    console = Console(highlight=False)
+    console = rich_console(highlight=False)
     about = f"profile {found['profile']}" if found["profile"] else "params.yaml"
     price = (
         "no price known"

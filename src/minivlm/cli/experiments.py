@@ -13,6 +13,8 @@ from typing import Annotated, Any, NamedTuple
 
 import typer
 
+from minivlm.terminal import rich_console
+
 # Column → the metrics of evaluate/metrics.json or of a stage that it shows: the first that is there.
 COLUMNS = {
     "sft loss": ("sft:val_loss",),
@@ -23,7 +25,7 @@ COLUMNS = {
 NOTE = """\
 sft loss: on the rows that sft keeps for validation; lower is better.
 recall, unseen, gap: on held-out pictures; higher is better.
-These are other rows, so a run may be better by one and worse by another."""
+The loss and the scores are over different rows and may disagree."""
 UNFINISHED = ("queued", "running")  # their files are still those of the commit
 _MISSING = object()
 
@@ -119,11 +121,10 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, An
 def show(rows: list[Row]) -> None:
     """A table that fits 80 columns: what was changed is broken into lines, figures never."""
     from rich import box
-    from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
 
-    console = Console(highlight=False)
+    console = rich_console(highlight=False)
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     table.add_column("experiment", overflow="fold")
     table.add_column("changed")

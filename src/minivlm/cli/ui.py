@@ -73,7 +73,7 @@ def command(
 
 
 def run_server(served: list[str], environment: Mapping[str, str]) -> int:
-    """Its exit code, or 0 once Ctrl-C or SIGTERM has ended it and what it started; the second one kills them.
+    """Its exit code, or 0 once Ctrl-C, SIGTERM or SIGHUP has ended all that it started; a second one kills them.
 
     Its processes are born with SIGINT ignored: uvicorn takes it all the same and ends, and Python, which would end
     with a traceback, does not. Before uvicorn does, SIGTERM from here ends them.
@@ -90,10 +90,12 @@ def run_server(served: list[str], environment: Mapping[str, str]) -> int:
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     with subprocess.Popen(served, env=environment) as process:
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, end)
         code = process.wait()
-    return 0 if asked else code
+    if asked:
+        return 0
+    return code if code >= 0 else 128 - code  # ended by a signal, as a shell has it
 
 
 def _family(number: int) -> "list[psutil.Process]":

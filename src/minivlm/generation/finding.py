@@ -5,6 +5,7 @@ from __future__ import annotations
 import glob
 import os
 import re
+from codecs import BOM_UTF8
 from collections.abc import Callable, Sequence
 from itertools import chain
 from pathlib import Path
@@ -31,6 +32,8 @@ def find_pictures(places: Sequence[str], standard_input: Callable[[int], bytes])
         raise UserError("- stands for standard input, which can be read once")
     found: list[Path | bytes] = []
     for place in places:
+        if not place:  # an unset variable of a shell; as a path it would be the working directory
+            raise UserError("an empty name; name files, folders or patterns")
         if place == STANDARD_INPUT:
             data = standard_input(MAX_PICTURE_BYTES + 1)
             if is_picture(data) and not _begins_with_a_path(data):
@@ -55,7 +58,7 @@ def listed(data: bytes) -> list[Path]:
     """Paths of a list; UserError when there is none, or the list is longer than any that is meant."""
     if len(data) > MAX_PICTURE_BYTES:
         raise UserError(f"standard input: more than {MAX_PICTURE_BYTES:,} bytes, and no picture")
-    paths = [Path(os.fsdecode(line)) for line in _lines(data) if line.strip()]
+    paths = [Path(os.fsdecode(line)) for line in _lines(data.removeprefix(BOM_UTF8)) if line.strip()]
     if not paths:
         raise UserError("standard input: neither a picture nor a path; it takes one path a line")
     return paths

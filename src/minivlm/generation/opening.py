@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from PIL import Image
 
 LARGEST = 100_000_000  # pixels of a picture
-LARGEST_WEBP = 30_000_000  # its decoder holds 15 bytes a pixel, the others at most 5
+LARGEST_BUFFERED = 30_000_000  # of a kind whose decoder holds 8 to 15 bytes a pixel; the others at most 5.2
+_BUFFERED = ("WEBP", "TIFF", "progressive JPEG")
 LONGEST = 100  # times as long as wide, at most: the shorter side is brought to the tower's
 LARGE = 20_000_000  # pixels, beyond which a picture is halved
 _STRIP = 1024  # rows that are converted at once; a multiple of every factor
@@ -80,9 +81,10 @@ def _no_file(path: Path) -> str:
 def _beyond(image: Image.Image) -> str:
     """What of an opened picture is beyond the limits."""
     width, height = image.size
-    most = LARGEST_WEBP if image.format == "WEBP" else LARGEST
+    kind = f"{'progressive ' if image.info.get('progressive') else ''}{image.format}"
+    most = LARGEST_BUFFERED if kind in _BUFFERED else LARGEST
     if width * height > most:
-        return f"{width} x {height} pixels: too large, a {image.format} may have {most:,}"
+        return f"{width} x {height} pixels: too large, a {kind} may have {most:,}"
     if max(width, height) > LONGEST * min(width, height):
         return f"{width} x {height} pixels: more than {LONGEST} times as long as wide"
     return ""

@@ -115,3 +115,13 @@ def test_a_piped_picture_is_captioned_like_the_file(llava, tmp_path):
     assert lines[0].caption == lines[1].caption and lines[1].picture == PIPED
     assert lines[2].error == "not a picture"
     assert Image.open(tmp_path / "a.png").size == (32, 32)
+
+
+def test_an_empty_name_is_no_name_of_the_working_directory():
+    with pytest.raises(UserError, match="an empty name"):
+        names([""])
+
+
+def test_a_list_as_windows_writes_it_begins_with_its_first_name(folder):
+    data = b"\xef\xbb\xbf" + os.fsencode(folder / "b.png") + b"\r\n"
+    assert names([STANDARD_INPUT], data) == ["b.png"]

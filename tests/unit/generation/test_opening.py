@@ -13,7 +13,7 @@ from PIL import Image, ImageChops, ImageStat
 
 from minivlm.data.pictures import read_upright
 from minivlm.generation import opening
-from minivlm.generation.opening import LARGE, LARGEST_WEBP, picture_size, read_picture
+from minivlm.generation.opening import LARGE, LARGEST_BUFFERED, picture_size, read_picture
 from tests.unit.evaluation.toys import picture
 
 
@@ -114,15 +114,20 @@ print(peaks[1] - peaks[0])
 
 
 def test_what_is_beyond_a_limit_is_told_with_it(tmp_path):
-    side = int(LARGEST_WEBP**0.5) + 1
+    side = int(LARGEST_BUFFERED**0.5) + 1
     Image.new("1", (10_001, 10_000)).save(tmp_path / "large.png")
     Image.new("L", (101, 1)).save(tmp_path / "long.png")
     Image.new("RGB", (side, side)).save(tmp_path / "large.webp", method=0, quality=1)
-    said = [picture_size(tmp_path / name) for name in ("large.png", "long.png", "large.webp")]
+    Image.new("L", (side, side)).save(tmp_path / "large.tif", compression="tiff_deflate")
+    Image.new("L", (side, side)).save(tmp_path / "large.jpg", progressive=True)
+    said = [picture_size(path) for path in sorted(tmp_path.iterdir())]
+    beyond = f"{side} x {side} pixels: too large, a"
     assert said == [
+        f"{beyond} progressive JPEG may have 30,000,000",
         "10001 x 10000 pixels: too large, a PNG may have 100,000,000",
+        f"{beyond} TIFF may have 30,000,000",
+        f"{beyond} WEBP may have 30,000,000",
         "101 x 1 pixels: more than 100 times as long as wide",
-        f"{side} x {side} pixels: too large, a WEBP may have 30,000,000",
     ]
 
 

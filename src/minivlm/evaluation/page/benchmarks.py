@@ -229,7 +229,8 @@ def machine(values: Values) -> str:
     versions = values.get("versions", {})
     gpu = f"{about['gpu']}, " if about.get("gpu") else ""
     torch = f"; torch {versions['torch']}" if versions.get("torch") else ""
-    commit = f", commit {versions['minivlm'][:10]}" if versions.get("minivlm") else ""
+    name, _, changes = (versions.get("minivlm") or "").partition("+")
+    commit = f", commit {name[:10]}{' with changes' if changes else ''}" if name else ""
     return f"Measured on {gpu}{about['cpu']}, {about['cores']} cores{torch}{commit}."
 
 
