@@ -111,7 +111,7 @@ def _encoded(value: Any) -> bytes | str:
         try:
             value = picture_bytes(text) if is_data_uri(text) else from_base64(text)
         except ValueError:
-            return "neither base64 nor a data URI (data:image/jpeg;base64,…); send the picture's bytes so"
+            return "neither base64 nor a data URI of a picture (data:image/jpeg;base64,…); send its bytes so"
     if not isinstance(value, bytes | bytearray | memoryview):
         return f"{type(value).__name__}, not a picture's bytes or base64 of them"
     if len(value) > MAX_PICTURE_BYTES:
