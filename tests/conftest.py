@@ -10,12 +10,15 @@ import pytest
 for name in ("CI", "GITHUB_ACTIONS", "PY_COLORS", "NO_COLOR", "FORCE_COLOR", "COLUMNS", "LINES"):
     os.environ.pop(name, None)
 os.environ["TERM"] = "xterm"
-# A shell has what it starts in the background ignore Ctrl-C, and so all that a test starts.
-signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_runtest_setup(item):
-    """Skip what is marked `gpu` without CUDA: with -m gpu the marker alone would run it, and it would fail."""
+    """Hear Ctrl-C, and skip what is marked `gpu` without CUDA: with -m gpu the marker alone would run it.
+
+    A shell has what it starts in the background ignore Ctrl-C, and a command that it has ended ignores more of it:
+    so would all that a test starts.
+    """
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     if item.get_closest_marker("gpu"):
         import torch
 

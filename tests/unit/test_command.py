@@ -1,6 +1,8 @@
 """The manners that all commands share: usage errors in a line, plain help of 80 columns, --verbose anywhere."""
 
 import re
+import subprocess
+import sys
 from typing import Annotated
 
 import pytest
@@ -109,3 +111,20 @@ def test_the_list_of_commands_cuts_no_sentence():
     assert said == (
         "fail Fail in a way that is long to describe, so long that the list of the commands has to break the line."
     )
+
+
+def test_a_second_ctrl_c_while_it_ends_is_not_told():
+    program = """
+import atexit, os, signal
+from minivlm.command import App
+app = App()
+@app.command()
+def command():
+    raise KeyboardInterrupt
+@atexit.register
+def again():
+    os.kill(os.getpid(), signal.SIGINT)
+app()
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert (done.stderr, done.returncode) == ("interrupted\n", 130)
