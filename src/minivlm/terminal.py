@@ -12,9 +12,6 @@ from typing import IO, Any, TextIO
 
 from minivlm.errors import UserError
 
-_SHOWN = ("Zs", "Cs")
-"""Categories that Python calls not printable: spaces, and bytes of a path that are written as they came."""
-
 
 def prepare_streams() -> None:
     """Have the standard streams take Chinese, which they do not under LC_ALL=C; what no text is, is escaped.
@@ -54,6 +51,13 @@ def standard_input() -> TextIO:
     return sys.stdin
 
 
+def standard_output() -> TextIO:
+    """sys.stdout; UserError where there is none, as after `>&-`: what is written would be lost without a word."""
+    if sys.stdout is None:
+        raise UserError("standard output is closed; give a file or a pipe (>/dev/null for nowhere)")
+    return sys.stdout
+
+
 def flush_streams() -> None:
     """Write out what waits in the standard streams; BrokenPipeError where nobody reads it."""
     for stream in (sys.stdout, sys.stderr):
@@ -76,9 +80,28 @@ def _is_unread(number: int) -> bool:
     return any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0))
 
 
+def decoded(name: str) -> str:
+    """A name as UTF-8, which Python reads byte by byte under a C locale; bytes of no text stay surrogates."""
+    try:
+        return name.encode("utf-8", "surrogateescape").decode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:  # it has half a character of UTF-16, which no byte is read as
+        return name
+
+
 def escaped(text: str) -> str:
     """Foreign text on one line, with nothing that a terminal would obey: a tab is `\\t`, an escape `\\x1b`."""
-    return "".join(c if c.isprintable() or unicodedata.category(c) in _SHOWN else ascii(c)[1:-1] for c in text)
+    return "".join(_escape(c) if is_unseen(c) else c for c in decoded(text))
+
+
+def is_unseen(character: str) -> bool:
+    """Whether a terminal would obey the character, or not show it."""
+    return not character.isprintable() and unicodedata.category(character) != "Zs"
+
+
+def _escape(character: str) -> str:
+    """As Python's repr has it; a byte that is no text as the byte."""
+    byte = ord(character) - 0xDC00
+    return f"\\x{byte:02x}" if 0x80 <= byte <= 0xFF else ascii(character)[1:-1]
 
 
 def colours() -> bool | None:

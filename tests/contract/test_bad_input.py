@@ -41,7 +41,7 @@ def test_the_limits_in_the_documentation_are_those_of_the_code():
 def test_the_page_about_using_a_model_names_the_limits_of_the_code():
     text = (ROOT / "docs" / "using.md").read_text(encoding="utf-8")
     for said in (
-        f"has\nover {opening.LARGEST:,} pixels",
+        f"has over {opening.LARGEST:,} pixels",
         f"Up to {opening.LARGE:,} pixels",
         f"A WEBP, TIFF or progressive JPEG may have {opening.LARGEST_BUFFERED:,} pixels",
     ):

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from minivlm.terminal import colours, rewrites
+from minivlm.terminal import colours, escaped, rewrites
 
 # As bare as a locale gets: Python then takes ASCII, and reads arguments byte by byte.
 BARE = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
@@ -36,6 +36,21 @@ def test_chinese_goes_in_and_out_under_any_locale(environment):
 
 def test_a_chinese_encoding_that_was_chosen_stays():
     assert say(LC_ALL="C.UTF-8", PYTHONIOENCODING="gb18030")[0].startswith("汉语 路径".encode("gb18030"))
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("图 一\u3000.png", "图 一\u3000.png"),
+        ("a\tb\n\x1b[2J\x9b2J", "a\\tb\\n\\x1b[2J\\x9b2J"),
+        ("\udce5\udc9b\udcbe", "图"),  # as Python reads it under a C locale
+        ("caf\udce9 \udc9b2J", "caf\\xe9 \\x9b2J"),  # bytes that are no text, one of them a control
+        ("gpj.\u202e", "gpj.\\u202e"),
+        ("\ud800", "\\ud800"),
+    ],
+)
+def test_a_foreign_name_is_shown_without_what_a_terminal_obeys(name, shown):
+    assert escaped(name) == shown
 
 
 class Terminal(io.StringIO):

@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 import stat
 import sys
 import time
@@ -13,7 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from minivlm.cli.encoding import as_typed
-from minivlm.terminal import escaped, standard_input
+from minivlm.terminal import decoded, escaped, is_unseen, standard_input, standard_output
 
 
 def command(
@@ -40,6 +39,7 @@ def command(
     """
     from minivlm.generation.finding import find_pictures
 
+    standard_output()
     sources = find_pictures(pictures or [], lambda most: standard_input().buffer.read(most))
     from minivlm.generation.caption_files import caption_files
     from minivlm.generation.loading import load_measured
@@ -62,7 +62,7 @@ def command(
     bar = len(sources) > batch_size and _has_room_for_a_bar()
     with Progress("caption", len(sources), "pictures") if bar else nullcontext() as progress:
         for line in lines:
-            name = as_typed(str(line.picture))
+            name = decoded(str(line.picture))
             if as_json:
                 typer.echo(_json(line._asdict() | {"picture": name}))
             elif line.error is None:
@@ -91,14 +91,14 @@ def default_question() -> str:
 
 
 def _json(values: dict[str, Any]) -> str:
-    """One line of JSON with Chinese as it is, and with the controls beyond ASCII escaped, which terminals obey."""
+    """One line of JSON: Chinese as it is; what a terminal would obey and bytes that are no text escaped."""
     text = json.dumps(values, ensure_ascii=False)
-    return re.sub("[\x7f-\x9f]", lambda found: f"\\u{ord(found[0]):04x}", text)
+    return "".join(json.dumps(c)[1:-1] if is_unseen(c) else c for c in text)
 
 
 def _has_room_for_a_bar() -> bool:
     """Whether the captions go to a file; in a terminal or a pipe they may show themselves how far it is."""
-    if sys.stdout is None or sys.stderr is None:  # closed
+    if sys.stderr is None:  # closed
         return False
     return sys.stderr.isatty() and stat.S_ISREG(os.fstat(sys.stdout.fileno()).st_mode)
 

@@ -6,8 +6,6 @@ from typing import Annotated
 
 import typer
 
-from minivlm.cli.encoding import as_typed
-
 
 def command(
     picture: Annotated[Path | None, typer.Argument(help="What to ask about; /image shows another.")] = None,
@@ -48,7 +46,7 @@ def command(
     if shown:
         chat.conversation.show(shown)
     if terminal:
-        chat.note(f"{escaped(as_typed(short(directory)))}: {loading.shown()}")
+        chat.note(f"{escaped(short(directory))}: {loading.shown()}")
         chat.note("Ask, or /help; Ctrl-C ends an answer, Ctrl-D the chat.")
         if not shown:
             chat.note("No picture yet: /image PATH")

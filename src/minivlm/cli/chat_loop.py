@@ -116,7 +116,7 @@ def open_picture(path: Path) -> Image.Image:
     """The picture upright, as RGB; UserError when there is none."""
     picture = read_picture(path)
     if isinstance(picture, str):
-        raise UserError(f"{as_typed(str(path))}: {picture}")
+        raise UserError(f"{path}: {picture}")
     return picture
 
 

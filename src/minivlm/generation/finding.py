@@ -23,8 +23,8 @@ def find_pictures(places: Sequence[str], standard_input: Callable[[int], bytes])
 
     `-` is what `standard_input` reads (up to so many bytes): a picture, or paths, one a line (or with NUL between
     them, as `find -print0` writes them); these are names as they are, no patterns. So is a place of which there is
-    one, brackets or not; `./-` is a file. UserError where nothing is found: no place, an empty folder, a pattern
-    without a match, an empty input.
+    one, brackets or not; `./-` is a file. Beside other places an empty folder or a pattern without a match is
+    found as itself, and fails when it is opened; alone it is a UserError, as are no place and an empty input.
     """
     if not places:
         raise UserError("no pictures: name files, folders or patterns, or - for standard input")
@@ -39,11 +39,12 @@ def find_pictures(places: Sequence[str], standard_input: Callable[[int], bytes])
             if is_picture(data) and not _begins_with_a_path(data):
                 found.append(data)
             else:
-                found += chain.from_iterable(map(_named, listed(data)))
+                found += chain.from_iterable(_named(path) or [path] for path in listed(data))
         elif glob.has_magic(place) and not os.path.lexists(place):
-            found += _matched(place)
+            found += _matched(place) or _lacking(place, "no file matches this pattern", places)
         else:
-            found += _named(Path(place))
+            lacks = f"no picture in this folder ({', '.join(SUFFIXES)})"
+            found += _named(Path(place)) or _lacking(place, lacks, places)
     return found
 
 
@@ -78,14 +79,15 @@ def _named(place: Path) -> list[Path]:
     """A file, or the pictures in a folder."""
     if not os.path.isdir(place):  # and not is_dir(): it raises where the system takes no such name
         return [place]
-    inside = sorted(each for each in place.iterdir() if each.suffix.lower() in SUFFIXES and each.is_file())
-    if not inside:
-        raise UserError(f"{place}: no picture in this folder ({', '.join(SUFFIXES)})")
-    return inside
+    return sorted(each for each in place.iterdir() if each.suffix.lower() in SUFFIXES and each.is_file())
 
 
 def _matched(pattern: str) -> list[Path]:
-    matches = sorted(Path(each) for each in glob.glob(pattern, recursive=True) if os.path.isfile(each))
-    if not matches:
-        raise UserError(f"{pattern}: no file matches this pattern")
-    return matches
+    return sorted(Path(each) for each in glob.glob(pattern, recursive=True) if os.path.isfile(each))
+
+
+def _lacking(place: str, lacks: str, places: Sequence[str]) -> list[Path]:
+    """A place without a picture, as itself; UserError where there is no other, before a model is loaded for it."""
+    if len(places) == 1:
+        raise UserError(f"{place}: {lacks}")
+    return [Path(place)]

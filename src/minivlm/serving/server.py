@@ -85,6 +85,8 @@ class Server(uvicorn.Server):
         loop.call_later(_GRACE, self._close)
         loop.call_later(_GRACE + _LAST, self._door.close)
         await super().shutdown(sockets)
+        if self.force_exit:  # by a second Ctrl-C: uvicorn then leaves the application waiting for its end
+            await self.lifespan.shutdown()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """uvicorn's; it would raise the signal once more at the end, which for Ctrl-C shows a traceback."""

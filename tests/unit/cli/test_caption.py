@@ -137,6 +137,21 @@ def test_a_name_is_shown_without_what_a_terminal_obeys_and_json_has_it_as_it_is(
     assert result.stderr == f"error: {tmp_path}/\\x1b[2J*.gif: no file matches this pattern\n"
 
 
+def test_json_has_every_byte_of_a_name_and_nothing_that_a_terminal_obeys(model, tmp_path):
+    path = tmp_path / os.fsdecode(b"caf\xe9\x9b \xe2\x80\xae.png")
+    picture(0).save(path)
+    said = caption(path, "--json", model=model).stdout
+    assert "caf\\udce9\\udc9b \\u202e.png" in said
+    assert os.fsencode(json.loads(said)["picture"]) == os.fsencode(path)
+
+
+def test_captions_are_not_written_to_a_standard_output_that_is_closed(model, pictures):
+    command = [sys.executable, "-m", "minivlm.cli.main", "caption", str(pictures), "--model", str(model)]
+    done = subprocess.run(["sh", "-c", '"$@" >&-', "sh", *command], stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: standard output is closed; ") and done.stderr.count("\n") == 1
+
+
 @pytest.mark.parametrize("arguments", [("caption", "-"), ("chat",)])
 def test_a_standard_input_that_is_closed_is_bad_input(model, arguments):
     command = [sys.executable, "-m", "minivlm.cli.main", *arguments, "--model", str(model)]

@@ -104,6 +104,15 @@ def test_nothing_found_is_said_in_one_line(folder, places, data, said):
     assert "\n" not in str(error.value)
 
 
+def test_a_place_without_a_picture_ends_nothing_for_the_others(folder):
+    (folder / "empty").mkdir()
+    places = [folder / "b.png", folder / "empty", folder / "*.gif", STANDARD_INPUT]
+    listed = os.fsencode(folder / "empty") + b"\n" + os.fsencode(folder / "a.JPG")
+    assert names(places, listed) == ["b.png", "empty", "*.gif", "empty", "a.JPG"]
+    with pytest.raises(UserError, match="empty: no picture in this folder"):
+        names([folder / "empty"])
+
+
 def test_a_piped_picture_is_captioned_like_the_file(llava, tmp_path):
     from minivlm.generation.caption_files import caption_files
 

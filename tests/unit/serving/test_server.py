@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 
 import openai
 import pytest
@@ -138,6 +139,20 @@ def test_the_example_survives_what_people_ask():
 
 
 @pytest.mark.slow
+def test_a_second_ctrl_c_at_once_leaves_no_traceback_in_the_log(llava_directory):
+    command = [sys.executable, "-m", "minivlm.cli.main", "serve", "--model", str(llava_directory), "--port", "0"]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as server:
+        try:
+            assert "loaded in" in server.stdout.readline()
+        finally:
+            server.send_signal(signal.SIGINT)
+        time.sleep(0.05)  # two that come as one are one
+        server.send_signal(signal.SIGINT)
+        out, err = server.communicate(timeout=30)
+    assert out.endswith("stopped\n") and err == ""
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_the_command_answers_what_it_prints_and_ends_in_one_line(llava_directory, tmp_path, number):
     Image.new("RGB", (30, 20), "red").save(tmp_path / "photo.jpg")
@@ -145,7 +160,7 @@ def test_the_command_answers_what_it_prints_and_ends_in_one_line(llava_directory
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as server:
         try:
             first, *example, python = [server.stdout.readline() for _ in range(5)]
-            assert re.match(r"minivlm-llava0? \(.*\) at http://127\.0\.0\.1:\d+/v1, loaded in [\d.]+ s", first)
+            assert re.match(r"minivlm-llava\d* \(.*\) at http://127\.0\.0\.1:\d+/v1, loaded in [\d.]+ s", first)
             pasted = subprocess.run(["bash", "-c", "".join(example)], capture_output=True, text=True, check=True)
             assert '"finish_reason":' in pasted.stdout
             assert f'base_url="{first.split(" at ")[1].split(",")[0]}"' in python
