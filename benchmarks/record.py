@@ -91,7 +91,7 @@ def versions() -> dict[str, str | None]:
     if torch.version.cuda:
         found["cuda"] = torch.version.cuda
     commit = _output("git", "rev-parse", "HEAD")
-    if commit and _output("git", "status", "--porcelain", "--", ".", *_GENERATED):
+    if commit and _output("git", "status", "--porcelain", "--untracked-files=no", "--", ".", *_GENERATED):
         commit += "+changes"
     found["minivlm"] = commit
     return found

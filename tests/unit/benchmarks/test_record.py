@@ -1,10 +1,13 @@
 """Results are written beside what they were measured on."""
 
+import re
+import subprocess
+
 import pytest
 import torch
 
 from benchmarks.__main__ import NAMES
-from benchmarks.record import RESULTS, ROOT, destination, record, table
+from benchmarks.record import RESULTS, ROOT, destination, record, table, versions
 from minivlm.errors import UserError
 from minivlm.files import read_json
 
@@ -22,6 +25,21 @@ def test_figures_never_cover_what_they_were_measured_on(tmp_path):
     with pytest.raises(ValueError, match="machine"):
         record("step", {"machine": 1}, directory=tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_commit_is_changed_by_tracked_files_alone_and_not_by_results(tmp_path, monkeypatch):
+    monkeypatch.setattr("benchmarks.record.ROOT", tmp_path)
+    for name in ("code.py", "dvc.lock", "reports/a.json", "benchmarks/results/step.json"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("committed")
+    author = ("-c", "user.name=a", "-c", "user.email=a@example.org")
+    for command in (("init", "--quiet"), ("add", "."), (*author, "commit", "--quiet", "--message", "first")):
+        subprocess.run(["git", *command], cwd=tmp_path, check=True)
+    for name in ("new.py", "dvc.lock", "reports/a.json", "benchmarks/results/step.json"):
+        (tmp_path / name).write_text("changed")
+    assert re.fullmatch("[0-9a-f]{40}", versions()["minivlm"])
+    (tmp_path / "code.py").write_text("changed")
+    assert versions()["minivlm"].endswith("+changes")
 
 
 def test_results_lie_in_the_repository():
