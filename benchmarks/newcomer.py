@@ -24,7 +24,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.record import ROOT, destination, record, run, table
+from benchmarks.record import ROOT, commit, destination, record, run, table
 from minivlm.errors import UserError
 
 COMMANDS = (
@@ -41,11 +41,10 @@ _PATIENCE = 120  # seconds until the page answers
 _AUTHOR = {f"GIT_{who}_{what}": "newcomer" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
 
 
-def follow(folder: Path) -> list[dict[str, Any]]:
-    """Every command with its seconds, from the clone in `folder` to the page; UserError where one fails."""
-    clone = folder / "minivlm"
+def follow(clone: Path) -> list[dict[str, Any]]:
+    """Every command with its seconds, from making `clone` to the page; UserError where one fails."""
     cloning = shlex.join(["git", "clone", "--quiet", str(ROOT), str(clone)])
-    lines = [_timed("git clone", lambda: _done(cloning, folder))]
+    lines = [_timed("git clone", lambda: _done(cloning, clone.parent))]
     for command in COMMANDS[:-1]:
         lines.append(_timed(command, lambda line=command: _done(line, clone)))
     lines.append(_timed(COMMANDS[-1], lambda: compared(clone)))
@@ -74,6 +73,18 @@ def compared(clone: Path) -> None:
     finally:
         os.killpg(process.pid, signal.SIGTERM)
         process.communicate()
+
+
+def installed(clone: Path) -> dict[str, str | None]:
+    """The versions in the environment that was made in a clone, as its own Python tells them."""
+    code = "import json; from benchmarks.record import versions; print(json.dumps(versions()))"
+    found: dict[str, str | None] = json.loads(_done(shlex.join(["python", "-c", code]), clone))
+    return found
+
+
+def disk_bytes(folder: Path) -> int:
+    """What a folder takes of the disk."""
+    return sum(path.lstat().st_blocks for path in folder.rglob("*")) * 512
 
 
 def reproductions(server: str, experiment: str) -> list[dict[str, Any]]:
@@ -124,13 +135,14 @@ def _answers(address: str) -> None:
             time.sleep(0.2)
 
 
-def _done(line: str, folder: Path) -> None:
-    """Run a line of the README; UserError with the end of what it said when it fails."""
+def _done(line: str, folder: Path) -> str:
+    """Run a line of the README; what it printed, UserError with the end of what it said when it fails."""
     done = subprocess.run(
         ["bash", "-c", line], cwd=folder, env=environment(folder), capture_output=True, text=True
     )
     if done.returncode:
         raise UserError(f"{line}: exit code {done.returncode}\n{(done.stdout + done.stderr)[-3000:]}")
+    return done.stdout
 
 
 def _timed(command: str, action: Any) -> dict[str, Any]:
@@ -150,11 +162,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--directory", type=Path, help="where newcomer.json goes: benchmarks/results by default")
     given = parser.parse_args(arguments)
     results = destination(given.directory, quick=False)
+    cloned = commit()  # in the clone the commands make another
     with tempfile.TemporaryDirectory(prefix="minivlm-newcomer-") as folder:
-        lines = follow(Path(folder))
+        clone = Path(folder) / "minivlm"
+        lines = follow(clone)
+        there = installed(clone) | {"minivlm": cloned}
+        size = disk_bytes(clone / ".venv")
     total = sum(line["seconds"] for line in lines)
     table([*lines, {"command": "all", "seconds": total}], "A newcomer's commands")
-    print(record("newcomer", {"commands": lines, "seconds": total}, directory=results))
+    figures = {"commands": lines, "seconds": total, "environment_bytes": size}
+    print(record("newcomer", figures, installed=there, directory=results))
 
 
 if __name__ == "__main__":

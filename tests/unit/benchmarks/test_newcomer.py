@@ -1,9 +1,13 @@
 """What a newcomer's commands are, and what counts as two runs that can be compared."""
 
+import os
+import sys
+
 import pytest
+import torch
 
 from benchmarks import newcomer
-from benchmarks.record import RESULTS
+from benchmarks.record import RESULTS, ROOT
 from minivlm.errors import UserError
 from minivlm.files import read_json
 from tests.contract import documents
@@ -27,6 +31,26 @@ def test_its_commands_take_nothing_from_the_shell_that_measures(tmp_path, monkey
     given = newcomer.environment(tmp_path)
     assert not {"MLFLOW_TRACKING_URI", "PYTHONPATH"} & set(given)
     assert given["PATH"].startswith(f"{tmp_path}/.venv/bin:") and given["PIP_NO_CACHE_DIR"] == "1"
+
+
+def test_the_environment_that_was_made_is_asked_for_its_versions(tmp_path, monkeypatch):
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "benchmarks").symlink_to(ROOT / "benchmarks")
+    monkeypatch.setattr(newcomer, "environment", lambda clone: {"PATH": f"{clone}/bin:{os.defpath}"})
+    code = "import platform, sys; platform.python_version = lambda: '3.99'; exec(sys.argv[2])"
+    python = f'#!/bin/sh\nPYTHONPATH={ROOT}/src exec {sys.executable} -c "{code}" "$@"\n'
+    (tmp_path / "bin" / "python").write_text(python)
+    (tmp_path / "bin" / "python").chmod(0o755)
+    found = newcomer.installed(tmp_path)
+    assert found["python"] == "3.99" and found["torch"] == torch.__version__
+
+
+def test_a_folder_takes_blocks_of_the_disk_and_a_link_nothing_of_its_target(tmp_path):
+    (tmp_path / "below").mkdir()
+    empty = newcomer.disk_bytes(tmp_path)
+    (tmp_path / "below" / "file").write_bytes(os.urandom(100_000))
+    (tmp_path / "link").symlink_to("below/file")
+    assert 100_000 <= newcomer.disk_bytes(tmp_path) - empty < 120_000
 
 
 def test_only_runs_that_no_other_holds_are_compared(monkeypatch):
