@@ -1,8 +1,12 @@
 """What a newcomer's commands are, and what counts as two runs that can be compared."""
 
 import os
+import signal
+import subprocess
 import sys
+import time
 
+import psutil
 import pytest
 import torch
 
@@ -23,6 +27,41 @@ def test_its_commands_are_the_readmes_in_their_order():
 def test_a_command_that_fails_ends_it_with_what_it_said(tmp_path):
     with pytest.raises(UserError, match=r"(?s)echo no; exit 3: exit code 3\nno"):
         newcomer._done("echo no; exit 3", tmp_path)
+
+
+@pytest.mark.parametrize(("page", "patience"), [("echo starting; echo $$ >pid; sleep 60", 1), ("echo no >&2", 60)])
+def test_a_page_without_an_address_is_waited_for_so_long_and_told(tmp_path, monkeypatch, page, patience):
+    monkeypatch.setattr(newcomer, "COMMANDS", (page,))
+    monkeypatch.setattr(newcomer, "_PATIENCE", patience)
+    (tmp_path / "clone").mkdir()
+    start = time.monotonic()
+    with pytest.raises(UserError, match=r"said no address, but '(starting|no)\\n'"):
+        newcomer.compared(tmp_path / "clone")
+    assert time.monotonic() - start < 30
+    if (pid := tmp_path / "clone" / "pid").exists():
+        assert not psutil.pid_exists(int(pid.read_text()))
+
+
+@pytest.mark.parametrize("line", ["sleep 60 & echo $! >child; wait", "trap '' TERM; echo $$ >child; sleep 60"])
+def test_sigterm_ends_what_was_started_and_removes_the_folder(tmp_path, line):
+    code = """
+import sys
+from benchmarks import newcomer
+newcomer._GRACE = 0.5
+newcomer.follow = lambda clone: newcomer._done(sys.argv[1], clone.parent)
+newcomer.main(["--directory", sys.argv[2]])
+"""
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, line, str(tmp_path / "results")], env=os.environ | {"TMPDIR": str(tmp_path)}
+    )
+    while not (written := [path for path in tmp_path.glob("*/child") if path.read_text()]):
+        assert process.poll() is None
+        time.sleep(0.02)
+    child = psutil.Process(int(written[0].read_text()))
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(timeout=30) == 128 + signal.SIGTERM
+    assert not child.is_running() or child.status() == psutil.STATUS_ZOMBIE
+    assert not written[0].parent.exists()
 
 
 def test_its_commands_take_nothing_from_the_shell_that_measures(tmp_path, monkeypatch):
