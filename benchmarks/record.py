@@ -23,18 +23,23 @@ _GENERATED = (":(exclude)dvc.lock", ":(exclude)reports", ":(exclude)benchmarks/r
 def destination(directory: Path | None, quick: bool) -> Path:
     """The folder that results go to: `directory`, else benchmarks/results, or a temporary one of a `quick` pass.
 
-    UserError for a quick pass into benchmarks/results: other programs and the documents take what lies there for
+    It is made. UserError where that or writing into it fails: now, and not after minutes of measuring. UserError
+    too for a quick pass into benchmarks/results: other programs and the documents take what lies there for
     measurements.
     """
     from minivlm.errors import UserError
 
-    if not quick:
-        return directory or RESULTS
-    if directory is None:
+    if quick and directory is None:
         return Path(tempfile.mkdtemp(prefix="minivlm-quick-"))
-    if directory.resolve() == RESULTS.resolve():
-        raise UserError(f"{directory}: a quick pass measures nothing; give it another --directory, or none")
-    return directory
+    chosen = directory or RESULTS
+    if quick and chosen.resolve() == RESULTS.resolve():
+        raise UserError(f"{chosen}: a quick pass measures nothing; give it another --directory, or none")
+    try:
+        chosen.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=chosen).close()
+    except OSError as error:
+        raise UserError(f"{chosen}: cannot hold results: {error.strerror}; give another --directory") from None
+    return chosen
 
 
 def record(

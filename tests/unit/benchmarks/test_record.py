@@ -2,6 +2,7 @@
 
 import re
 import subprocess
+from pathlib import Path
 
 import pytest
 import torch
@@ -54,6 +55,14 @@ def test_a_quick_pass_never_lands_among_the_measurements(tmp_path):
         destination(RESULTS, quick=True)
     assert destination(tmp_path, quick=True) == destination(tmp_path, quick=False) == tmp_path
     assert destination(None, quick=False) == RESULTS
+
+
+def test_a_folder_of_results_is_made_or_refused_before_anything_is_measured(tmp_path):
+    assert destination(tmp_path / "new" / "folder", quick=False).is_dir()
+    (tmp_path / "file").write_text("")
+    for path in (tmp_path / "file", Path("/proc")):  # root too cannot make a file in there
+        with pytest.raises(UserError, match=f"{path}: cannot hold results: .+; give another --directory"):
+            destination(path, quick=False)
 
 
 @pytest.mark.parametrize("name", NAMES)
