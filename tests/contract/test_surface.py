@@ -44,11 +44,7 @@ def test_help_loads_no_heavy_package():
 @pytest.mark.parametrize("name", ["", *SUBCOMMANDS])
 def test_help_fits_80_columns_and_cuts_nothing_off(name):
     asked = [*name.split(), "--help"]
-    lines = (
-        CliRunner()
-        .invoke(app, asked, prog_name="minivlm", env={"COLUMNS": "80"})
-        .output.splitlines()
-    )
+    lines = CliRunner().invoke(app, asked, prog_name="minivlm", env={"COLUMNS": "80"}).output.splitlines()
     assert lines[0].startswith(f"Usage: minivlm {name}".rstrip())
     assert [line for line in lines if len(line) > 80] == []
     assert [line for line in lines[1:] if "..." in line or "\u2026" in line] == []
