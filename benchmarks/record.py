@@ -23,29 +23,40 @@ _GENERATED = (":(exclude)dvc.lock", ":(exclude)reports", ":(exclude)benchmarks/r
 def destination(directory: Path | None, quick: bool) -> Path:
     """The folder that results go to: `directory`, else benchmarks/results, or a temporary one of a `quick` pass.
 
-    UserError for a quick pass into benchmarks/results: other programs and the documents take what lies there for
+    It is made. UserError where that or writing into it fails: now, and not after minutes of measuring. UserError
+    too for a quick pass into benchmarks/results: other programs and the documents take what lies there for
     measurements.
     """
     from minivlm.errors import UserError
 
-    if not quick:
-        return directory or RESULTS
-    if directory is None:
+    if quick and directory is None:
         return Path(tempfile.mkdtemp(prefix="minivlm-quick-"))
-    if directory.resolve() == RESULTS.resolve():
-        raise UserError(f"{directory}: a quick pass measures nothing; give it another --directory, or none")
-    return directory
+    chosen = directory or RESULTS
+    if quick and chosen.resolve() == RESULTS.resolve():
+        raise UserError(f"{chosen}: a quick pass measures nothing; give it another --directory, or none")
+    try:
+        chosen.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=chosen).close()
+    except OSError as error:
+        raise UserError(f"{chosen}: cannot hold results: {error.strerror}; give another --directory") from None
+    return chosen
 
 
 def record(
-    name: str, figures: Mapping[str, Any], *, repeats: int | None = None, directory: Path = RESULTS
+    name: str,
+    figures: Mapping[str, Any],
+    *,
+    repeats: int | None = None,
+    installed: Mapping[str, str | None] | None = None,
+    directory: Path = RESULTS,
 ) -> Path:
     """Write benchmarks/results/<name>.json: the figures at the top level, then `machine`, `versions`, `repeats`.
 
-    `repeats`: how often each figure was measured, where it is a median. Returns the path. ValueError when a figure
-    is called as one of these keys is, or is not finite.
+    `repeats`: how often each figure was measured, where it is a median. `installed`: the `versions` of the
+    environment that was measured, where that is not this one. Returns the path. ValueError when a figure is called
+    as one of these keys is, or is not finite.
     """
-    about: dict[str, Any] = {"machine": machine(), "versions": versions()}
+    about: dict[str, Any] = {"machine": machine(), "versions": installed or versions()}
     if repeats is not None:
         about["repeats"] = repeats
     if taken := sorted(figures.keys() & about.keys()):
@@ -76,10 +87,7 @@ def machine() -> dict[str, Any]:
 
 
 def versions() -> dict[str, str | None]:
-    """`python`, the packages that times depend on, `cuda` where torch has it, and `minivlm`: the commit.
-
-    `+changes` stands behind the commit when tracked files differ, results and reports aside; None outside git.
-    """
+    """`python`, the packages that times depend on, `cuda` where torch has it, and `minivlm`: the `commit`."""
     import torch
 
     found: dict[str, str | None] = {"python": platform.python_version()}
@@ -88,13 +96,17 @@ def versions() -> dict[str, str | None]:
             found[package] = version(package)
         except PackageNotFoundError:
             continue
+    found["torch"] = torch.__version__  # with +cpu or +cu130 also where the package's own version has neither
     if torch.version.cuda:
         found["cuda"] = torch.version.cuda
-    commit = _output("git", "rev-parse", "HEAD")
-    if commit and _output("git", "status", "--porcelain", "--", ".", *_GENERATED):
-        commit += "+changes"
-    found["minivlm"] = commit
-    return found
+    return found | {"minivlm": commit()}
+
+
+def commit() -> str | None:
+    """The checkout's, with `+changes` when tracked files differ, results and reports aside; None outside git."""
+    found = _output("git", "rev-parse", "HEAD")
+    changed = ("git", "status", "--porcelain", "--untracked-files=no", "--", ".", *_GENERATED)
+    return f"{found}+changes" if found and _output(*changed) else found
 
 
 def run(command: Callable[[], None]) -> None:

@@ -118,11 +118,16 @@ def repro(values: Values) -> str:
 
 
 def newcomer(values: Values) -> str:
-    """Seconds of a newcomer's commands, and of all of them; the environment that they ran in was their own."""
+    """Seconds of a newcomer's commands, and of all of them, with the environment that they made.
+
+    A file without its size was recorded when `versions` were still those of the environment that measured.
+    """
     measured = [(f"`{row['command']}`", number(row["seconds"])) for row in values["commands"]]
     shown = table(("command", "seconds"), [*measured, ("all", number(values["seconds"]))])
-    there = {**values, "versions": {**values["versions"], "torch": None}}
-    return f"{about(there)}\n\n{shown}"
+    if "environment_bytes" not in values:
+        return f"{about({**values, 'versions': {**values['versions'], 'torch': None}})}\n\n{shown}"
+    size = f"{values['environment_bytes'] / 1e9:.1f} GB"
+    return f"{about(values)} The environment took {size} of disk.\n\n{shown}"
 
 
 # Block → file and what makes the block of it.

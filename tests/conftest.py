@@ -1,4 +1,4 @@
-"""What all tests share."""
+"""What all tests share: how they begin, and the tiny LLaVA."""
 
 import os
 import signal
@@ -24,3 +24,19 @@ def pytest_runtest_setup(item):
 
         if not torch.cuda.is_available():
             pytest.skip("needs a CUDA device")
+
+
+@pytest.fixture(scope="session")
+def llava_directory(tmp_path_factory):
+    """The tiny LLaVA, saved once for all tests: a test that changes its files takes a copy."""
+    from tests.unit.evaluation.toys import write_llava
+
+    return write_llava(tmp_path_factory.mktemp("llava"))
+
+
+@pytest.fixture(scope="session")
+def llava(llava_directory):
+    """(model, processor), loaded once."""
+    from minivlm.generation.loading import load_model
+
+    return load_model(llava_directory)

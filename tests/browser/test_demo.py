@@ -101,6 +101,20 @@ def caption(directory, path, question):
     return said
 
 
+def pick(page, example=0):
+    """Press the small picture of an example."""
+    page.locator("#examples button.thumbnail-item").nth(example).click()
+    page.wait_for_selector("#picture img")
+
+
+def ask_slowly(page):
+    """Ask of an example what is answered without an end, and wait until that can be stopped."""
+    pick(page)
+    page.locator("#question textarea").fill(SLOWLY)
+    page.locator("#ask").click()
+    page.locator("#stop:not([disabled])").wait_for()
+
+
 def ask(page, turns=1):
     """Press the button and wait for the end of the answer; the texts of the conversation."""
     page.locator("#ask").click()
@@ -119,8 +133,7 @@ def same(shown, said):
 
 
 def test_an_example_is_picked_and_each_stage_says_its_caption(page, models, pictures):
-    page.locator("#examples button.thumbnail-item").nth(EXAMPLE).click()
-    page.wait_for_selector("#picture img")
+    pick(page, EXAMPLE)
     texts = ask(page)
     assert any(same(each, caption(models["sft"], pictures[EXAMPLE], SFT)) for each in texts), texts
     page.locator("#model label").nth(1).click()
@@ -132,8 +145,7 @@ def test_an_example_is_picked_and_each_stage_says_its_caption(page, models, pict
 
 
 def test_nothing_covers_the_picture(page):
-    page.locator("#examples button.thumbnail-item").first.click()
-    page.wait_for_selector("#picture img")
+    pick(page)
     top = page.locator("#picture img").bounding_box()["y"]
     for name in ("label", "button[title='Remove Image']"):
         box = page.locator(f"#picture {name}").bounding_box()
@@ -141,8 +153,7 @@ def test_nothing_covers_the_picture(page):
 
 
 def test_a_question_of_ones_own_is_the_next_turn(page):
-    page.locator("#examples button.thumbnail-item").first.click()
-    page.wait_for_selector("#picture img")
+    pick(page)
     ask(page)
     page.locator("#question textarea").fill("天气怎么样？")
     texts = ask(page, turns=2)
@@ -152,11 +163,8 @@ def test_a_question_of_ones_own_is_the_next_turn(page):
 
 
 def test_stop_ends_an_answer_and_keeps_the_conversation(page):
-    page.locator("#examples button.thumbnail-item").first.click()
-    page.wait_for_selector("#picture img")
-    page.locator("#question textarea").fill(SLOWLY)
-    page.locator("#ask").click()
-    page.locator("#stop:not([disabled])").click()
+    ask_slowly(page)
+    page.locator("#stop").click()
     page.wait_for_function("document.querySelector('#status').innerText.includes('已停止')")
     assert f" {MOST} tokens" not in page.locator("#status").inner_text()
     page.locator("#question textarea").fill(SFT)
@@ -171,11 +179,7 @@ def test_stop_ends_an_answer_and_keeps_the_conversation(page):
     "change", ["#anew", f"#examples button.thumbnail-item >> nth={EXAMPLE}", "#model label >> nth=1"]
 )
 def test_an_answer_to_a_conversation_that_was_thrown_away_is_not_shown(page, change):
-    page.locator("#examples button.thumbnail-item").first.click()
-    page.wait_for_selector("#picture img")
-    page.locator("#question textarea").fill(SLOWLY)
-    page.locator("#ask").click()
-    page.locator("#stop:not([disabled])").wait_for()
+    ask_slowly(page)
     page.wait_for_function("document.querySelectorAll('#chat .message').length == 2")
     page.locator(change).click()
     page.wait_for_function("document.querySelectorAll('#chat .message').length == 0")

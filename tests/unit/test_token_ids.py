@@ -10,16 +10,10 @@ from minivlm.errors import UserError
 from minivlm.generation.loading import load_model
 from minivlm.model.minimind.processor import read_tokenizer as read_originals
 from minivlm.token_ids import HIGHEST, check_numbers
-from tests.unit.evaluation.toys import write_llava
 
 
-@pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    return write_llava(tmp_path_factory.mktemp("llava") / "model")
-
-
-def with_id(model, tmp_path, number):
-    directory = shutil.copytree(model, tmp_path / "model")
+def with_id(llava_directory, tmp_path, number):
+    directory = shutil.copytree(llava_directory, tmp_path / "model")
     content = json.loads((directory / "tokenizer.json").read_text())
     content["model"]["vocab"]["M"] = number
     (directory / "tokenizer.json").write_text(json.dumps(content))
@@ -28,9 +22,9 @@ def with_id(model, tmp_path, number):
 
 @pytest.mark.parametrize("read", [load_model, read_tokenizer, lambda directory: read_originals(directory, 400)])
 @pytest.mark.parametrize("number", [2**31, 2**63, -(2**40), 10**400])
-def test_an_id_that_no_table_is_long_enough_for_is_refused(model, tmp_path, read, number):
+def test_an_id_that_no_table_is_long_enough_for_is_refused(llava_directory, tmp_path, read, number):
     with pytest.raises(UserError, match=r"tokenizer\.json: not a tokenizer: it says .*no id or length") as caught:
-        read(with_id(model, tmp_path, number))
+        read(with_id(llava_directory, tmp_path, number))
     assert len(str(caught.value)) < 300
 
 

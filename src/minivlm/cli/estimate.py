@@ -117,11 +117,12 @@ def show(found: Mapping[str, Any]) -> None:
     console.print(found["how"] + "\n")
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_footer=True)
     whole = found["total"]
-    table.add_column("stage", "all known")
-    table.add_column("time", _time(whole["seconds"]), justify="right", no_wrap=True)
-    table.add_column(found["currency"], _money(whole["money"]), justify="right", no_wrap=True)
-    table.add_column("memory", "", justify="right", no_wrap=True)
-    table.add_column("disk", _bytes(whole["disk"]), justify="right", no_wrap=True)
+    # Where it is too narrow for all, figures go on in a second line, at a space; rich would cut what may not.
+    table.add_column("stage", "all known", no_wrap=True)
+    table.add_column("time", _time(whole["seconds"]), justify="right")
+    table.add_column(found["currency"], _money(whole["money"]), justify="right")
+    table.add_column("memory", "", justify="right")
+    table.add_column("disk", _bytes(whole["disk"]), justify="right")
     for stage, entry in found["stages"].items():
         memory = entry["gpu_memory"] if "gpu_memory" in entry else entry["memory"]
         table.add_row(

@@ -1,10 +1,14 @@
 """Results are written beside what they were measured on."""
 
+import re
+import subprocess
+from pathlib import Path
+
 import pytest
 import torch
 
 from benchmarks.__main__ import NAMES
-from benchmarks.record import RESULTS, ROOT, destination, record, table
+from benchmarks.record import RESULTS, ROOT, destination, record, table, versions
 from minivlm.errors import UserError
 from minivlm.files import read_json
 
@@ -24,6 +28,21 @@ def test_figures_never_cover_what_they_were_measured_on(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_a_commit_is_changed_by_tracked_files_alone_and_not_by_results(tmp_path, monkeypatch):
+    monkeypatch.setattr("benchmarks.record.ROOT", tmp_path)
+    for name in ("code.py", "dvc.lock", "reports/a.json", "benchmarks/results/step.json"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("committed")
+    author = ("-c", "user.name=a", "-c", "user.email=a@example.org")
+    for command in (("init", "--quiet"), ("add", "."), (*author, "commit", "--quiet", "--message", "first")):
+        subprocess.run(["git", *command], cwd=tmp_path, check=True)
+    for name in ("new.py", "dvc.lock", "reports/a.json", "benchmarks/results/step.json"):
+        (tmp_path / name).write_text("changed")
+    assert re.fullmatch("[0-9a-f]{40}", versions()["minivlm"])
+    (tmp_path / "code.py").write_text("changed")
+    assert versions()["minivlm"].endswith("+changes")
+
+
 def test_results_lie_in_the_repository():
     assert RESULTS.parts[-2:] == ("benchmarks", "results")
 
@@ -36,6 +55,14 @@ def test_a_quick_pass_never_lands_among_the_measurements(tmp_path):
         destination(RESULTS, quick=True)
     assert destination(tmp_path, quick=True) == destination(tmp_path, quick=False) == tmp_path
     assert destination(None, quick=False) == RESULTS
+
+
+def test_a_folder_of_results_is_made_or_refused_before_anything_is_measured(tmp_path):
+    assert destination(tmp_path / "new" / "folder", quick=False).is_dir()
+    (tmp_path / "file").write_text("")
+    for path in (tmp_path / "file", Path("/proc")):  # root too cannot make a file in there
+        with pytest.raises(UserError, match=f"{path}: cannot hold results: .+; give another --directory"):
+            destination(path, quick=False)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -3,6 +3,7 @@
 import copy
 
 import pytest
+import torch
 
 from benchmarks.record import RESULTS, record
 from benchmarks.tables import BLOCKS, DOCUMENTS, blocks, filled
@@ -31,6 +32,7 @@ SERVING = {
 }
 REPRO = {"commands": [{"command": "dvc repro", "seconds": 2.345}], "parts": [{"part": "imports", "share": 0.5}]}
 NEWCOMER = {"commands": [{"command": "make repro", "seconds": 234.5}], "seconds": 345.6}
+NEWCOMER["environment_bytes"] = 6_630_000_000
 
 
 @pytest.fixture
@@ -52,6 +54,7 @@ def test_every_file_makes_its_tables(results):
     assert "| `minivlm serve` | trained | 4 | 2.5 | 20.1 | 512 | 12.3 |" in made["serving"]
     assert "| dvc repro | 2.35 |" in made["repro"] and "| imports | 50% |" in made["repro"]
     assert "| `make repro` | 234 |" in made["newcomer"] and "| all | 346 |" in made["newcomer"]
+    assert f"torch {torch.__version__}" in made["newcomer"] and "took 6.6 GB of disk." in made["newcomer"]
     assert "fp32; the reference in fp32; " in made["step"]
     assert made["step_gpu"] == "Not measured yet: `python -m benchmarks.step --device cuda`.\n"
 

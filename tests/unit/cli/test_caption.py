@@ -12,14 +12,14 @@ from typer.testing import CliRunner
 from minivlm.cli.main import app
 from minivlm.generation.caption_files import printable
 from tests.numeric.original import Variant, write_variant
-from tests.unit.evaluation.toys import picture, write_llava
+from tests.unit.evaluation.toys import picture
 
 QUESTION = "请详细描述这张图片。"
 
 
-@pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    return write_llava(tmp_path_factory.mktemp("llava") / "model")
+@pytest.fixture
+def model(llava_directory):
+    return llava_directory
 
 
 @pytest.fixture

@@ -13,7 +13,6 @@ from minivlm.evaluation.heldout import Picture
 from minivlm.evaluation.page import attention as page_attention
 from minivlm.evaluation.questions import ShownPicture
 from minivlm.generation.attention import AnswerAttention
-from minivlm.generation.loading import load_model
 from tests.unit.evaluation.toys import picture, picture_bytes
 
 QUESTION = "请详细描述这张图片。"
@@ -27,11 +26,6 @@ def scene(*items):
     return Scene("day", "sea", groups, (*items, bird), 0.5, 0.0, 0.0, 0.5, 0.5, 0.5, 1.0, 1)
 
 
-@pytest.fixture(scope="module")
-def loaded(llava_directory):
-    return load_model(llava_directory)
-
-
 @pytest.fixture
 def shown(tmp_path):
     pictures = []
@@ -41,8 +35,8 @@ def shown(tmp_path):
     return pictures
 
 
-def test_a_few_pictures_are_kept_with_the_known_words_of_their_captions(loaded, shown):
-    report = attention_report("sft", *loaded, shown, ["夕阳下漂着两艘白色的帆船。"] * 8, [], QUESTION)
+def test_a_few_pictures_are_kept_with_the_known_words_of_their_captions(llava, shown):
+    report = attention_report("sft", *llava, shown, ["夕阳下漂着两艘白色的帆船。"] * 8, [], QUESTION)
     assert len(report["pictures"]) == attention.SHOWN and report["pointing"] is None
     entry = report["pictures"][0]
     words = [entry["caption"][word["start"] : word["end"]] for word in entry["words"]]
@@ -51,8 +45,8 @@ def test_a_few_pictures_are_kept_with_the_known_words_of_their_captions(loaded, 
     assert report["grid"] == [4, 4] and entry["region"] == [0, 0, 1, 1]
 
 
-def test_the_layer_that_looks_at_pictures_most_is_shown(loaded, shown):
-    report = attention_report("sft", *loaded, shown[:1], ["白色的帆船"], [], QUESTION)
+def test_the_layer_that_looks_at_pictures_most_is_shown(llava, shown):
+    report = attention_report("sft", *llava, shown[:1], ["白色的帆船"], [], QUESTION)
     assert len(report["picture_share"]) == report["layers"] == 2
     assert report["picture_share"][report["layer"] - 1] == max(report["picture_share"])
     whole = [sum(word["weights"]) for word in report["pictures"][0]["words"]]
@@ -60,9 +54,9 @@ def test_the_layer_that_looks_at_pictures_most_is_shown(loaded, shown):
 
 
 @pytest.mark.parametrize(("caption", "truth"), [("你好，ok！", TRUTH), ("船你好，ok！", None)])
-def test_other_captions_show_their_tokens_without_punctuation(loaded, shown, caption, truth):
+def test_other_captions_show_their_tokens_without_punctuation(llava, shown, caption, truth):
     picture = dataclasses.replace(shown[0], truth=truth)
-    report = attention_report("sft", *loaded, [picture], [caption], [], QUESTION)
+    report = attention_report("sft", *llava, [picture], [caption], [], QUESTION)
     entry = report["pictures"][0]
     said = "".join(entry["caption"][word["start"] : word["end"]] for word in entry["words"])
     assert set(said) == set(caption) - set("，！")
@@ -72,13 +66,13 @@ def test_the_page_has_a_button_for_every_word():
     assert page_attention.WORDS == attention.WORDS
 
 
-def test_without_captions_it_says_why_there_is_nothing(loaded, shown):
-    report = attention_report("sft", *loaded, shown, [""] * 8, [], QUESTION)
+def test_without_captions_it_says_why_there_is_nothing(llava, shown):
+    report = attention_report("sft", *llava, shown, [""] * 8, [], QUESTION)
     assert report == {"stage": "sft", "pictures": [], "why": "no caption has a word"}
 
 
-def test_the_same_inputs_give_the_same_bytes_one_line_for_each_word(loaded, shown):
-    made = [attention_report("sft", *loaded, shown[:2], ["白色的帆船"] * 2, [], QUESTION) for _ in range(2)]
+def test_the_same_inputs_give_the_same_bytes_one_line_for_each_word(llava, shown):
+    made = [attention_report("sft", *llava, shown[:2], ["白色的帆船"] * 2, [], QUESTION) for _ in range(2)]
     text, again = map(dump, made)
     assert text == again and json.loads(text) == made[0]
     assert sum('"weights": [' in line and line.endswith("]") for line in text.splitlines()) == 4
@@ -105,7 +99,7 @@ def test_pointing_counts_words_of_things_that_are_there(monkeypatch):
     assert found == {"pictures": 1, "words": 1, "hits": [1.0, 0.0], "chance": round(1 / 16, 4)}
 
 
-def test_a_model_without_attention_weights_is_no_error(loaded, shown, monkeypatch):
+def test_a_model_without_attention_weights_is_no_error(llava, shown, monkeypatch):
     monkeypatch.setattr(attention, "answer_attention", lambda *_: None)
-    report = attention_report("sft", *loaded, shown, ["帆船"] * 8, [], QUESTION)
+    report = attention_report("sft", *llava, shown, ["帆船"] * 8, [], QUESTION)
     assert report["pictures"] == [] and "without attention weights" in report["why"]

@@ -92,13 +92,21 @@ def test_one_large_picture_is_decoded_at_a_time_whoever_asks(monkeypatch):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("kind", "mode", "most"), [("PNG", "RGBA", 6), ("JPEG", "RGB", 2)])
-def test_the_memory_of_a_large_picture_is_bounded(tmp_path, kind, mode, most):
+@pytest.mark.parametrize(
+    ("kind", "mode", "options", "limit", "most"),
+    [
+        ("PNG", "RGBA", {}, 36_000_000, 6),
+        ("JPEG", "RGB", {}, 36_000_000, 2),
+        ("TIFF", "RGBA", {"compression": "tiff_lzw", "strip_size": 1 << 30}, LARGEST_BUFFERED, 9),  # in one strip
+        ("JPEG", "CMYK", {"progressive": True}, LARGEST_BUFFERED, 10),
+    ],
+)
+def test_the_memory_of_a_large_picture_is_bounded(tmp_path, kind, mode, options, limit, most):
     """In bytes a pixel, in a process of its own, as a peak counts from its beginning; the whole has 4."""
-    pixels = 6000 * 6000
-    assert pixels > LARGE
-    Image.new(mode, (6000, 6000), "orange").save(tmp_path / "large", kind)
-    Image.new(mode, (60, 60)).save(tmp_path / "small", kind)
+    side = int(limit**0.5)
+    assert side**2 > LARGE
+    Image.new(mode, (side, side)).save(tmp_path / "large", kind, **options)
+    Image.new(mode, (60, 60)).save(tmp_path / "small", kind, **options)
     program = """
 import pathlib, resource, sys
 from minivlm.generation.opening import read_picture
@@ -110,7 +118,7 @@ print(peaks[1] - peaks[0])
 """
     command = [sys.executable, "-c", program, str(tmp_path / "small"), str(tmp_path / "large")]
     grown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    assert int(grown) << 10 < most * pixels
+    assert int(grown) << 10 < most * side**2
 
 
 def test_what_is_beyond_a_limit_is_told_with_it(tmp_path):
