@@ -96,6 +96,7 @@ def test_experiments_can_be_compared(checkout, first):
     checkout.run("dvc", "plots", "diff", "faster", "--out", "../plots")
 
 
+@pytest.mark.long
 def test_a_queued_experiment_runs_and_is_shown_in_few_columns(checkout, first):
     runs = checkout.tracked_runs()
     checkout.run("dvc", "exp", "run", "--queue", "--name", "queued", "-S", "sft.learning_rate=5e-4")

@@ -9,7 +9,7 @@ pytestmark = pytest.mark.slow
 
 
 # Those that a unit test cannot show; `-m long` for the others.
-SHORT = ("disk full at a saved state", "loading process killed", "saved state damaged")
+SHORT = ("disk full at a saved state", "loading process killed")
 
 
 @pytest.mark.parametrize(

@@ -112,7 +112,7 @@ def peak_memory(root: Path, rows: int | None, pictures: str = "pixels") -> int:
 
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the peak is read from Linux's /proc")
-@pytest.mark.parametrize("pictures", ["pixels", "features"])
+@pytest.mark.parametrize("pictures", [pytest.param("pixels", marks=pytest.mark.long), "features"])
 def test_a_million_rows_train_in_little_more_memory_than_a_thousand(root, pictures):
     model, few, many = (peak_memory(root, rows, pictures) for rows in (None, 1_000, 1_000_000))
     print(", ".join(f"{number / 2**20:.0f} MiB" for number in (model, few, many)), "at most")

@@ -61,8 +61,11 @@ def works_in(process, folder):
 
 @pytest.mark.parametrize(
     "runtime",
-    [{"launcher": TORCHRUN}, {"launcher": ACCELERATE}, {"launcher": TORCHRUN, "sharding": "full"}],
-    ids=["torchrun", "accelerate", "sharded"],
+    [
+        pytest.param({"launcher": TORCHRUN}, id="torchrun"),
+        pytest.param({"launcher": ACCELERATE}, id="accelerate", marks=pytest.mark.long),
+        pytest.param({"launcher": TORCHRUN, "sharding": "full"}, id="sharded"),
+    ],
 )
 def test_two_processes_have_the_losses_of_one(stage, alone, runtime):
     code, output, errors = stage.set(**runtime).run()
@@ -76,7 +79,7 @@ def test_two_processes_have_the_losses_of_one(stage, alone, runtime):
             torch.testing.assert_close(ours[key], tensor, rtol=1e-3, atol=1e-4)
 
 
-@pytest.mark.parametrize("sharding", ["none", "full"])
+@pytest.mark.parametrize("sharding", [pytest.param("none", marks=pytest.mark.long), "full"])
 def test_processes_agree_where_a_batch_without_a_picture_trains_nothing(inputs, tmp_path, sharding):
     one = Stage(tmp_path / "one", inputs).set(freeze="projector")
     two = Stage(tmp_path / "two", inputs).set(freeze="projector", launcher=TORCHRUN, sharding=sharding)
@@ -108,7 +111,7 @@ def test_fewer_micro_batches_than_processes_is_one_line(stage):
     assert_nobody_left(stage)
 
 
-@pytest.mark.parametrize("launcher", ["", TORCHRUN])
+@pytest.mark.parametrize("launcher", ["", pytest.param(TORCHRUN, marks=pytest.mark.long)])
 def test_a_process_that_was_told_half_of_a_launch_writes_nothing(stage, launcher):
     """As under SLURM with these four exported: each would be the whole training, in the same folders."""
     half = ("RANK=1", "WORLD_SIZE=2", "LOCAL_RANK=1", "MASTER_ADDR=localhost")
@@ -158,6 +161,7 @@ FeatureStore.__init__ = _elsewhere
 """
 
 
+@pytest.mark.long
 def test_a_picture_of_a_validation_row_that_one_process_cannot_decode_ends_both(stage):
     """Under FSDP, whose forward pass waits for the other process."""
     (stage.root / "spoilt.py").write_text(SPOILT)
@@ -224,7 +228,7 @@ def wait_until(holds, process, within=120.0):
         time.sleep(0.02)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [pytest.param(signal.SIGINT, marks=pytest.mark.long), signal.SIGTERM])
 def test_a_signal_ends_all_after_the_state_is_saved(stage, number):
     process = started(stage)
     process.send_signal(number)
@@ -272,7 +276,10 @@ stage.app()
 """
 
 
-@pytest.mark.parametrize(("first", "second"), [(1, 1), (1, 2), (2, 1)])
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [pytest.param(1, 1, marks=pytest.mark.long), (1, 2), pytest.param(2, 1, marks=pytest.mark.long)],
+)
 def test_a_stopped_training_goes_on_with_another_number_of_processes(stage, alone, first, second):
     stage.set(save_minutes=0.0)
     (stage.root / "stopped.py").write_text(STOPPED)

@@ -19,14 +19,14 @@ STEPS = 1500  # as many as take some seconds, for the server to be taken away be
 
 
 IN_BOTH = ("down", "killed_in_the_middle", "gone_on_late")  # of the scenarios, to be quicker than all of them
-SHORT = ("sqlite down", "sqlite killed_in_the_middle")  # the others take minutes together: `-m long`
+SHORT = ("sqlite down", "sqlite killed", "postgresql model")  # the others take minutes together: `-m long`
 
 
 def on(kind, *values, name):
     """A test's values on a kind of database, skipped where it is not to be had."""
     missing = postgres_missing() if kind == "postgresql" else ""
     marks = [pytest.mark.skipif(bool(missing), reason=missing)]
-    if name and f"{kind} {name}" not in SHORT:
+    if f"{kind} {name}" not in SHORT:
         marks.append(pytest.mark.long)
     return pytest.param(kind, *values, marks=marks, id=f"{kind} {name}")
 
@@ -45,7 +45,7 @@ def test_everything_told_is_in_the_database_once(kind, scenario, tmp_path):
     assert outcome.told > len(CURVES)
 
 
-@pytest.mark.parametrize("kind", [on("sqlite", name=""), on("postgresql", name="")])
+@pytest.mark.parametrize("kind", [on("sqlite", name="killed"), on("postgresql", name="killed")])
 def test_a_training_that_is_killed_without_a_server_goes_on_as_one_run_on_it(kind, tmp_path):
     inputs = write_toy_inputs(tmp_path / "inputs", tmp_path / "scratch")
     stage = Stage(tmp_path / "checkout", inputs).set(tracking=True, epochs=40.0, log_steps=1, save_minutes=0.0)
@@ -101,7 +101,7 @@ def test_a_stage_waits_at_its_end_no_longer_than_its_patience(tmp_path):
         assert server.rows("select count(*) from metrics where key = 'loss'") == [(10,)]
 
 
-@pytest.mark.parametrize("kind", [on("sqlite", name=""), on("postgresql", name="")])
+@pytest.mark.parametrize("kind", [on("sqlite", name="model"), on("postgresql", name="model")])
 def test_a_model_whose_server_is_killed_while_it_takes_the_files_is_one_version(kind, tmp_path):
     with database(kind, tmp_path) as store, MlflowServer(tmp_path, store) as server:
         server.start()

@@ -25,7 +25,7 @@ COUNTS = ("steps", "samples", "tokens", "padded_tokens", "flops", "validation_fl
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("feature_cache", [False, True])
+@pytest.mark.parametrize("feature_cache", [pytest.param(False, marks=pytest.mark.long), True])
 def test_an_estimate_holds_what_the_stages_then_take(tmp_path, as_it_was, feature_cache):
     """Counts exactly; seconds within the range, which is at most three times as high as low.
 

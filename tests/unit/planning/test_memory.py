@@ -157,7 +157,7 @@ print(planned["memory"]["bytes"], 1024 * resource.getrusage(resource.RUSAGE_SELF
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("precision", [pytest.param("fp32", marks=pytest.mark.long), "bf16"])
 def test_a_training_process_stays_within_the_bound_and_takes_half_of_it(tmp_path, precision):
     done = subprocess.run(
         [sys.executable, "-c", CHILD, precision, str(tmp_path)],
