@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import re
-import signal
 import sys
 from typing import Annotated, Any
 
@@ -16,7 +15,7 @@ import typer
 from typer.core import TyperArgument, TyperCommand, TyperGroup
 from typer.exceptions import TyperException
 
-from minivlm.exits import EXIT_INTERRUPTED, EXIT_USER_ERROR, VERBOSE, one_line_errors
+from minivlm.exits import EXIT_INTERRUPTED, EXIT_USER_ERROR, VERBOSE, end_undisturbed, one_line_errors
 from minivlm.terminal import colours, prepare_streams
 
 _KINDS = {"int": "N", "float": "NUMBER", "str": "TEXT", "Path": "PATH"}
@@ -55,8 +54,8 @@ class _Manners:
             ended = EXIT_USER_ERROR
         if not standalone_mode:
             return ended
-        if ended == EXIT_INTERRUPTED:  # a second Ctrl-C would only have Python's end tell a traceback
-            signal.signal(signal.SIGINT, signal.SIG_IGN)
+        if ended == EXIT_INTERRUPTED:
+            end_undisturbed()
         sys.exit(ended if isinstance(ended, int) else 0)
 
     def invoke(self, context: Any) -> Any:

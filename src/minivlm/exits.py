@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import traceback
 from pathlib import Path
@@ -69,6 +70,12 @@ class one_line_errors:  # noqa: N801  (a context manager, used like a function)
                 pass
         # DVC starts a stage with the command of dvc.yaml, which takes no option.
         return f"run with {f'{VERBOSE}=1' if 'DVC_STAGE' in os.environ else '--verbose'} for the traceback"
+
+
+def end_undisturbed() -> None:
+    """Ignore Ctrl-C from here on. For the end of what one has ended: a second one would only have Python's own end
+    tell a traceback, or end this process by the signal and not with its exit code."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def is_verbose() -> bool:

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from minivlm.exits import end_undisturbed
 from minivlm.ports import HOST, LAST
 
 
@@ -53,3 +54,4 @@ def command(
             ready=lambda address: typer.echo(f"demo: {address}  (Ctrl-C ends it)"),
             wait=ended.wait,
         )
+    end_undisturbed()

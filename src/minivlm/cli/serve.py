@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from minivlm.exits import end_undisturbed
 from minivlm.paths import Paths, short
 from minivlm.terminal import escaped
 
@@ -53,6 +54,7 @@ def command(
         sys.stdout.flush()
 
     serve(directory, name=name, host=host, port=port, device=device, ready=ready)
+    end_undisturbed()
     typer.echo("stopped")
 
 

@@ -14,6 +14,7 @@ import typer
 
 from minivlm.command import App
 from minivlm.errors import UserError
+from minivlm.exits import end_undisturbed
 from minivlm.ports import HOST, LAST, free_port
 
 if TYPE_CHECKING:
@@ -94,6 +95,7 @@ def run_server(served: list[str], environment: Mapping[str, str]) -> int:
             signal.signal(number, end)
         code = process.wait()
     if asked:
+        end_undisturbed()
         return 0
     return code if code >= 0 else 128 - code  # ended by a signal, as a shell has it
 
