@@ -103,7 +103,7 @@ def curve(server: str, run_id: str) -> list[dict[str, Any]]:
 
 def environment(clone: Path) -> dict[str, str]:
     """The shell's, as after `. .venv/bin/activate`; pip keeps and takes nothing from its cache."""
-    foreign = ("MLFLOW_", "DVC_", "PYTHON", "OMP_", "VIRTUAL_ENV")
+    foreign = ("MLFLOW_", "DVC_", "PYTHON", "PIP_", "GIT_", "OMP_", "GOMP_", "VIRTUAL_ENV")
     own = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
     own["PATH"] = f"{clone / '.venv' / 'bin'}{os.pathsep}{own['PATH']}"
     return own | _AUTHOR | {"PIP_NO_CACHE_DIR": "1"}

@@ -19,7 +19,7 @@ STEPS = 1500  # as many as take some seconds, for the server to be taken away be
 
 
 IN_BOTH = ("down", "killed_in_the_middle", "gone_on_late")  # of the scenarios, to be quicker than all of them
-SHORT = ("sqlite down", "sqlite killed", "postgresql model")  # the others take minutes together: `-m long`
+SHORT = ("sqlite down", "sqlite killed", "sqlite model")  # the others take minutes together: `-m long`
 
 
 def on(kind, *values, name):

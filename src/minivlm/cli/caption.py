@@ -11,8 +11,9 @@ from typing import Annotated, Any
 
 import typer
 
+from minivlm.cli.answering_model import answering_model
 from minivlm.cli.encoding import as_typed
-from minivlm.terminal import decoded, escaped, is_unseen, standard_input, standard_output
+from minivlm.terminal import decoded, escaped, is_unseen, standard_input
 
 
 def command(
@@ -39,15 +40,14 @@ def command(
     """
     from minivlm.generation.finding import find_pictures
 
-    standard_output()
     sources = find_pictures(pictures or [], lambda most: standard_input().buffer.read(most))
+    directory = answering_model(model)
     from minivlm.generation.caption_files import caption_files
     from minivlm.generation.loading import load_measured
     from minivlm.generation.speed import Meter
-    from minivlm.paths import Paths
     from minivlm.progress import Progress
 
-    loaded, processor, loading = load_measured(model or Paths().model("sft"), device)
+    loaded, processor, loading = load_measured(directory, device)
     asked = default_question() if question is None else as_typed(question)
     meter, faults, start = Meter(), 0, time.perf_counter()
     lines = caption_files(

@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from minivlm.cli.answering_model import answering_model
+
 
 def command(
     picture: Annotated[Path | None, typer.Argument(help="What to ask about; /image shows another.")] = None,
@@ -27,13 +29,13 @@ def command(
     from minivlm.cli.chat_loop import Chat, open_picture, questions
     from minivlm.generation.loading import load_measured
     from minivlm.generation.writing import Sampling
-    from minivlm.paths import Paths, short
+    from minivlm.paths import short
     from minivlm.terminal import escaped, standard_input
 
     sampling = Sampling(temperature, top_p, seed)
     terminal = standard_input().isatty()
     shown = open_picture(picture) if picture else None  # first: a wrong path is told at once
-    directory = model or Paths().model("sft")
+    directory = answering_model(model)
     loaded, processor, loading = load_measured(directory, device)
     chat = Chat(
         loaded,

@@ -7,12 +7,13 @@ that chooses among them; this asks it for its JSON.
 import json
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
-from pathlib import PurePosixPath
+from collections.abc import Collection, Iterator, Mapping
+from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, NamedTuple
 
 import typer
 
+from minivlm.paths import STAGES
 from minivlm.terminal import rich_console
 
 # Column → the metrics of evaluate/metrics.json or of a stage that it shows: the first that is there.
@@ -54,7 +55,8 @@ def command(
     """
     from minivlm.paths import Paths
 
-    rows = list(read_rows(_asked(commits, str(Paths().root))))
+    root = Paths().root
+    rows = list(read_rows(_asked(commits, str(root)), _locked(root / "dvc.lock")))
     if as_json:
         typer.echo(json.dumps([row._asdict() for row in rows], ensure_ascii=False, indent=2))
     else:
@@ -72,25 +74,64 @@ def _asked(commits: int, folder: str) -> Any:
     return json.loads(done.stdout)
 
 
-def read_rows(shown: list[dict[str, Any]]) -> Iterator[Row]:
-    """Of the JSON of `dvc exp show`: the workspace, then each commit with its experiments."""
+def _locked(file: Path) -> Mapping[str, Any]:
+    """The stages of a dvc.lock; none where DVC has not run, or cannot read its file either."""
+    from ruamel.yaml import YAML
+    from ruamel.yaml.error import YAMLError
+
+    try:
+        stages: Mapping[str, Any] = YAML(typ="safe").load(file)["stages"]
+    except (OSError, YAMLError, KeyError, TypeError):
+        return {}
+    return stages
+
+
+def outdated(locked: Mapping[str, Any], parameters: Mapping[str, Any]) -> set[str]:
+    """Stages whose files are of other parameters than these, or follow from such files, as dvc.lock has it."""
+    made = {out["path"]: (stage, out.get("md5")) for stage in locked for out in locked[stage]["outs"]}
+    found: set[str] = set()
+    for stage in (name for name in STAGES if name in locked):
+        used = _flat(locked[stage].get("params", {}).get("params.yaml", {}))
+        sources = [
+            (*made[each["path"]], each.get("md5")) for each in locked[stage]["deps"] if each["path"] in made
+        ]
+        if any(parameters.get(key, _MISSING) != value for key, value in used) or any(
+            maker in found or now != then for maker, now, then in sources
+        ):
+            found.add(stage)
+    return found
+
+
+def read_rows(shown: list[dict[str, Any]], locked: Mapping[str, Any]) -> Iterator[Row]:
+    """Of the JSON of `dvc exp show`: the workspace, then each commit with its experiments.
+
+    `locked`: the stages of the workspace's dvc.lock, which say what its figures are of.
+    """
     commits = [each for each in shown if each["rev"] != "workspace"]
-    for each in (*(each for each in shown if each["rev"] == "workspace"), *commits):
-        yield _row(each, "", "", _parameters(commits[0]) if commits else {})
+    base = _parameters(commits[0]) if commits else {}
+    for each in (each for each in shown if each["rev"] == "workspace"):
+        old = outdated(locked, _parameters(each))
+        yield _row(each, "", "not run" if old else "", base, old)
+    for each in commits:
+        yield _row(each, "", "", base)
         for experiment in each["experiments"] or ():
             revision = experiment["revs"][0]
             state = (experiment["executor"] or {}).get("state") or ""
             yield _row(revision, each["name"] or each["rev"][:7], state, _parameters(each))
 
 
-def _row(revision: dict[str, Any], parent: str, state: str, base: Mapping[str, Any]) -> Row:
+def _row(
+    revision: dict[str, Any], parent: str, state: str, base: Mapping[str, Any], outdated: Collection[str] = ()
+) -> Row:
+    """`base`: the parameters that it is compared with; `outdated`: stages whose figures are not its own."""
     own = _parameters(revision)
     is_commit = not parent and revision["rev"] != "workspace"
     changed = {} if is_commit else {key: value for key, value in own.items() if base.get(key, _MISSING) != value}
     metrics = (revision["data"] or {}).get("metrics") or {}
     figures = {
-        f"{PurePosixPath(file).parent.name}:{name}": value  # reports/<stage>/metrics.json
+        f"{stage}:{name}": value
         for file, entry in metrics.items()
+        if (stage := PurePosixPath(file).parent.name) not in outdated  # reports/<stage>/metrics.json
         for name, value in _flat(entry.get("data") or {})
     }
     picked = {

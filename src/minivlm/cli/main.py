@@ -28,6 +28,7 @@ from minivlm.cli import (
     ui,
 )
 from minivlm.command import App, Verbose
+from minivlm.terminal import standard_output
 
 app = App()
 
@@ -47,6 +48,7 @@ def main(
     verbose: Verbose = False,
 ) -> None:
     """Tools around the minivlm pipeline; the pipeline itself is run with `make repro` or `dvc repro`."""
+    standard_output()
     if context.invoked_subcommand is None:
         typer.echo(context.get_help())
 

@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from minivlm.cli.answering_model import answering_model
 from minivlm.exits import end_undisturbed
 from minivlm.paths import Paths, short
 from minivlm.terminal import escaped
@@ -38,11 +39,10 @@ def command(
     if missing := [each for each in _NEEDED if find_spec(each) is None]:
         said = f"minivlm serve needs {', '.join(missing)}"
         raise UserError(f"{said}; install the extra `serve`: pip install -c constraints.txt -e '.[serve]'")
+    paths, directory = Paths(), answering_model(model)
     from minivlm.serving.door import is_loopback
     from minivlm.serving.server import serve
 
-    paths = Paths()
-    directory = model or paths.model("sft")
     if not is_loopback(host):
         typer.echo(f"warning: {host} may be reached by others, and nobody is asked who they are", err=True)
 

@@ -56,12 +56,14 @@ def _say_errors_as_openai(app: FastAPI) -> None:
         return answered(error)
 
     @app.exception_handler(RequestValidationError)
-    async def no_object(request: Request, error: RequestValidationError) -> JSONResponse:
+    async def no_object(request: Request, error: Exception) -> JSONResponse:
         said = "the body of a request is a JSON object, with Content-Type: application/json"
         return answered(RequestError(400, said, code="invalid_json"))
 
     @app.exception_handler(HTTPException)
     async def no_route(request: Request, error: HTTPException) -> JSONResponse:
+        if error.status_code == 400:  # FastAPI's, of JSON so deep that Python cannot read it
+            return await no_object(request, error)
         code = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "invalid_request")
         said = f"{error.detail}; this server has {', '.join(sorted(PATHS))}"
         return answered(RequestError(error.status_code, said, code=code))

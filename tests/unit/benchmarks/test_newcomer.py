@@ -74,8 +74,9 @@ newcomer.main(["--directory", sys.argv[2]])
 def test_its_commands_take_nothing_from_the_shell_that_measures(tmp_path, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:1")
     monkeypatch.setenv("PYTHONPATH", "elsewhere")
+    monkeypatch.setenv("PIP_FIND_LINKS", "wheels")
     given = newcomer.environment(tmp_path)
-    assert not {"MLFLOW_TRACKING_URI", "PYTHONPATH"} & set(given)
+    assert not {"MLFLOW_TRACKING_URI", "PYTHONPATH", "PIP_FIND_LINKS"} & set(given)
     assert given["PATH"].startswith(f"{tmp_path}/.venv/bin:") and given["PIP_NO_CACHE_DIR"] == "1"
 
 

@@ -145,8 +145,9 @@ def test_json_has_every_byte_of_a_name_and_nothing_that_a_terminal_obeys(model, 
     assert os.fsencode(json.loads(said)["picture"]) == os.fsencode(path)
 
 
-def test_captions_are_not_written_to_a_standard_output_that_is_closed(model, pictures):
-    command = [sys.executable, "-m", "minivlm.cli.main", "caption", str(pictures), "--model", str(model)]
+@pytest.mark.parametrize("arguments", [("caption", "photo.jpg"), ("chat",), ("params",)])
+def test_nothing_is_written_to_a_standard_output_that_is_closed(arguments):
+    command = [sys.executable, "-m", "minivlm.cli.main", *arguments]
     done = subprocess.run(["sh", "-c", '"$@" >&-', "sh", *command], stderr=subprocess.PIPE, text=True)
     assert done.returncode == 2
     assert done.stderr.startswith("error: standard output is closed; ") and done.stderr.count("\n") == 1

@@ -61,7 +61,7 @@ def dvc(monkeypatch):
 
 
 def test_each_experiment_says_what_it_changed_and_its_figures():
-    rows = {row.name: row for row in experiments.read_rows(SHOWN)}
+    rows = {row.name: row for row in experiments.read_rows(SHOWN, {})}
     assert list(rows) == ["workspace", "main", "faster", "waiting", "broken"]
     assert (rows["main"].changed, rows["workspace"].changed) == ({}, {})
     assert (rows["faster"].parent, rows["faster"].changed) == ("main", {"sft.learning_rate": 2e-3})
@@ -70,8 +70,38 @@ def test_each_experiment_says_what_it_changed_and_its_figures():
     assert (rows["broken"].state, rows["broken"].changed) == ("failed", {})
 
 
+def locked(rate: float, *, evaluated: str = "m1") -> dict[str, Any]:
+    """The stages of a dvc.lock; evaluate's figures are of the model `evaluated`, sft's model is m1."""
+    model = {"path": "artifacts/sft/model", "md5": "m1"}
+    code = {"path": "src/minivlm/files.py", "md5": "c"}
+    return {
+        "pretrain": {"deps": [code], "params": {"params.yaml": {"seed": 20}}, "outs": []},
+        "sft": {
+            "deps": [code],
+            "params": {"params.yaml": {"seed": 20, "sft": {"learning_rate": rate}}},
+            "outs": [model],
+        },
+        "evaluate": {"deps": [{**model, "md5": evaluated}], "outs": []},
+    }
+
+
+@pytest.mark.parametrize(
+    ("lock", "state", "figures"),
+    [
+        (locked(1e-3), "", {"sft loss": 0.2, "recall": 0.5}),
+        (locked(5e-3), "not run", {}),
+        (locked(1e-3, evaluated="m0"), "not run", {"sft loss": 0.2}),
+        ({}, "", {"sft loss": 0.2, "recall": 0.5}),
+    ],
+    ids=["as it ran", "a parameter edited since", "sft has run, evaluate not yet", "no lock"],
+)
+def test_the_workspace_shows_no_figures_of_other_parameters(lock, state, figures):
+    workspace = next(experiments.read_rows(SHOWN, lock))
+    assert (workspace.name, workspace.state, workspace.figures) == ("workspace", state, figures)
+
+
 def test_rows_without_a_scene_show_cider():
-    rows = list(experiments.read_rows([revision("main", "a" * 40, data(1e-3, None, cider=1.5))]))
+    rows = list(experiments.read_rows([revision("main", "a" * 40, data(1e-3, None, cider=1.5))], {}))
     assert rows[0].figures == {"sft loss": 0.2, "recall": 1.5}
 
 

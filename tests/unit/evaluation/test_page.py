@@ -201,7 +201,7 @@ def test_captions_of_scenes_list_what_is_wrong():
     assert "house: not in the picture" in shown and "bird: not mentioned" in shown
     assert '<mark title="colour of the boat: said blue, is red">蓝船</mark>' in shown
     assert "number of house" not in shown and "colour of bird" not in shown, "said once for the whole thing"
-    assert shown.count("✓ all facts right") == 1
+    assert shown.count("✓ all scored facts right") == 1
 
 
 def test_every_picture_has_an_alternative_and_every_heading_of_a_table_a_scope(reports):

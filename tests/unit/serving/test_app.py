@@ -161,7 +161,7 @@ def test_another_method_is_refused(client):
 )
 def test_a_body_that_is_no_json_object_is_refused(client, body):
     response = client.post(CHAT, content=body, headers={"Content-Type": "application/json"})
-    assert response.status_code == 400 and response.json()["error"]["type"] == "invalid_request_error"
+    assert response.status_code == 400 and response.json()["error"]["code"] == "invalid_json"
 
 
 def test_a_web_page_of_another_site_cannot_ask(client):

@@ -119,6 +119,7 @@ def test_a_missing_package_is_named_with_what_to_do(monkeypatch):
     ("host", "open_to_others"), [("127.0.0.2", False), ("localhost", False), ("no-name", True)]
 )
 def test_an_interface_that_others_reach_is_warned_of(tmp_path, host, open_to_others):
+    (tmp_path / "config.json").write_text("{}")
     result = CliRunner().invoke(app, ["serve", "--model", str(tmp_path), "--port", "0", "--host", host])
     assert result.exit_code == 2 and ("warning: " in result.stderr) == open_to_others
 

@@ -65,7 +65,8 @@ def _caption(said: Entry) -> str:
         return escape(said["caption"])
     text = marked(said["caption"], said["mistakes"], parse_caption, mistake_in_words)
     words = said_in_words(said["mistakes"])
-    verdict = "".join(f"<li>✗ {escape(each)}</li>" for each in words) or '<li class="right">✓ all facts right</li>'
+    wrong = "".join(f"<li>✗ {escape(each)}</li>" for each in words)
+    verdict = wrong or '<li class="right">✓ all scored facts right</li>'
     return f'{text}<ul class="verdict" lang="en">{verdict}</ul>'
 
 
