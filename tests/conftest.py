@@ -5,11 +5,14 @@ import signal
 
 import pytest
 
+from minivlm.threads import share_cores
+
 # What tells a command how to write is the same on a terminal, in a pipe and on a forge's runner, for each test and
 # every process it starts; a test of one of these sets it.
 for name in ("CI", "GITHUB_ACTIONS", "PY_COLORS", "NO_COLOR", "FORCE_COLOR", "COLUMNS", "LINES"):
     os.environ.pop(name, None)
 os.environ["TERM"] = "xterm"
+share_cores()  # several processes of tests, and what they start, have the same cores
 
 
 def pytest_runtest_setup(item):
